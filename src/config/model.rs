@@ -1,0 +1,279 @@
+//! The configuration as the program uses it: validated, every default filled in, nothing left to parse.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use crate::schedule::Schedule;
+
+/// One instance: everything that one configuration file says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that this was read from.
+    pub path: PathBuf,
+    /// The instance's name, unique on a host: in the pid file's name, metrics and logs.
+    pub rsync_id: Arc<str>,
+    /// Directory of `rsyncdirector-<rsync_id>.pid`.
+    pub pid_file_dir: PathBuf,
+    /// The listener of metrics and health.
+    pub metrics: Metrics,
+    /// What holds for every peer.
+    pub ssh: SshPolicy,
+    /// How long a lock file is valid after its last refresh.
+    pub lease: Duration,
+    /// Time between SIGTERM and SIGKILL to an action's process group.
+    pub kill_grace: Duration,
+    /// The jobs in the order of the file, which is the order in which a run performs them.
+    pub jobs: Vec<Arc<Job>>,
+}
+
+/// Where `/metrics`, `/healthz` and `/readyz` are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metrics {
+    /// Address to bind.
+    pub addr: IpAddr,
+    /// Port to bind; 0 lets the kernel choose.
+    pub port: u16,
+    /// Binding is retried until this much time has passed.
+    pub startup_timeout: Duration,
+    /// Pause between two attempts to bind.
+    pub startup_retry_wait: Duration,
+    /// Attempts after the first.
+    pub startup_retry_limit: u32,
+    /// Whether the metric names of RsyncDirector 1.x are served too.
+    pub legacy_names: bool,
+}
+
+/// How connections to peers are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshPolicy {
+    /// Bound on name resolution, TCP connect, key exchange and login together.
+    pub connect_timeout: Duration,
+    /// What happens with a host whose key is not known.
+    pub host_key_policy: HostKeyPolicy,
+    /// Files of known host keys, the first one being the one that `accept-new` appends to. Default:
+    /// `~/.ssh/known_hosts`, `~/.ssh/known_hosts2`, `/etc/ssh/ssh_known_hosts`, `/etc/ssh/ssh_known_hosts2`.
+    pub known_hosts: Vec<PathBuf>,
+}
+
+/// What happens with a host key that no known_hosts file lists. A changed or revoked key is always refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostKeyPolicy {
+    /// Refuse it.
+    #[default]
+    Strict,
+    /// Record it on first sight, refuse a change of it later.
+    AcceptNew,
+}
+
+/// A job: waits for its blocks, takes its locks, performs its actions, releases.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Unique in the instance.
+    pub id: JobId,
+    /// When it runs: its own schedule or the instance's.
+    pub schedule: JobSchedule,
+    /// The host that a remote job's syncs write to (or read from); `None` for a local job.
+    pub peer: Option<Peer>,
+    /// Lock files to hold while the actions run, in the order of the file.
+    pub lock_files: Vec<LockFile>,
+    /// Files whose existence makes the job wait, in the order of the file.
+    pub blocks_on: Vec<Block>,
+    /// What the job does, in order.
+    pub actions: Vec<Action>,
+}
+
+/// When a job runs.
+#[derive(Debug, Clone)]
+pub struct JobSchedule {
+    /// The expression as written, for messages and metrics.
+    pub expression: String,
+    /// Its parsed form.
+    pub schedule: Schedule,
+    /// The zone in which the expression is read.
+    pub timezone: TimeZone,
+    /// Upper bound of the stable delay that is added to each scheduled time.
+    pub jitter: Duration,
+    /// Whether the job has a schedule of its own, which makes it a lane of its own; jobs without one share the
+    /// instance's lane and run one after the other.
+    pub own: bool,
+}
+
+/// A remote host as the configuration names it. Two equal peers share one connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    /// Login name there.
+    pub user: String,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port of its sshd.
+    pub port: u16,
+    /// Private key to use instead of the agent's and the user's default keys.
+    pub private_key: Option<PathBuf>,
+}
+
+impl fmt::Display for Peer {
+    /// `user@host:port`, the value of the `peer` label.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:{}", self.user, self.host, self.port)
+    }
+}
+
+/// The host that stores a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Place {
+    /// This host.
+    Local,
+    /// A remote host.
+    Remote(Peer),
+}
+
+/// Where a file is: on which host, under which path. Displays as `path` or `host:path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Location {
+    /// The host.
+    pub place: Place,
+    /// Absolute path on it.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Local => write!(f, "{}", self.path.display()),
+            Place::Remote(peer) => write!(f, "{}:{}", peer.host, self.path.display()),
+        }
+    }
+}
+
+/// How a wait for a file that is in the way is paced and bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Time between two looks.
+    pub every: Duration,
+    /// Bound from the first look on; `None` waits for ever.
+    pub timeout: Option<Duration>,
+}
+
+/// A lock file that the job holds while it acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockFile {
+    /// The file.
+    pub location: Location,
+    /// What to do while another holds it.
+    pub wait: Wait,
+}
+
+/// A file whose existence makes the job wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The file.
+    pub location: Location,
+    /// How to wait.
+    pub wait: Wait,
+}
+
+/// One step of a job.
+#[derive(Debug, Clone)]
+pub struct Action {
+    /// Unique in the job.
+    pub id: ActionId,
+    /// What it executes.
+    pub kind: ActionKind,
+    /// The action is killed and fails after this long; `None` is no bound.
+    pub timeout: Option<Duration>,
+    /// Exit codes that count as success, ascending.
+    pub success_exit_codes: Vec<i32>,
+    /// Attempts after a first that failed with a code that a retry can mend.
+    pub retries: u32,
+    /// Pause before the first retry; doubles with each.
+    pub retry_wait: Duration,
+}
+
+/// What an action executes.
+#[derive(Debug, Clone)]
+pub enum ActionKind {
+    /// One rsync.
+    Sync(Sync),
+    /// A command on this host.
+    Command(Command),
+}
+
+/// One rsync.
+#[derive(Debug, Clone)]
+pub struct Sync {
+    /// What is copied: local paths still with their `~` and wildcards for a push or a local job, paths on the peer for
+    /// a pull. `${NAME}` is already replaced. At least one.
+    pub sources: Vec<OsString>,
+    /// Where to: a path here, or on the peer for a push.
+    pub dest: OsString,
+    /// Options, each one argument of rsync, already split as a POSIX shell would.
+    pub opts: Vec<OsString>,
+    /// Which side is remote.
+    pub route: Route,
+}
+
+/// Between which hosts a sync copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Here to here.
+    Local,
+    /// Here to the peer.
+    Push(Peer),
+    /// The peer to here.
+    Pull(Peer),
+}
+
+/// A command on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A line for `/bin/sh -c`.
+    Shell(OsString),
+    /// A program and its arguments, executed directly.
+    Exec {
+        /// Path, or a name to be found in `PATH`.
+        program: OsString,
+        /// Its arguments, one element each.
+        args: Vec<OsString>,
+    },
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Wraps a name that the configuration's validation accepted.
+            pub fn new(name: impl Into<Arc<str>>) -> Self {
+                Self(name.into())
+            }
+
+            /// The name itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// A job's `id`, unique in its instance.
+    JobId
+}
+name! {
+    /// An action's `id`, unique in its job.
+    ActionId
+}

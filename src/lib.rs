@@ -1,0 +1,30 @@
+//! The director for rsync on Linux fleets, as a library under a thin binary.
+//!
+//! Modules in reading order: what happens ([`event`]), what is configured ([`config`], [`schedule`]), what decides
+//! ([`director`], [`job`]), what acts ([`action`], [`rsync`], [`process`], [`lock`], [`ssh`]), what tells
+//! ([`metrics`], [`http`], [`logging`]), and what puts it together ([`daemon`], [`cli`]).
+//!
+//! `ARCHITECTURE.md` is the map: the layers, the invariants and what is deliberately absent.
+
+pub mod event;
+
+pub mod config;
+pub mod schedule;
+
+pub mod director;
+pub mod job;
+
+pub mod action;
+pub mod clock;
+pub mod lock;
+pub mod process;
+pub mod rsync;
+pub mod ssh;
+
+pub mod http;
+pub mod logging;
+pub mod metrics;
+
+pub mod cli;
+pub mod daemon;
+pub mod pid_file;

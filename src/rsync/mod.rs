@@ -1,0 +1,3 @@
+//! What is known of rsync, all pure.
+pub mod progress;
+pub mod stats;
