@@ -1,1 +1,179 @@
-//! Being built.
+//! Puts an instance together, runs it, and takes it apart again.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::action::Runner;
+use crate::config::Config;
+use crate::director::{Director, Mode, Signals, lanes};
+use crate::event::{Events, Observer};
+use crate::http;
+use crate::job::{Identity, Performer};
+use crate::lock::Stores;
+use crate::logging::Log;
+use crate::metrics::Metrics;
+use crate::pid_file::{PidFile, PidFileError};
+use crate::process::Spawner;
+use crate::ssh::Pool;
+
+/// A batch of lock operations may take this long on a connection that stands.
+const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound on the polite end of connections.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// How an instance is run.
+pub struct Options {
+    /// By schedule, or once.
+    pub mode: Mode,
+    /// Whether nothing is to be changed: rsyncs get `--dry-run`, commands are not executed.
+    pub dry_run: bool,
+    /// Whether rsyncs report their progress.
+    pub progress: bool,
+    /// Who else is told what happens, beside the metrics.
+    pub observers: Vec<Arc<dyn Observer>>,
+}
+
+/// Why an instance did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The pid file.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// The metrics port.
+    #[error(transparent)]
+    Bind(#[from] http::BindError),
+    /// The system refuses something that every instance needs.
+    #[error("could not {operation}")]
+    System {
+        /// What.
+        operation: &'static str,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs an instance to its end.
+///
+/// # Errors
+/// [`StartError`] before anything was run. Later nothing is an error of the instance: a failed job is an event.
+pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<(), StartError> {
+    let pid_file = PidFile::create(&config.pid_file_dir, &config.rsync_id)?;
+    tracing::debug!("pid file {}", pid_file.path().display());
+    let system = |operation| move |source| StartError::System { operation, source };
+    let spawner = Spawner::start().map_err(system("start the thread that starts children"))?;
+    let metrics = Metrics::new(config, crate::VERSION);
+    let metrics_observer: Arc<dyn Observer> = metrics.clone();
+    let events = Events::new([metrics_observer].into_iter().chain(options.observers).collect());
+
+    let mut services = Services::default();
+    if options.mode == Mode::Daemon {
+        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
+        services.serve(listener?, metrics);
+    }
+    let pool = Pool::new(config.ssh.clone(), events.clone());
+    let performer = performer(config, &options, spawner, pool.clone(), log, events);
+    let host = performer.identity.host.clone();
+    let director = Director::new(lanes(config, &host, options.mode), performer);
+
+    services.ready(config, options.mode);
+    director.run(options.mode, &mut signals).await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    pool.close(GOODBYE).await;
+    services.end().await;
+    Ok(())
+}
+
+fn performer(
+    config: &Config,
+    options: &Options,
+    spawner: Spawner,
+    pool: Pool,
+    log: Log,
+    events: Events,
+) -> Performer {
+    let identity = identity(config);
+    let stores = Stores::new(pool.clone(), LOCK_OPERATION_TIMEOUT, identity.host.as_str().into());
+    let runner = Runner {
+        spawner,
+        pool,
+        log,
+        events,
+        rsync_id: config.rsync_id.to_string(),
+        kill_grace: config.kill_grace,
+        dry_run: options.dry_run,
+        progress: options.progress,
+        home: std::env::var_os("HOME").map(PathBuf::from),
+    };
+    Performer { runner, stores, identity, lease: config.lease }
+}
+
+fn identity(config: &Config) -> Identity {
+    let uid = rustix::process::geteuid().as_raw();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Identity {
+        rsync_id: config.rsync_id.to_string(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        user: std::env::var("USER").unwrap_or_else(|_| if uid == 0 { "root".into() } else { format!("uid {uid}") }),
+        pid: std::process::id(),
+        boot_id: boot_id.trim().to_owned(),
+    }
+}
+
+/// Waits for something at start-up that SIGTERM may interrupt; `None` when it did.
+async fn unless_terminated<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        result = work => Some(result),
+        () = signals.terminated() => None,
+    }
+}
+
+/// What goes on beside the director.
+#[derive(Default)]
+struct Services {
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+    ready: watch::Sender<bool>,
+}
+
+impl Services {
+    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>) {
+        if let Ok(addr) = listener.local_addr() {
+            tracing::info!(%addr, "metrics on http://{addr}/metrics");
+        }
+        let (ready, shutdown) = (self.ready.subscribe(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = http::serve(listener, metrics, ready, shutdown).await {
+                tracing::error!("the metrics server ended: {error}");
+            }
+        });
+    }
+
+    fn ready(&self, config: &Config, mode: Mode) {
+        self.ready.send_replace(true);
+        if mode == Mode::Daemon {
+            tracing::info!("instance {} with {} jobs is ready", config.rsync_id, config.jobs.len());
+        }
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    async fn end(mut self) {
+        self.shutdown.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("systemd could not be told: {error}");
+    }
+}

@@ -1,1 +1,193 @@
-//! Being built.
+//! One step of a job: an rsync or a command, with its retries.
+//!
+//! [`Runner::run`] makes the command line ([`sync`](self::sync), [`command`](self::command)), starts it, streams its output to
+//! the log, and reports how it ended. It never returns while a process of the action lives.
+
+mod command;
+mod output;
+mod sync;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::clock::{self, Ticks};
+use crate::config::{Action, ActionKind, JobId};
+use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
+use crate::logging::Log;
+use crate::process::{EndedBy, Exit, Spawner, SpawnError, Spec, Stop};
+use crate::rsync;
+use crate::ssh::Pool;
+use output::Output;
+
+/// A retry's pause doubles up to this.
+const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(3600);
+
+/// What executing actions needs; the same for all actions of an instance.
+#[derive(Clone)]
+pub struct Runner {
+    /// The forking thread.
+    pub spawner: Spawner,
+    /// Connections to peers, for the policy of an rsync's ssh.
+    pub pool: Pool,
+    /// Where output goes.
+    pub log: Log,
+    /// Where events go.
+    pub events: Events,
+    /// The instance's name.
+    pub rsync_id: String,
+    /// Time between TERM and KILL.
+    pub kill_grace: Duration,
+    /// Whether rsyncs only say what they would do, and commands are not executed.
+    pub dry_run: bool,
+    /// Whether rsyncs report progress.
+    pub progress: bool,
+    /// The user's home directory, for `~`.
+    pub home: Option<PathBuf>,
+}
+
+/// One process to be started.
+struct Plan {
+    program: OsString,
+    args: Vec<OsString>,
+    is_rsync: bool,
+}
+
+impl Runner {
+    /// Performs an action. Cancelling `stop` ends it; the report then says [`ActionFailure::Cancelled`].
+    pub async fn run(&self, run: RunId, job: &JobId, action: &Action, stop: &Stop) -> ActionReport {
+        let started = Ticks::now();
+        let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
+        let mut report = match self.plan(action).await {
+            Ok(plan) => {
+                let command = rsync::args::display(&plan.program, &plan.args);
+                send(JobEvent::ActionStarted { action: action.id.clone(), command });
+                self.attempts(run, job, action, &plan, stop).await
+            }
+            Err(message) => {
+                send(JobEvent::ActionStarted { action: action.id.clone(), command: String::new() });
+                failed(ActionFailure::Start, message, matches!(action.kind, ActionKind::Sync(_)))
+            }
+        };
+        report.duration = started.elapsed();
+        send(JobEvent::ActionFinished { action: action.id.clone(), report: report.clone() });
+        report
+    }
+
+    async fn plan(&self, action: &Action) -> Result<Plan, String> {
+        match &action.kind {
+            ActionKind::Sync(sync) => sync::plan(self, sync).await,
+            ActionKind::Command(command) => Ok(command::plan(command)),
+        }
+    }
+
+    async fn attempts(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
+        if self.dry_run && !plan.is_rsync {
+            return ActionReport {
+                failure: None,
+                status: None,
+                message: "not executed: dry run".into(),
+                stats: None,
+                is_rsync: false,
+                duration: Duration::ZERO,
+            };
+        }
+        let mut pause = action.retry_wait;
+        let mut left = action.retries;
+        loop {
+            let report = self.attempt(run, job, action, plan, stop).await;
+            if left == 0 || !can_be_mended(&report) || stop.term.is_cancelled() {
+                return report;
+            }
+            let event = JobEvent::Retry { action: action.id.clone(), message: report.message.clone(), pause };
+            self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
+            tokio::select! {
+                () = clock::sleep(pause) => {}
+                () = stop.term.cancelled() => return report,
+            }
+            left -= 1;
+            pause = (pause * 2).min(LONGEST_RETRY_WAIT);
+        }
+    }
+
+    async fn attempt(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
+        let spec = Spec {
+            program: plan.program.clone(),
+            args: plan.args.clone(),
+            env: Vec::new(),
+            cwd: None,
+            kill_grace: self.kill_grace,
+            timeout: action.timeout,
+        };
+        let mut output = Output::new(
+            self.log.output(&self.rsync_id, run, job, &action.id),
+            plan.is_rsync,
+            |progress| {
+                let event = JobEvent::Progress { action: action.id.clone(), progress };
+                self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
+            },
+        );
+        let exit = self.spawner.run(&spec, stop, &mut output).await;
+        let (stats, last_words) = output.finish();
+        if plan.is_rsync
+            && let Ok(Exit { status: ExitStatus::Code(code), .. }) = exit
+        {
+            let event = JobEvent::RsyncExit { action: action.id.clone(), code };
+            self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
+        }
+        ActionReport { stats, ..judge(action, plan, exit, &last_words) }
+    }
+}
+
+fn judge(action: &Action, plan: &Plan, exit: Result<Exit, SpawnError>, last_words: &str) -> ActionReport {
+    let exit = match exit {
+        Ok(exit) => exit,
+        Err(error) => return failed(ActionFailure::Start, crate::error_chain(&error), plan.is_rsync),
+    };
+    let success = matches!(exit.status, ExitStatus::Code(code) if action.success_exit_codes.contains(&code));
+    let failure = match exit.ended_by {
+        EndedBy::Timeout => Some(ActionFailure::Timeout),
+        EndedBy::Stop => Some(ActionFailure::Cancelled),
+        EndedBy::Itself => (!success).then_some(ActionFailure::Exit),
+    };
+    let message = match failure {
+        Some(ActionFailure::Timeout) => {
+            format!("killed: it ran longer than {} s", action.timeout.unwrap_or_default().as_secs_f64())
+        }
+        Some(ActionFailure::Cancelled) => "killed: it was told to stop".into(),
+        _ => describe(exit.status, plan.is_rsync, failure.is_some(), last_words),
+    };
+    ActionReport {
+        failure,
+        status: Some(exit.status),
+        message,
+        stats: None,
+        is_rsync: plan.is_rsync,
+        duration: Duration::ZERO,
+    }
+}
+
+/// `exit code 23 (some files could not be transferred): rsync: ... No such file or directory`; empty for code 0.
+fn describe(status: ExitStatus, is_rsync: bool, failed: bool, last_words: &str) -> String {
+    let status = match status {
+        ExitStatus::Code(0) if !failed => return String::new(),
+        ExitStatus::Code(code) => match rsync::exit::meaning(code).filter(|_| is_rsync) {
+            Some(meaning) => format!("exit code {code} ({meaning})"),
+            None => format!("exit code {code}"),
+        },
+        ExitStatus::Signal(signal) => format!("ended by signal {signal}"),
+    };
+    if last_words.is_empty() { status } else { format!("{status}: {last_words}") }
+}
+
+fn can_be_mended(report: &ActionReport) -> bool {
+    report.failure == Some(ActionFailure::Exit)
+        && match report.status {
+            Some(ExitStatus::Code(code)) => !report.is_rsync || rsync::exit::retry_mends(code),
+            _ => false,
+        }
+}
+
+fn failed(failure: ActionFailure, message: String, is_rsync: bool) -> ActionReport {
+    ActionReport { failure: Some(failure), status: None, message, stats: None, is_rsync, duration: Duration::ZERO }
+}

@@ -1,1 +1,160 @@
-//! Being built.
+//! The command line: one file a subcommand. Errors become one clear line and an exit code here.
+
+mod check;
+mod environment;
+mod next;
+pub mod progress;
+mod run;
+pub mod summary;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all went well
+  1  --once: a job failed or was skipped
+  2  the command line or the configuration is wrong
+  3  another director runs this instance
+  4  it could not start (port, directories, permissions)
+
+Environment:
+  RSYNCDIRECTOR_CONFIG    the configuration file, as --config
+  RSYNCDIRECTOR_RUNONCE   1: as --once
+  RSYNCDIRECTOR_DRYRUN    1: as --dry-run
+  RSYNCDIRECTOR_LOGLEVEL  error, warn, info, debug or trace, as --log-level
+The spelling RSYNCMANANGER_... of each, which RsyncDirector 1.x used, is understood too.
+
+Signals:
+  HUP        run all jobs now; during a run, once more after it
+  TERM, INT  stop: end what runs, release locks; a second one kills at once";
+
+/// The director for rsync: runs rsync jobs by schedule, one at a time where they share data.
+#[derive(Debug, Parser)]
+#[command(name = "rsyncdirector", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an instance: by schedule until told to stop, or once. This is what no command at all means, too
+    #[command(after_help = EXIT_CODES)]
+    Run(run::Args),
+    /// Check a configuration and say everything that is wrong with it
+    Check(check::Args),
+    /// Show when jobs will run
+    Next(next::Args),
+    /// Print the JSON schema of the configuration file, for editors
+    Schema,
+    /// Print the version
+    Version,
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How the program ends. The numbers are part of the interface: `--help` and the man page list them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All well.
+    Success,
+    /// `--once`: a job failed or was skipped.
+    JobFailed,
+    /// The command line or the configuration is wrong.
+    Configuration,
+    /// Another instance holds the pid file.
+    AlreadyRunning,
+    /// It could not start.
+    CannotStart,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::JobFailed => 1,
+            Exit::Configuration => 2,
+            Exit::AlreadyRunning => 3,
+            Exit::CannotStart => 4,
+        })
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(&args),
+        Command::Next(args) => next::run(&args),
+        Command::Schema => print(&rsyncdirector_schema()),
+        Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rsyncdirector", &mut script);
+            print(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+    .into()
+}
+
+fn rsyncdirector_schema() -> String {
+    format!("{:#}", crate::config::json_schema())
+}
+
+/// Prints a result. A reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Exit {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    Exit::Success
+}
+
+/// One line on standard error, for a failure before there is a log.
+fn complain(error: &dyn std::error::Error) {
+    complain_of(&crate::error_chain(error));
+}
+
+fn complain_of(message: &str) {
+    let _ = writeln!(std::io::stderr(), "rsyncdirector: {message}");
+}
+
+/// Reads a configuration, showing what is wrong with it on standard error.
+fn load(path: &std::path::Path) -> Result<crate::config::Loaded, Exit> {
+    use crate::config::LoadError;
+    match crate::config::load(path, &|name| std::env::var_os(name)) {
+        Ok(loaded) => {
+            show(&loaded.warnings);
+            Ok(loaded)
+        }
+        Err(LoadError::Invalid(diagnostics)) => {
+            show(&diagnostics);
+            Err(Exit::Configuration)
+        }
+        Err(error) => {
+            complain(&error);
+            Err(Exit::Configuration)
+        }
+    }
+}
+
+fn show(diagnostics: &crate::config::Diagnostics) {
+    if !diagnostics.is_empty() {
+        let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let _ = writeln!(std::io::stderr(), "{}", diagnostics.render(color).trim_end());
+    }
+}
+
+/// The configuration named on the command line, else in the environment.
+fn config_path(argument: Option<&PathBuf>) -> Result<PathBuf, Exit> {
+    argument.cloned().or_else(|| environment::get("CONFIG").map(PathBuf::from)).ok_or_else(|| {
+        complain_of("which configuration? Name it with --config FILE or in RSYNCDIRECTOR_CONFIG");
+        Exit::Configuration
+    })
+}

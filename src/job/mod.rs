@@ -1,1 +1,9 @@
-//! Being built.
+//! One job of a run, from its blocks to the release of its locks.
+//!
+//! [`Performer::perform`] is the sequence: **blocks** ([`wait`]: look, wait, look again), **locks** (all or none, then a second
+//! look at the blocks), **actions** in order, **release**, always. Whatever happens ends the job and never more than the job.
+
+mod run;
+mod wait;
+
+pub use run::{Identity, Performer};

@@ -1,1 +1,28 @@
-//! Being built.
+//! Lock files that can be trusted.
+//!
+//! [`record`] says what a lock file holds and means; [`LocalBackend`] and [`RemoteBackend`] do the four operations on
+//! one; [`Stores`] finds the backend of a place and performs batches over several; [`LockSet`] takes all or none, and keeps
+//! them fresh until they are released.
+//!
+//! Deliberately absent: any judgement by pid or `ps`. A lock is alive as long as its file is refreshed, by the clock of the
+//! host that stores it.
+
+mod backend;
+mod local;
+pub mod record;
+mod remote;
+mod set;
+mod stores;
+
+pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
+pub use local::LocalBackend;
+pub use remote::RemoteBackend;
+pub use set::{Attempt, Held, LockSet, Lost, is_in_the_way};
+pub use stores::Stores;
+
+/// A random word of 32 hexadecimal digits.
+pub fn random_token() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

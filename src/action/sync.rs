@@ -1,0 +1,53 @@
+//! The command line of a `sync` action.
+//!
+//! The seam for another transport is [`remote`]: what rsync starts to reach the peer.
+
+use std::ffi::OsString;
+
+use super::{Plan, Runner};
+use crate::config::{Peer, Route, Sync};
+use crate::rsync::args::{self, Invocation, Remote};
+use crate::rsync::expand;
+
+/// Expands the sources on this host and puts the arguments together.
+pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
+    let (sources, dest) = match &sync.route {
+        Route::Local => (here(runner, sync).await?, home(runner, sync)?),
+        Route::Push(_) => (here(runner, sync).await?, sync.dest.clone()),
+        Route::Pull(_) => (sync.sources.clone(), home(runner, sync)?),
+    };
+    let remote = match &sync.route {
+        Route::Local => None,
+        Route::Push(peer) => Some(remote(runner, peer, false)),
+        Route::Pull(peer) => Some(remote(runner, peer, true)),
+    };
+    let invocation = Invocation {
+        opts: &sync.opts,
+        sources,
+        dest: &dest,
+        remote,
+        dry_run: runner.dry_run,
+        progress: runner.progress,
+        secluded_args: false,
+    };
+    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true })
+}
+
+fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {
+    Remote { peer, pull, rsh: args::rsh_command(&runner.pool.openssh_command(peer)) }
+}
+
+async fn here(runner: &Runner, sync: &Sync) -> Result<Vec<OsString>, String> {
+    let (sources, home) = (sync.sources.clone(), runner.home.clone());
+    // Reading directories may block for long.
+    tokio::task::spawn_blocking(move || expand::expand_sources(&sources, home.as_deref()))
+        .await
+        .map_err(|error| format!("expanding the source broke off: {error}"))?
+        .map_err(|error| crate::error_chain(&error))
+}
+
+/// A destination here may begin with `~`; wildcards mean nothing there.
+fn home(runner: &Runner, sync: &Sync) -> Result<OsString, String> {
+    expand::expand_home(&sync.dest, runner.home.as_deref()).map_err(|error| crate::error_chain(&error))
+}
+

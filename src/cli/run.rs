@@ -1,0 +1,152 @@
+//! `run`: an instance, by schedule or once.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::progress::ProgressBars;
+use super::summary::Summary;
+use super::{Exit, complain, complain_of, config_path, environment, load};
+use crate::config::{Config, JobId};
+use crate::daemon::{self, StartError};
+use crate::director::{Mode, Signals};
+use crate::event::Observer;
+use crate::logging::{self, EventLog, Log};
+
+/// Arguments of `run`.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Run all jobs once, now, in the order of the file, and end
+    #[arg(long)]
+    once: bool,
+    /// Change nothing: rsync only says what it would do, commands are not executed
+    #[arg(long)]
+    dry_run: bool,
+    /// Only this job; may be given several times
+    #[arg(long, value_name = "ID")]
+    job: Vec<String>,
+    /// How to log: for people, one JSON object a line, or to systemd's journal [default: journald when systemd reads our
+    /// standard error, else human]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What to log: error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+    Journald,
+}
+
+pub(super) fn run(args: Args) -> Exit {
+    prepare_and_run(args).unwrap_or_else(|exit| exit)
+}
+
+fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
+    // As early as can be: until then a signal has its default effect.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(cannot_start("start the runtime"))?;
+    let signals =
+        runtime.block_on(async { Signals::register() }).map_err(cannot_start("register for signals"))?;
+    let switch = |name, argument: bool| match environment::is_on(name) {
+        Ok(on) => Ok(argument || on),
+        Err(message) => Err(wrong_usage(&message)),
+    };
+    let once = switch("RUNONCE", args.once)?;
+    let dry_run = switch("DRYRUN", args.dry_run)?;
+    let mut config = load(&config_path(args.config.as_ref())?)?.config;
+    select_jobs(&mut config, &args.job)?;
+
+    let log = start_log(&args)?;
+    let summary = once.then(|| Arc::new(Summary::new()));
+    let bars = (once && std::io::stderr().is_terminal()).then(|| Arc::new(ProgressBars::new(&log)));
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog::new(&log, &config.rsync_id))];
+    observers.extend(summary.clone().map(|summary| summary as Arc<dyn Observer>));
+    observers.extend(bars.clone().map(|bars| bars as Arc<dyn Observer>));
+    let options = daemon::Options {
+        mode: if once { Mode::Once } else { Mode::Daemon },
+        dry_run,
+        progress: bars.is_some(),
+        observers,
+    };
+    let result = runtime.block_on(daemon::run(&config, options, log.clone(), signals));
+    log.flush();
+    // Nothing is left on the blocking threads but, at worst, a file system that does not answer.
+    runtime.shutdown_background();
+    finish(result, summary.as_deref())
+}
+
+fn finish(result: Result<(), StartError>, summary: Option<&Summary>) -> Result<Exit, Exit> {
+    if let Err(error) = result {
+        tracing::error!("{}", crate::error_chain(&error));
+        return Err(match error {
+            StartError::PidFile(crate::pid_file::PidFileError::Live { .. }) => Exit::AlreadyRunning,
+            _ => Exit::CannotStart,
+        });
+    }
+    let Some(summary) = summary else { return Ok(Exit::Success) };
+    let terminal = std::io::stdout().is_terminal();
+    super::print(summary.table(80, terminal).trim_end());
+    Ok(if summary.failed() { Exit::JobFailed } else { Exit::Success })
+}
+
+fn start_log(args: &Args) -> Result<Log, Exit> {
+    let level = args.log_level.clone().or_else(|| environment::get("LOGLEVEL")?.into_string().ok());
+    let options = logging::Options {
+        level: logging::parse_level(level.as_deref().unwrap_or("info")).map_err(|error| {
+            complain(&error);
+            Exit::Configuration
+        })?,
+        format: match args.log_format {
+            Some(LogFormat::Human) => logging::Format::Human,
+            Some(LogFormat::Json) => logging::Format::Json,
+            Some(LogFormat::Journald) => logging::Format::Journald,
+            None => logging::detect_format(),
+        },
+        color: std::io::stderr().is_terminal(),
+    };
+    logging::init(options).map_err(|error| {
+        complain(&error);
+        Exit::CannotStart
+    })
+}
+
+/// Leaves only the named jobs, in the order of the file.
+fn select_jobs(config: &mut Config, only: &[String]) -> Result<(), Exit> {
+    let known = |id: &String| config.jobs.iter().any(|job| job.id == JobId::new(id.as_str()));
+    if let Some(unknown) = only.iter().find(|id| !known(id)) {
+        return Err(wrong_usage(&unknown_job(unknown, config)));
+    }
+    if !only.is_empty() {
+        config.jobs.retain(|job| only.iter().any(|id| id == job.id.as_str()));
+    }
+    Ok(())
+}
+
+/// What to say of a job that is not there.
+pub(super) fn unknown_job(id: &str, config: &Config) -> String {
+    let ids: Vec<&str> = config.jobs.iter().map(|job| job.id.as_str()).collect();
+    format!("there is no job {id:?} in {}; there are: {}", config.path.display(), ids.join(", "))
+}
+
+fn wrong_usage(message: &str) -> Exit {
+    complain_of(message);
+    Exit::Configuration
+}
+
+fn cannot_start(operation: &'static str) -> impl Fn(std::io::Error) -> Exit {
+    move |error| {
+        complain_of(&format!("could not {operation}: {error}"));
+        Exit::CannotStart
+    }
+}

@@ -1,0 +1,235 @@
+//! The sequence of a job.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::wait::{self, Patience};
+use crate::action::Runner;
+use crate::clock::{self, Ticks};
+use crate::config::{Job, Location};
+use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, RunId, SkipReason, Trigger};
+use crate::lock::record::Record;
+use crate::lock::{Attempt, Held, LockSet, Stores, random_token};
+use crate::process::Stop;
+
+/// Bound on giving locks back; what is not removed by then is ended by its lease.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+/// Upper bound of the random pause after two jobs that block on each other have both stepped back.
+const STEP_BACK: Duration = Duration::from_millis(1500);
+
+/// Who we are, for the lock files.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The instance.
+    pub rsync_id: String,
+    /// This host's name.
+    pub host: String,
+    /// The user that we run as.
+    pub user: String,
+    /// Our process.
+    pub pid: u32,
+    /// This boot of the host.
+    pub boot_id: String,
+}
+
+/// Performs jobs; the same for all jobs of an instance.
+#[derive(Clone)]
+pub struct Performer {
+    /// Executes actions.
+    pub runner: Runner,
+    /// Lock and block files.
+    pub stores: Stores,
+    /// Who we are.
+    pub identity: Identity,
+    /// How long a lock is valid after a refresh.
+    pub lease: Duration,
+}
+
+/// One job of one run.
+struct Course<'a> {
+    performer: &'a Performer,
+    run: RunId,
+    job: &'a Job,
+    stop: &'a Stop,
+}
+
+impl Performer {
+    /// Performs one job. Cancelling `stop` ends any wait at once and any action by its rules; locks are released all the same.
+    pub async fn perform(&self, run: RunId, trigger: Trigger, job: &Job, stop: &Stop) -> JobOutcome {
+        let started = Ticks::now();
+        let course = Course { performer: self, run, job, stop };
+        course.send(JobEvent::Started { trigger });
+        let outcome = course.run().await;
+        course.send(JobEvent::Finished { outcome: outcome.clone(), duration: started.elapsed() });
+        outcome
+    }
+
+    fn record(&self, job: &Job) -> Record {
+        let identity = self.identity.clone();
+        Record {
+            instance: identity.rsync_id,
+            host: identity.host,
+            user: identity.user,
+            pid: identity.pid,
+            boot_id: identity.boot_id,
+            token: random_token(),
+            lease_seconds: self.lease.as_secs(),
+            taken_at: clock::now(),
+            job: job.id.to_string(),
+        }
+    }
+
+    /// Time to kill an action in when a lock is lost.
+    fn fence_grace(&self) -> Duration {
+        self.runner.kill_grace.min(self.lease / 4)
+    }
+
+    /// Time after the last refresh at which a lock counts as lost: early enough to have killed the action before another may
+    /// take the lock over.
+    fn fence(&self) -> Duration {
+        self.lease - self.fence_grace() - self.lease / 10
+    }
+}
+
+impl Course<'_> {
+    fn send(&self, event: JobEvent) {
+        self.performer.runner.events.send(RunEvent::Job { run: Some(self.run), job: self.job.id.clone(), event });
+    }
+
+    async fn run(&self) -> JobOutcome {
+        let mut held = match self.lock().await {
+            Ok(held) => held,
+            Err(outcome) => return outcome,
+        };
+        let result = self.act(held.as_ref().map(Held::lost)).await;
+        if let Some(held) = &mut held
+            && let Some(loss) = held.loss().await
+        {
+            self.send(JobEvent::LockLost { file: loss.location.to_string(), reason: loss.reason });
+        }
+        if let Some(held) = held {
+            let left_behind = held.release(RELEASE_DEADLINE).await;
+            self.send(JobEvent::Released { left_behind });
+        }
+        result.map_or_else(JobOutcome::Failed, |()| JobOutcome::Succeeded)
+    }
+
+    /// Blocks and locks: comes back with all locks taken and no block standing. `None` for a job without lock files.
+    async fn lock(&self) -> Result<Option<Held>, JobOutcome> {
+        let Self { performer, job, .. } = self;
+        let locations = job.lock_files.iter().map(|lock| lock.location.clone());
+        let set = LockSet::new(performer.stores.clone(), performer.record(job), locations);
+        let blocks: Vec<Location> = job.blocks_on.iter().map(|block| block.location.clone()).collect();
+        self.wait_for_blocks(&set).await?;
+        if job.lock_files.is_empty() {
+            return Ok(None);
+        }
+        let mut asked = Ticks::now();
+        let mut patience: Vec<Option<Patience>> = job.lock_files.iter().map(|_| None).collect();
+        loop {
+            // Never dropped half way: what it has taken it gives back itself.
+            match set.take(&blocks).await {
+                Attempt::Taken { taken_over, since } => {
+                    for (location, holder) in taken_over {
+                        self.send(JobEvent::LockTakenOver { file: location.to_string(), holder });
+                    }
+                    let (local, remote) = set.count();
+                    self.send(JobEvent::Locked { local, remote, waited: asked.elapsed() });
+                    return Ok(Some(set.hold(since, performer.fence())));
+                }
+                Attempt::Held { lock, holder } => {
+                    let patience = patience[lock].get_or_insert_with(|| Patience::begin(job.lock_files[lock].wait));
+                    self.wait_for_lock(lock, Obstacle::Present(holder), patience.next_look()).await?;
+                }
+                Attempt::Blocked { block } => {
+                    tracing::info!(job = %job.id, "{} appeared while locking: stepping back", blocks[block]);
+                    wait::pause(random_part_of(STEP_BACK), &self.stop.term).await.map_err(JobOutcome::Skipped)?;
+                    self.wait_for_blocks(&set).await?;
+                    asked = Ticks::now();
+                }
+                Attempt::Failed { lock, error } => {
+                    let file = job.lock_files[lock].location.to_string();
+                    self.send(JobEvent::LockWait { file, obstacle: Obstacle::Unknown(error), next_look: None });
+                    return Err(JobOutcome::Failed(JobFailure::Lock));
+                }
+            }
+            if self.stop.term.is_cancelled() {
+                return Err(JobOutcome::Skipped(SkipReason::Shutdown));
+            }
+        }
+    }
+
+    async fn wait_for_blocks(&self, set: &LockSet) -> Result<(), JobOutcome> {
+        let blocks = &self.job.blocks_on;
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        let started = Ticks::now();
+        let send = |event| self.send(event);
+        let result = wait::for_blocks(&self.performer.stores, blocks, set.token(), &self.stop.term, &send).await;
+        self.send(JobEvent::BlocksDone { waited: started.elapsed() });
+        result.map_err(JobOutcome::Skipped)
+    }
+
+    async fn wait_for_lock(
+        &self,
+        lock: usize,
+        obstacle: Obstacle,
+        next_look: Option<Duration>,
+    ) -> Result<(), JobOutcome> {
+        let file = self.job.lock_files[lock].location.to_string();
+        self.send(JobEvent::LockWait { file, obstacle, next_look });
+        let pause = next_look.ok_or(JobOutcome::Skipped(SkipReason::LockTimeout))?;
+        wait::pause(pause, &self.stop.term).await.map_err(JobOutcome::Skipped)
+    }
+
+    /// All actions in order, up to the first that fails. A lost lock kills the action that is under way.
+    async fn act(&self, lost: Option<&CancellationToken>) -> Result<(), JobFailure> {
+        let never = CancellationToken::new();
+        let lost = lost.unwrap_or(&never);
+        let stop = Stop { term: self.stop.term.child_token(), kill: self.stop.kill.child_token() };
+        for action in &self.job.actions {
+            if lost.is_cancelled() {
+                return Err(JobFailure::LockLost);
+            }
+            if stop.term.is_cancelled() {
+                let failure = ActionFailure::Cancelled;
+                return Err(JobFailure::Action { action: action.id.clone(), failure });
+            }
+            let report = {
+                let run = self.performer.runner.run(self.run, &self.job.id, action, &stop);
+                tokio::pin!(run);
+                tokio::select! {
+                    biased;
+                    report = &mut run => report,
+                    () = self.fence_off(lost, &stop) => run.await,
+                }
+            };
+            let failure = match report.failure {
+                None => continue,
+                Some(ActionFailure::Cancelled) if lost.is_cancelled() => ActionFailure::LockLost,
+                Some(failure) => failure,
+            };
+            return Err(JobFailure::Action { action: action.id.clone(), failure });
+        }
+        if lost.is_cancelled() { Err(JobFailure::LockLost) } else { Ok(()) }
+    }
+
+    /// Waits for the loss of a lock, then ends the action: TERM, and KILL before another may take the lock over.
+    async fn fence_off(&self, lost: &CancellationToken, stop: &Stop) {
+        lost.cancelled().await;
+        stop.term.cancel();
+        tokio::select! {
+            () = clock::sleep(self.performer.fence_grace()) => stop.kill.cancel(),
+            () = stop.kill.cancelled() => {}
+        }
+    }
+}
+
+fn random_part_of(longest: Duration) -> Duration {
+    let mut byte = [0];
+    // Without random numbers a fixed pause is still a pause.
+    let _ = getrandom::fill(&mut byte);
+    longest.mul_f64(f64::from(byte[0]) / 255.0)
+}

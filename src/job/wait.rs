@@ -1,0 +1,130 @@
+//! Waiting for what is in the way: the blocks of a job, and locks that others hold.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{self, Ticks};
+use crate::config::{Block, Location, Wait};
+use crate::event::{JobEvent, Obstacle, SkipReason};
+use crate::lock::record::{Found, Verdict, judge};
+use crate::lock::{Answer, Stores, Unreachable};
+
+/// Pauses between looks, bounded by the timeout from the first look on.
+pub(super) struct Patience {
+    wait: Wait,
+    since: Ticks,
+}
+
+impl Patience {
+    /// The first look was now.
+    pub(super) fn begin(wait: Wait) -> Self {
+        Self { wait, since: Ticks::now() }
+    }
+
+    /// Time until the next look; `None` when the timeout has passed.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        match self.wait.timeout {
+            None => Some(self.wait.every),
+            Some(timeout) => {
+                let left = timeout.saturating_sub(self.since.elapsed());
+                (!left.is_zero()).then(|| left.min(self.wait.every))
+            }
+        }
+    }
+}
+
+/// Sleeps, unless told to stop.
+pub(super) async fn pause(duration: Duration, stop: &CancellationToken) -> Result<(), SkipReason> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(SkipReason::Shutdown),
+        () = clock::sleep(duration) => Ok(()),
+    }
+}
+
+/// Waits until no block stands. `token` is that of the job's own locks, which never block it.
+///
+/// The first look takes one round trip a peer for all blocks. Then the first that stands is waited for, and those behind it
+/// are looked at again when it is gone.
+pub(super) async fn for_blocks(
+    stores: &Stores,
+    blocks: &[Block],
+    token: &str,
+    stop: &CancellationToken,
+    send: &impl Fn(JobEvent),
+) -> Result<(), SkipReason> {
+    let locations: Vec<Location> = blocks.iter().map(|block| block.location.clone()).collect();
+    let mut index = 0;
+    while index < blocks.len() {
+        let Some((ahead, mut obstacle)) = first_obstacle(stores, &locations[index..], token, stop).await? else {
+            return Ok(());
+        };
+        index += ahead;
+        let patience = Patience::begin(blocks[index].wait);
+        loop {
+            let next_look = patience.next_look();
+            send(JobEvent::BlockWait { file: locations[index].to_string(), obstacle, next_look });
+            pause(next_look.ok_or(SkipReason::BlockTimeout)?, stop).await?;
+            match first_obstacle(stores, &locations[index..=index], token, stop).await? {
+                Some((_, still)) => obstacle = still,
+                None => break,
+            }
+        }
+        index += 1;
+    }
+    Ok(())
+}
+
+async fn first_obstacle(
+    stores: &Stores,
+    locations: &[Location],
+    token: &str,
+    stop: &CancellationToken,
+) -> Result<Option<(usize, Obstacle)>, SkipReason> {
+    let answers = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Err(SkipReason::Shutdown),
+        answers = stores.look(locations) => answers,
+    };
+    Ok(answers.into_iter().enumerate().find_map(|(index, answer)| Some((index, obstacle(answer, token)?))))
+}
+
+/// What a look means for the job. Only what is known to be absent, our own, or stale is free.
+fn obstacle(answer: Result<Answer, Unreachable>, token: &str) -> Option<Obstacle> {
+    match answer {
+        Ok(Answer::Found(found)) => held(&found, token).map(Obstacle::Present),
+        Ok(Answer::Failed(error)) | Err(Unreachable(error)) => Some(Obstacle::Unknown(error)),
+        Ok(other) => Some(Obstacle::Unknown(format!("unexpected answer {other:?}"))),
+    }
+}
+
+fn held(found: &Found, token: &str) -> Option<String> {
+    match judge(found, token) {
+        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
+        Verdict::Held(holder) => Some(holder),
+        Verdict::Unusable(what) => Some(what.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_cannot_be_asked_is_never_free() {
+        assert!(matches!(obstacle(Err(Unreachable("refused".into())), "t"), Some(Obstacle::Unknown(_))));
+        assert!(matches!(obstacle(Ok(Answer::Failed("denied".into())), "t"), Some(Obstacle::Unknown(_))));
+        assert!(obstacle(Ok(Answer::Found(Found::Absent)), "t").is_none());
+        assert!(matches!(obstacle(Ok(Answer::Found(Found::Other("a directory"))), "t"), Some(Obstacle::Present(_))));
+    }
+
+    #[test]
+    fn patience_ends_at_the_timeout_and_the_last_pause_is_cut_to_it() {
+        let every = Duration::from_secs(30);
+        assert_eq!(Patience::begin(Wait { every, timeout: None }).next_look(), Some(every));
+        let bounded = Patience::begin(Wait { every, timeout: Some(Duration::from_secs(5)) });
+        assert!(bounded.next_look().is_some_and(|pause| pause <= Duration::from_secs(5)));
+        assert_eq!(Patience::begin(Wait { every, timeout: Some(Duration::ZERO) }).next_look(), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! The four things that can be done to a lock file, whichever host stores it.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use super::record::{Found, Record};
+
+/// One operation on one file.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Reads it, with its age. Changes nothing.
+    Look {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Creates it with this content if nothing is there. An answer other than [`Answer::Taken`] ends the batch.
+    Take {
+        /// The file.
+        path: PathBuf,
+        /// What to write.
+        record: Record,
+        /// A stale lock, by its token, that was judged before and may be replaced if it still is that one and still stale.
+        replaces: Option<Record>,
+    },
+    /// Renews its age if it is still ours and its lease has not run out.
+    Refresh {
+        /// The file.
+        path: PathBuf,
+        /// What we wrote.
+        record: Record,
+    },
+    /// Removes it if it is still ours.
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// What we wrote.
+        record: Record,
+    },
+}
+
+impl Op {
+    /// The file.
+    pub fn path(&self) -> &PathBuf {
+        match self {
+            Self::Look { path } | Self::Take { path, .. } | Self::Refresh { path, .. } | Self::Remove { path, .. } => path,
+        }
+    }
+}
+
+/// What came of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// What is there: of a look, or of a take that found something in the way.
+    Found(Found),
+    /// The take succeeded: the file is ours.
+    Taken,
+    /// The refresh succeeded.
+    Refreshed,
+    /// The removal succeeded.
+    Removed,
+    /// A refresh or a removal found that the file is not ours any more; the text says how.
+    Lost(String),
+    /// The operation could not be done; the text is the system's.
+    Failed(String),
+}
+
+/// The host could not be asked at all, or broke off: nothing is known of what it did.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(pub String);
+
+/// The answers to a batch, one per operation and in its order; shorter when a take ended the batch.
+pub type Answers = Pin<Box<dyn Future<Output = Result<Vec<Answer>, Unreachable>> + Send>>;
+
+/// A host that stores lock files.
+pub trait LockBackend: Send + Sync {
+    /// Performs a batch in order, in one round trip where the host is another one. Each operation is atomic; the batch is
+    /// not. Doing a batch again whose answer was lost is harmless: a take finds its own token, a removal finds nothing.
+    fn perform(&self, batch: Vec<Op>) -> Answers;
+}

@@ -1,0 +1,321 @@
+//! All of a job's locks: taken together or not at all, kept fresh, released.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Answer, Op, Unreachable};
+use super::record::{Found, Record, Verdict, judge};
+use super::stores::Stores;
+use crate::clock::{self, Ticks};
+use crate::config::{Location, Place};
+
+/// How often a stale lock that someone else is just replacing is tried again before it counts as held.
+const TAKE_OVER_ATTEMPTS: usize = 3;
+
+/// The locks of one run of one job.
+pub struct LockSet {
+    stores: Stores,
+    record: Record,
+    /// In canonical order; the index is the one that the caller knows the lock by.
+    locks: Vec<(usize, Location)>,
+}
+
+/// What came of trying to take all locks.
+#[derive(Debug)]
+pub enum Attempt {
+    /// All are ours, and no block stands.
+    Taken {
+        /// Stale locks that were replaced: the file and whose it was.
+        taken_over: Vec<(Location, String)>,
+        /// The moment from which the lease counts.
+        since: Ticks,
+    },
+    /// Another holds one; none is ours.
+    Held {
+        /// The lock's index.
+        lock: usize,
+        /// Whose it is.
+        holder: String,
+    },
+    /// All were taken, then a block was seen, so none is ours any more.
+    Blocked {
+        /// The block's index.
+        block: usize,
+    },
+    /// One cannot be taken, and waiting does not mend it; none is ours.
+    Failed {
+        /// The lock's index.
+        lock: usize,
+        /// Why.
+        error: String,
+    },
+}
+
+/// A lock that is not ours any more although we did not release it.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Which.
+    pub location: Location,
+    /// How.
+    pub reason: String,
+}
+
+impl LockSet {
+    /// The locks at these locations, none taken yet. `record` is what each file will say.
+    pub fn new(stores: Stores, record: Record, locations: impl IntoIterator<Item = Location>) -> Self {
+        let mut locks: Vec<_> = locations.into_iter().enumerate().collect();
+        locks.sort_by(|(_, a), (_, b)| stores.order(a).cmp(&stores.order(b)));
+        Self { stores, record, locks }
+    }
+
+    /// The proof of ownership that the files carry.
+    pub fn token(&self) -> &str {
+        &self.record.token
+    }
+
+    /// Tries to take all locks, in canonical order, one round trip for the neighbours of one place; then looks at the blocks
+    /// once more, in the same round trip where that place is the last. Whatever is not complete is given back.
+    pub async fn take(&self, blocks: &[Location]) -> Attempt {
+        let since = Ticks::now();
+        let mut taken_over = Vec::new();
+        let mut seen: Vec<Option<Answer>> = vec![None; blocks.len()];
+        let mut next = 0;
+        let mut replaces: Option<Record> = None;
+        let mut attempts = 0;
+        while next < self.locks.len() {
+            let group = self.group(next);
+            let place = &self.locks[next].1.place;
+            let is_last = group.end == self.locks.len();
+            let here = || (0..blocks.len()).filter(|&b| is_last && blocks[b].place == *place);
+            let takes = group.clone().map(|n| Op::Take {
+                path: self.locks[n].1.path.clone(),
+                record: Record { taken_at: clock::now(), ..self.record.clone() },
+                replaces: replaces.clone().filter(|_| n == next),
+            });
+            let looks = here().map(|b| Op::Look { path: blocks[b].path.clone() });
+            let answers = match self.stores.at(place).perform(takes.chain(looks).collect()).await {
+                Ok(answers) => answers,
+                Err(Unreachable(error)) => return self.fail(next, error).await,
+            };
+            let taken = answers.iter().take(group.len()).take_while(|answer| **answer == Answer::Taken).count();
+            if taken > 0
+                && let Some(stale) = replaces.take()
+            {
+                taken_over.push((self.locks[next].1.clone(), stale.holder()));
+                attempts = 0;
+            }
+            next += taken;
+            if taken == group.len() {
+                here().zip(&answers[taken..]).for_each(|(block, answer)| seen[block] = Some(answer.clone()));
+                continue;
+            }
+            match self.obstacle(answers.into_iter().nth(taken), attempts) {
+                Ok(stale) => (replaces, attempts) = (stale, attempts + 1),
+                Err(Obstacle::Held(holder)) => {
+                    self.give_back(next).await;
+                    return Attempt::Held { lock: self.locks[next].0, holder };
+                }
+                Err(Obstacle::Error(error)) => return self.fail(next, error).await,
+            }
+        }
+        match self.second_look(blocks, seen).await {
+            Some(block) => {
+                self.give_back(self.locks.len()).await;
+                Attempt::Blocked { block }
+            }
+            None => Attempt::Taken { taken_over, since },
+        }
+    }
+
+    /// The locks from `start` on that one batch can take: neighbours in canonical order on the same place.
+    fn group(&self, start: usize) -> std::ops::Range<usize> {
+        let place = &self.locks[start].1.place;
+        let length = self.locks[start..].iter().take_while(|(_, location)| location.place == *place).count();
+        start..start + length
+    }
+
+    /// What an answer other than "taken" means: the stale lock to replace in another attempt, or what is in the way.
+    fn obstacle(&self, answer: Option<Answer>, attempts: usize) -> Result<Option<Record>, Obstacle> {
+        match answer {
+            Some(Answer::Found(found)) => match judge(&found, &self.record.token) {
+                Verdict::Stale(record) if attempts < TAKE_OVER_ATTEMPTS => Ok(Some(record)),
+                Verdict::Free | Verdict::Ours if attempts < TAKE_OVER_ATTEMPTS => Ok(None),
+                Verdict::Stale(record) => {
+                    Err(Obstacle::Held(format!("{} (stale, being replaced by another)", record.holder())))
+                }
+                Verdict::Free | Verdict::Ours => Err(Obstacle::Held("another, who comes and goes".into())),
+                Verdict::Held(holder) => Err(Obstacle::Held(holder)),
+                Verdict::Unusable(what) => Err(Obstacle::Error(format!("there is {what} in its place"))),
+            },
+            Some(Answer::Failed(error)) => Err(Obstacle::Error(error)),
+            other => Err(Obstacle::Error(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// The first block that stands, now that the locks are ours. One that cannot be looked at stands.
+    async fn second_look(&self, blocks: &[Location], mut seen: Vec<Option<Answer>>) -> Option<usize> {
+        let missing: Vec<usize> = (0..blocks.len()).filter(|&block| seen[block].is_none()).collect();
+        let locations: Vec<Location> = missing.iter().map(|&block| blocks[block].clone()).collect();
+        for (&block, answer) in missing.iter().zip(self.stores.look(&locations).await) {
+            seen[block] = answer.ok();
+        }
+        seen.iter().position(|answer| match answer {
+            Some(Answer::Found(found)) => is_in_the_way(found, &self.record.token),
+            _ => true,
+        })
+    }
+
+    async fn fail(&self, lock: usize, error: String) -> Attempt {
+        // The failed one is given back too: where an answer was lost, the lock may be ours without our knowing it.
+        self.give_back(lock + 1).await;
+        Attempt::Failed { lock: self.locks[lock].0, error }
+    }
+
+    async fn give_back(&self, count: usize) {
+        let locations: Vec<Location> = self.locks[..count].iter().map(|(_, location)| location.clone()).collect();
+        self.stores.each(&locations, |location| self.remove(location)).await;
+    }
+
+    fn remove(&self, location: &Location) -> Op {
+        Op::Remove { path: location.path.clone(), record: self.record.clone() }
+    }
+
+    /// Number of locks on this host and on others.
+    pub fn count(&self) -> (usize, usize) {
+        let local = self.locks.iter().filter(|(_, location)| location.place == Place::Local).count();
+        (local, self.locks.len() - local)
+    }
+
+    /// Keeps the locks fresh, from `since` on, until they are released. `fence` is the time after the last successful refresh
+    /// at which a lock counts as lost.
+    pub fn hold(self, since: Ticks, fence: Duration) -> Held {
+        let set = Arc::new(self);
+        let lost = CancellationToken::new();
+        let mut refreshers = JoinSet::new();
+        let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
+        places.dedup();
+        places.sort();
+        places.dedup();
+        for place in places {
+            let (set, lost) = (Arc::clone(&set), lost.clone());
+            refreshers.spawn(async move { set.refresh(&place, since, fence, &lost).await });
+        }
+        Held { set, lost, refreshers }
+    }
+
+    /// Refreshes the locks of one place four times a lease. Returns the first that is lost.
+    async fn refresh(&self, place: &Place, since: Ticks, fence: Duration, lost: &CancellationToken) -> Lost {
+        let every = self.record.lease() / 4;
+        let locations: Vec<Location> =
+            self.locks.iter().map(|(_, l)| l.clone()).filter(|location| location.place == *place).collect();
+        let mut fresh = since;
+        let mut pause = every.saturating_sub(since.elapsed());
+        loop {
+            clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
+            let left = fence.saturating_sub(fresh.elapsed());
+            let asked = Ticks::now();
+            let answers = tokio::time::timeout(left.min(every), self.renew(&locations)).await;
+            let problem = match answers {
+                Ok(Ok(())) => {
+                    fresh = asked;
+                    pause = every;
+                    continue;
+                }
+                Ok(Err(Problem::Lost(lost_one))) => {
+                    lost.cancel();
+                    return lost_one;
+                }
+                Ok(Err(Problem::Error(error))) => error,
+                Err(_elapsed) => "no answer".to_owned(),
+            };
+            if fresh.elapsed() >= fence {
+                lost.cancel();
+                let reason = format!("it could not be refreshed for {} s: {problem}", fresh.elapsed().as_secs());
+                return Lost { location: locations[0].clone(), reason };
+            }
+            tracing::warn!(place = %locations[0], "lock not refreshed, trying again: {problem}");
+            pause = (every / 4).max(Duration::from_millis(100)).saturating_sub(asked.elapsed());
+        }
+    }
+
+    async fn renew(&self, locations: &[Location]) -> Result<(), Problem> {
+        let op = |location: &Location| Op::Refresh { path: location.path.clone(), record: self.record.clone() };
+        let mut error = None;
+        for (answer, location) in self.stores.each(locations, op).await.into_iter().zip(locations) {
+            match answer {
+                Ok(Answer::Refreshed) => {}
+                Ok(Answer::Lost(reason)) => return Err(Problem::Lost(Lost { location: location.clone(), reason })),
+                Ok(Answer::Failed(text)) | Err(Unreachable(text)) => error = Some(text),
+                Ok(other) => error = Some(format!("unexpected answer {other:?}")),
+            }
+        }
+        error.map_or(Ok(()), |error| Err(Problem::Error(error)))
+    }
+}
+
+/// Whether a block file with this content makes a job wait that carries `token`. Its own lock does not, nor does one whose
+/// holder is gone: the lease ends it.
+pub fn is_in_the_way(found: &Found, token: &str) -> bool {
+    match judge(found, token) {
+        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => false,
+        // A directory or a link is a file that exists: it was put there to block.
+        Verdict::Held(_) | Verdict::Unusable(_) => true,
+    }
+}
+
+enum Obstacle {
+    Held(String),
+    Error(String),
+}
+
+enum Problem {
+    Lost(Lost),
+    Error(String),
+}
+
+/// Locks that are ours and kept fresh.
+pub struct Held {
+    set: Arc<LockSet>,
+    lost: CancellationToken,
+    refreshers: JoinSet<Lost>,
+}
+
+impl Held {
+    /// Cancelled as soon as one of them is lost.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// What was lost, if anything was.
+    pub async fn loss(&mut self) -> Option<Lost> {
+        if !self.lost.is_cancelled() {
+            return None;
+        }
+        self.refreshers.join_next().await.and_then(Result::ok)
+    }
+
+    /// Gives all back, within `deadline`. Returns those that could not be removed, with the reason; their lease ends them.
+    pub async fn release(mut self, deadline: Duration) -> Vec<String> {
+        // No refresher holds anything that an abort could leave half done: each operation is atomic on the storing host.
+        self.refreshers.shutdown().await;
+        let locations: Vec<Location> = self.set.locks.iter().map(|(_, location)| location.clone()).collect();
+        let removals = self.set.stores.each(&locations, |location| self.set.remove(location));
+        let Ok(answers) = tokio::time::timeout(deadline, removals).await else {
+            return locations.iter().map(|location| format!("{location}: no answer")).collect();
+        };
+        answers
+            .into_iter()
+            .zip(&locations)
+            .filter_map(|(answer, location)| match answer {
+                Ok(Answer::Removed) => None,
+                Ok(Answer::Lost(why) | Answer::Failed(why)) | Err(Unreachable(why)) => {
+                    Some(format!("{location}: {why}"))
+                }
+                Ok(other) => Some(format!("{location}: unexpected answer {other:?}")),
+            })
+            .collect()
+    }
+}
