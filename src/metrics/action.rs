@@ -98,7 +98,7 @@ struct RsyncFamilies {
 }
 
 impl RsyncFamilies {
-    #[rustfmt::skip]
+    #[rustfmt::skip] // One family a line, as a table.
     fn new(r: &Registrar) -> Self {
         Self {
             exits: r.counters("rsyncdirector_rsync_exits_total", "Attempts of an rsync that ended, by exit code; other codes than 0 appear with their first.", &["job_id", "action_id", "code"]),

@@ -52,7 +52,7 @@ impl Families {
         families
     }
 
-    #[rustfmt::skip]
+    #[rustfmt::skip] // One family a line, as a table.
     fn register(r: &Registrar, known: HashSet<JobId>) -> Self {
         Self {
             known,

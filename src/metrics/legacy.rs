@@ -6,7 +6,7 @@
 //! action that was stopped because the daemon was told to stop is not counted.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::{Gauge, Histogram, IntCounter};
 
@@ -62,7 +62,7 @@ impl Families {
     }
 }
 
-fn job_series(registrar: &Registrar, jobs: &[std::sync::Arc<Job>]) -> HashMap<JobId, JobSeries> {
+fn job_series(registrar: &Registrar, jobs: &[Arc<Job>]) -> HashMap<JobId, JobSeries> {
     const JOB: &[&str] = &["job_id"];
     const ACTION: &[&str] = &["job_id", "action_id"];
     let duration =

@@ -4,9 +4,9 @@
 //! makes possible, so that `rate` and `increase` see the first event too. [`Metrics::observe`](Observer::observe) moves
 //! them; [`Metrics::encode`] writes the page. Two sets of names are served:
 //!
-//! - [`legacy`]: the names of RsyncDirector 1.x, which stand on people's dashboards; dropped by
+//! - `legacy`: the names of RsyncDirector 1.x, which stand on people's dashboards; dropped by
 //!   `metrics.legacy_names: false`;
-//! - the prefix `rsyncdirector_`, in [`job`], [`action`] and [`peer`], after the conventions of Prometheus.
+//! - the prefix `rsyncdirector_`, in `job`, `action` and `peer`, after the conventions of Prometheus.
 //!
 //! A gauge of what is not known yet (timestamps, `peer_up`, the size of a source) is absent until it is: a 0 would say
 //! "in 1970", "down" or "empty", and wake people up.
