@@ -1,0 +1,190 @@
+//! Over real sockets. Where time is paused it advances by itself whenever nothing else is left to do.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::metrics::tests::config;
+
+/// Bound on what is expected to happen at once.
+const SOON: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn each_path_answers() {
+    let server = Server::start().await;
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let cases = [
+        ("GET /metrics", ok, "runs_completed_total{rsync_id=\"laptop\"} 0\n"),
+        ("GET /metrics?x=y", ok, "content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        ("GET /healthz", ok, "\r\n\r\nok\n"),
+        ("GET /readyz", "HTTP/1.1 503 ", "\r\n\r\nnot ready\n"),
+        ("GET /", ok, "/metrics "),
+        ("GET /nowhere", "HTTP/1.1 404 ", "\r\n\r\nnot found;"),
+        ("GET /metrics/", "HTTP/1.1 404 ", "\r\n\r\nnot found;"),
+        ("POST /metrics", "HTTP/1.1 405 ", "allow: GET,HEAD\r\n"),
+        ("DELETE /", "HTTP/1.1 405 ", "allow: GET,HEAD\r\n"),
+    ];
+    for (request, status, contained) in cases {
+        let answer = server.ask(request).await;
+        assert!(answer.starts_with(status) && answer.contains(contained), "{request}:\n{answer}");
+    }
+}
+
+#[tokio::test]
+async fn head_answers_without_a_body() {
+    let server = Server::start().await;
+    let answer = server.ask("HEAD /metrics").await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    let page = config_page();
+    assert!(head.contains(&format!("content-length: {}", page.len())), "{head}");
+    assert_eq!(body, "");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_daemon() {
+    let server = Server::start().await;
+    server.ready.send_replace(true);
+    assert!(server.ask("GET /readyz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    server.ready.send_replace(false);
+    assert!(server.ask("GET /readyz").await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test]
+async fn shutdown_waits_neither_for_idle_nor_for_slow_clients() {
+    let mut server = Server::start().await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("write");
+    let mut answer = [0; 1024];
+    let read = idle.read(&mut answer).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&answer[..read]).ends_with("ok\n"));
+    let mut slow = server.connect().await;
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nhost:").await.expect("write");
+    // Answered, hence accepted, hence so was `slow` before it.
+    server.ask("GET /healthz").await;
+
+    server.shutdown.cancel();
+    let served = timeout(SOON, server.tasks.join_next()).await.expect("serve returns");
+    served.expect("a task").expect("no panic").expect("no error");
+    for mut client in [idle, slow] {
+        // Ends, by an end of file or a reset.
+        let _ = timeout(SOON, client.read_to_end(&mut Vec::new())).await.expect("the connection is closed");
+    }
+    assert!(TcpStream::connect(server.address).await.is_err(), "the port is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_finish_its_request_is_dropped() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let start = Instant::now();
+    client.write_all(b"GET /metrics HTTP/1.1\r\nhost:").await.expect("write");
+    client.read_to_end(&mut Vec::new()).await.expect("the server closes");
+    let life = start.elapsed();
+    assert!((25..35).contains(&life.as_secs()), "{life:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_beyond_the_bound_waits_until_another_is_gone() {
+    let server = Server::start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        crowd.push(server.connect().await);
+    }
+    let start = Instant::now();
+    assert!(server.ask("GET /healthz").await.ends_with("ok\n"));
+    let waited = start.elapsed();
+    assert!((25..35).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_in_use_is_tried_as_often_as_configured_and_then_named() {
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let address = holder.local_addr().expect("bound");
+    // Timeout, pause, retries (seconds, seconds, number) and the seconds after which it gives up.
+    for (timeout, pause, retries, expected) in
+        [(10, 2, 3, 6), (10, 2, 0, 0), (10, 2, 100, 10), (5, 2, 100, 4), (0, 2, 3, 0), (10, 0, 3, 0)]
+    {
+        let metrics = crate::config::Metrics {
+            port: address.port(),
+            startup_timeout: Duration::from_secs(timeout),
+            startup_retry_wait: Duration::from_secs(pause),
+            startup_retry_limit: retries,
+            ..config().metrics
+        };
+        let start = Instant::now();
+        let error = bind(&metrics).await.expect_err("in use");
+        assert_eq!(start.elapsed().as_secs(), expected, "{metrics:?}");
+        assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            format!("could not listen on {address}: the port is in use; stop what listens there or set `metrics.port`")
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_becomes_free_is_taken() {
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let metrics = crate::config::Metrics { port: holder.local_addr().expect("bound").port(), ..config().metrics };
+    let release = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(holder);
+    };
+    let (bound, ()) = tokio::join!(bind(&metrics), release);
+    assert_eq!(bound.expect("free by now").local_addr().expect("bound").port(), metrics.port);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_another_host_is_named() {
+    // TEST-NET-1 of RFC 5737: nobody's.
+    let addr = Ipv4Addr::new(192, 0, 2, 1).into();
+    let error = bind(&crate::config::Metrics { addr, port: 9, ..config().metrics }).await.expect_err("not ours");
+    assert_eq!(error.to_string(), "could not listen on 192.0.2.1:9");
+    assert!(std::error::Error::source(&error).is_some(), "{error:?}");
+}
+
+fn config_page() -> String {
+    Metrics::new(&config(), "2.0.0").encode()
+}
+
+/// A server on a free port.
+struct Server {
+    address: SocketAddr,
+    ready: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    tasks: JoinSet<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let config = config();
+        let listener = bind(&config.metrics).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (ready, is_ready) = watch::channel(false);
+        let shutdown = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, Metrics::new(&config, "2.0.0"), is_ready, shutdown.clone()));
+        Self { address, ready, shutdown, tasks }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("the server listens")
+    }
+
+    /// Sends a request of this method and path; the answer as text.
+    async fn ask(&self, request: &str) -> String {
+        let mut client = self.connect().await;
+        let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.expect("write");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+}

@@ -1,0 +1,180 @@
+//! The metric names of RsyncDirector 1.x with their old labels, buckets and meaning.
+//!
+//! Two of them mean less than their names: `runs_completed_total` counts failed runs too, and
+//! `job_aborted_for_failed_process_err_total` never rises, because it was about the helper process of an action, which
+//! this program does not have (the old one counted an action that failed, in whatever way, as `failed_action`). An
+//! action that was stopped because the daemon was told to stop is not counted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::{Gauge, Histogram, IntCounter};
+
+use super::registrar::Registrar;
+use crate::config::{ActionId, Config, Job, JobId};
+use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, RunEvent, SkipReason};
+
+/// All families of the old set.
+pub(super) struct Families {
+    runs_completed: IntCounter,
+    jobs: HashMap<JobId, JobSeries>,
+}
+
+struct JobSeries {
+    duration: Histogram,
+    skipped_for_block_timeout: IntCounter,
+    blocked: IntCounter,
+    blocked_seconds: Option<Histogram>,
+    lock_files: Gauge,
+    actions: HashMap<ActionId, ActionSeries>,
+    /// The action that is under way, to which an internal error is charged.
+    running: Mutex<Option<ActionId>>,
+}
+
+struct ActionSeries {
+    failed: IntCounter,
+    exception: IntCounter,
+}
+
+impl Families {
+    pub(super) fn new(registrar: &Registrar, config: &Config) -> Self {
+        let runs_completed = registrar.counters(
+            "runs_completed_total",
+            "Runs that are over, whether their jobs succeeded or not.",
+            &["rsync_id"],
+        );
+        Self {
+            runs_completed: runs_completed.with_label_values(&[&config.rsync_id]),
+            jobs: job_series(registrar, &config.jobs),
+        }
+    }
+
+    pub(super) fn observe(&self, event: &RunEvent) {
+        match event {
+            RunEvent::RunFinished { .. } => self.runs_completed.inc(),
+            RunEvent::Job { job, event, .. } => {
+                if let Some(series) = self.jobs.get(job) {
+                    series.observe(event);
+                }
+            }
+            RunEvent::RunStarted { .. } | RunEvent::PeerConnected { .. } | RunEvent::PeerFailed { .. } => {}
+        }
+    }
+}
+
+fn job_series(registrar: &Registrar, jobs: &[Arc<Job>]) -> HashMap<JobId, JobSeries> {
+    const JOB: &[&str] = &["job_id"];
+    const ACTION: &[&str] = &["job_id", "action_id"];
+    let duration =
+        registrar.histograms("job_duration_seconds", "Time from a job's start to its end, waits included.", JOB);
+    let skipped = registrar.counters(
+        "job_skipped_for_block_timeout_total",
+        "Times a job was skipped because a block stayed for its whole timeout.",
+        JOB,
+    );
+    let blocked = registrar.counters("blocked_total", "Looks at a block that found it in the way.", JOB);
+    let blocked_seconds =
+        registrar.histograms("blocked_seconds", "Time that a job with blocks spent on them, in each run.", JOB);
+    let lock_files = registrar.gauges("lock_files", "Lock files that the job holds.", JOB);
+    // Registered for its name alone: it stays at 0.
+    let failed_process = registrar.counters(
+        "job_aborted_for_failed_process_err_total",
+        "Always 0: it counted failures of a kind of process that is no longer used.",
+        ACTION,
+    );
+    let failed_action = registrar.counters(
+        "job_aborted_for_failed_action_err_total",
+        "Jobs that ended because the action failed.",
+        ACTION,
+    );
+    let exception = registrar.counters(
+        "job_aborted_for_exception_err_total",
+        "Jobs that ended because of an internal error during the action.",
+        ACTION,
+    );
+    let series = |job: &Job| {
+        let id = job.id.as_str();
+        let action_series = |action: &ActionId| {
+            let labels = [id, action.as_str()];
+            failed_process.with_label_values(&labels);
+            ActionSeries {
+                failed: failed_action.with_label_values(&labels),
+                exception: exception.with_label_values(&labels),
+            }
+        };
+        JobSeries {
+            duration: duration.with_label_values(&[id]),
+            skipped_for_block_timeout: skipped.with_label_values(&[id]),
+            blocked: blocked.with_label_values(&[id]),
+            blocked_seconds: (!job.blocks_on.is_empty()).then(|| blocked_seconds.with_label_values(&[id])),
+            lock_files: lock_files.with_label_values(&[id]),
+            actions: job.actions.iter().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
+            running: Mutex::new(None),
+        }
+    };
+    jobs.iter().map(|job| (job.id.clone(), series(job))).collect()
+}
+
+impl JobSeries {
+    fn observe(&self, event: &JobEvent) {
+        match event {
+            JobEvent::Started { .. } => *self.running() = None,
+            JobEvent::BlockWait { .. } => self.blocked.inc(),
+            JobEvent::BlocksDone { waited } => {
+                if let Some(seconds) = &self.blocked_seconds {
+                    seconds.observe(waited.as_secs_f64());
+                }
+            }
+            JobEvent::Locked { local, remote, .. } => self.lock_files.set((local + remote) as f64),
+            JobEvent::Released { .. } => self.lock_files.set(0.0),
+            JobEvent::ActionStarted { action, .. } => *self.running() = Some(action.clone()),
+            JobEvent::ActionFinished { action, report } => {
+                *self.running() = None;
+                if let Some(failure) = report.failure {
+                    self.action_failed(action, failure);
+                }
+            }
+            JobEvent::Finished { outcome, duration } => {
+                self.duration.observe(duration.as_secs_f64());
+                self.finished(outcome);
+            }
+            JobEvent::LockWait { .. }
+            | JobEvent::LockTakenOver { .. }
+            | JobEvent::LockLost { .. }
+            | JobEvent::Progress { .. }
+            | JobEvent::Retry { .. }
+            | JobEvent::RsyncExit { .. }
+            | JobEvent::NotRun { .. }
+            | JobEvent::Missed { .. }
+            | JobEvent::NextRun(_) => {}
+        }
+    }
+
+    fn action_failed(&self, action: &ActionId, failure: ActionFailure) {
+        match failure {
+            ActionFailure::Exit | ActionFailure::Timeout | ActionFailure::Start | ActionFailure::LockLost => {
+                if let Some(series) = self.actions.get(action) {
+                    series.failed.inc();
+                }
+            }
+            ActionFailure::Cancelled => {}
+        }
+    }
+
+    fn finished(&self, outcome: &JobOutcome) {
+        let running = self.running().take();
+        match outcome {
+            JobOutcome::Skipped(SkipReason::BlockTimeout) => self.skipped_for_block_timeout.inc(),
+            JobOutcome::Failed(JobFailure::Internal) => {
+                if let Some(series) = running.and_then(|action| self.actions.get(&action)) {
+                    series.exception.inc();
+                }
+            }
+            JobOutcome::Succeeded | JobOutcome::Failed(_) | JobOutcome::Skipped(_) => {}
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<ActionId>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
