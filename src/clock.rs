@@ -79,9 +79,12 @@ fn to_timespec(duration: Duration) -> Timespec {
 struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
+    #[expect(unsafe_code, reason = "tokio has no safe way to register a descriptor, even an owned one")]
     fn new(clock: TimerfdClockId) -> io::Result<Self> {
         let fd = timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self(AsyncFd::new(fd)?))
+        // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it is open for as long as it
+        // is registered.
+        Ok(Self(unsafe { AsyncFd::register(fd) }?))
     }
 
     fn set(&self, flags: TimerfdTimerFlags, value: Timespec) -> io::Result<()> {

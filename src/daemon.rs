@@ -71,7 +71,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let spawner = Spawner::start().map_err(system("start the thread that starts children"))?;
     let metrics = Metrics::new(config, crate::VERSION);
     let metrics_observer: Arc<dyn Observer> = metrics.clone();
-    let events = Events::new([metrics_observer].into_iter().chain(options.observers).collect());
+    let events = Events::new([metrics_observer].into_iter().chain(options.observers.iter().cloned()).collect());
 
     let mut services = Services::default();
     if options.mode == Mode::Daemon {
@@ -91,14 +91,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     Ok(())
 }
 
-fn performer(
-    config: &Config,
-    options: &Options,
-    spawner: Spawner,
-    pool: Pool,
-    log: Log,
-    events: Events,
-) -> Performer {
+fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, log: Log, events: Events) -> Performer {
     let identity = identity(config);
     let stores = Stores::new(pool.clone(), LOCK_OPERATION_TIMEOUT, identity.host.as_str().into());
     let runner = Runner {

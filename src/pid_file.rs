@@ -198,7 +198,9 @@ mod tests {
     fn a_second_instance_is_refused_and_leaves_the_first_alone() {
         let dir = tempfile::tempdir().unwrap();
         let first = create(dir.path()).unwrap();
-        assert!(matches!(create(dir.path()), Err(PidFileError::Live { pid, .. }) if pid == std::process::id().to_string()));
+        assert!(
+            matches!(create(dir.path()), Err(PidFileError::Live { pid, .. }) if pid == std::process::id().to_string())
+        );
         assert!(first.path().exists());
     }
 

@@ -15,7 +15,7 @@ use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::logging::Log;
-use crate::process::{EndedBy, Exit, Spawner, SpawnError, Spec, Stop};
+use crate::process::{EndedBy, Exit, SpawnError, Spawner, Spec, Stop};
 use crate::rsync;
 use crate::ssh::Pool;
 use output::Output;
@@ -119,14 +119,11 @@ impl Runner {
             kill_grace: self.kill_grace,
             timeout: action.timeout,
         };
-        let mut output = Output::new(
-            self.log.output(&self.rsync_id, run, job, &action.id),
-            plan.is_rsync,
-            |progress| {
+        let mut output =
+            Output::new(self.log.output(&self.rsync_id, run, job, &action.id), plan.is_rsync, |progress| {
                 let event = JobEvent::Progress { action: action.id.clone(), progress };
                 self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
-            },
-        );
+            });
         let exit = self.spawner.run(&spec, stop, &mut output).await;
         let (stats, last_words) = output.finish();
         if plan.is_rsync

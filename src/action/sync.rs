@@ -50,4 +50,3 @@ async fn here(runner: &Runner, sync: &Sync) -> Result<Vec<OsString>, String> {
 fn home(runner: &Runner, sync: &Sync) -> Result<OsString, String> {
     expand::expand_home(&sync.dest, runner.home.as_deref()).map_err(|error| crate::error_chain(&error))
 }
-

@@ -56,8 +56,7 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
         .enable_all()
         .build()
         .map_err(cannot_start("start the runtime"))?;
-    let signals =
-        runtime.block_on(async { Signals::register() }).map_err(cannot_start("register for signals"))?;
+    let signals = runtime.block_on(async { Signals::register() }).map_err(cannot_start("register for signals"))?;
     let switch = |name, argument: bool| match environment::is_on(name) {
         Ok(on) => Ok(argument || on),
         Err(message) => Err(wrong_usage(&message)),

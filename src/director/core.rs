@@ -187,8 +187,7 @@ impl Core {
                 commands.push(Command::Kill);
             }
             // The last run is under way or the end is near: nothing new begins.
-            (Event::Terminate, Phase::Killing)
-            | (Event::Started | Event::Once | Event::Woke | Event::Hup, _) => {}
+            (Event::Terminate, Phase::Killing) | (Event::Started | Event::Once | Event::Woke | Event::Hup, _) => {}
         }
         self.last_seen = now;
         if self.phase != Phase::Working && !self.lanes.iter().any(Lane::is_running) {

@@ -43,7 +43,9 @@ impl Op {
     /// The file.
     pub fn path(&self) -> &PathBuf {
         match self {
-            Self::Look { path } | Self::Take { path, .. } | Self::Refresh { path, .. } | Self::Remove { path, .. } => path,
+            Self::Look { path } | Self::Take { path, .. } | Self::Refresh { path, .. } | Self::Remove { path, .. } => {
+                path
+            }
         }
     }
 }

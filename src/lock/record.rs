@@ -161,7 +161,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_file_that_no_director_wrote_is_respected_at_any_age() {
-        for bytes in [&b""[..], b"4711", b"4711\n", b"4711\n{\"pid\":1}\n", b"\xff\xfe\nx", b"4711\n{\"instance\":\"ph"] {
+        for bytes in [&b""[..], b"4711", b"4711\n", b"4711\n{\"pid\":1}\n", b"\xff\xfe\nx", b"4711\n{\"instance\":\"ph"]
+        {
             assert!(matches!(judge(&file(bytes, 1_000_000), "t"), Verdict::Held(_)), "{bytes:?}");
         }
     }

@@ -143,7 +143,9 @@ fn answer(section: &Section<'_>, below: Option<&Section<'_>>) -> Option<Answer> 
         "refreshed" => Answer::Refreshed,
         "removed" => Answer::Removed,
         "expired" => Answer::Lost("its lease ran out".into()),
-        "lost" => Answer::Lost(below.and_then(found).map_or_else(|| "it is not ours any more".into(), |f| describe(&f))),
+        "lost" => {
+            Answer::Lost(below.and_then(found).map_or_else(|| "it is not ours any more".into(), |f| describe(&f)))
+        }
         "failed" => Answer::Failed(section.rest.to_owned()),
         _ => Answer::Found(found(section)?),
     })
@@ -155,10 +157,9 @@ fn found(section: &Section<'_>) -> Option<Found> {
         "directory" => Found::Other("a directory"),
         "link" => Found::Other("a symbolic link"),
         "other" => Found::Other("not a regular file"),
-        "file" => Found::File {
-            content: Content::parse(section.body),
-            age: Duration::from_secs(section.rest.parse().ok()?),
-        },
+        "file" => {
+            Found::File { content: Content::parse(section.body), age: Duration::from_secs(section.rest.parse().ok()?) }
+        }
         _ => return None,
     })
 }
@@ -243,9 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sub = dir.path().join("a dir's \"name\" $(x) ;\n");
         let path = sub.join("x y'.lock");
-        let held = |token: &str, answer: &Answer| {
-            matches!(answer, There(Found::File { content: Content::Director(r), .. }) if r.token == token)
-        };
+        let held = |token: &str, answer: &Answer| matches!(answer, There(Found::File { content: Content::Director(r), .. }) if r.token == token);
 
         let answers = perform(shell, &[look(&path), take(&path, "a", None), refresh(&path, "a"), look(&path)]);
         assert_eq!(answers[..3], [There(Found::Absent), Taken, Refreshed]);

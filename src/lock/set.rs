@@ -226,7 +226,7 @@ impl LockSet {
                 }
                 Ok(Err(Problem::Lost(lost_one))) => {
                     lost.cancel();
-                    return lost_one;
+                    return *lost_one;
                 }
                 Ok(Err(Problem::Error(error))) => error,
                 Err(_elapsed) => "no answer".to_owned(),
@@ -247,7 +247,9 @@ impl LockSet {
         for (answer, location) in self.stores.each(locations, op).await.into_iter().zip(locations) {
             match answer {
                 Ok(Answer::Refreshed) => {}
-                Ok(Answer::Lost(reason)) => return Err(Problem::Lost(Lost { location: location.clone(), reason })),
+                Ok(Answer::Lost(reason)) => {
+                    return Err(Problem::Lost(Box::new(Lost { location: location.clone(), reason })));
+                }
                 Ok(Answer::Failed(text)) | Err(Unreachable(text)) => error = Some(text),
                 Ok(other) => error = Some(format!("unexpected answer {other:?}")),
             }
@@ -272,7 +274,7 @@ enum Obstacle {
 }
 
 enum Problem {
-    Lost(Lost),
+    Lost(Box<Lost>),
     Error(String),
 }
 

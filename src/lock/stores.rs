@@ -53,11 +53,7 @@ impl Stores {
 
     /// One operation on each of several files, one round trip a place, all places at once. For operations that do not end a
     /// batch; the answers are in the order of `locations`.
-    pub async fn each(
-        &self,
-        locations: &[Location],
-        op: impl Fn(&Location) -> Op,
-    ) -> Vec<Result<Answer, Unreachable>> {
+    pub async fn each(&self, locations: &[Location], op: impl Fn(&Location) -> Op) -> Vec<Result<Answer, Unreachable>> {
         let mut places: Vec<&Place> = Vec::new();
         for location in locations {
             if !places.contains(&&location.place) {
@@ -65,8 +61,7 @@ impl Stores {
             }
         }
         let batches = places.iter().map(|place| {
-            let indices: Vec<usize> =
-                (0..locations.len()).filter(|&index| locations[index].place == **place).collect();
+            let indices: Vec<usize> = (0..locations.len()).filter(|&index| locations[index].place == **place).collect();
             let ops = indices.iter().map(|&index| op(&locations[index])).collect();
             let answers = self.at(place).perform(ops);
             async move { (indices, answers.await) }
