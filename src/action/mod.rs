@@ -11,6 +11,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
@@ -54,8 +56,16 @@ struct Plan {
 }
 
 impl Runner {
-    /// Performs an action. Cancelling `stop` ends it; the report then says [`ActionFailure::Cancelled`].
-    pub async fn run(&self, run: RunId, job: &JobId, action: &Action, stop: &Stop) -> ActionReport {
+    /// Performs an action. Cancelling `stop` ends it; the report then says [`ActionFailure::Cancelled`], or
+    /// [`ActionFailure::LockLost`] when `lost` is cancelled too.
+    pub async fn run(
+        &self,
+        run: RunId,
+        job: &JobId,
+        action: &Action,
+        stop: &Stop,
+        lost: &CancellationToken,
+    ) -> ActionReport {
         let started = Ticks::now();
         let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
         let mut report = match self.plan(action).await {
@@ -70,6 +80,10 @@ impl Runner {
             }
         };
         report.duration = started.elapsed();
+        if report.failure == Some(ActionFailure::Cancelled) && lost.is_cancelled() {
+            report.failure = Some(ActionFailure::LockLost);
+            report.message = "killed: a lock was lost".into();
+        }
         send(JobEvent::ActionFinished { action: action.id.clone(), report: report.clone() });
         report
     }

@@ -198,7 +198,7 @@ impl Course<'_> {
                 return Err(JobFailure::Action { action: action.id.clone(), failure });
             }
             let report = {
-                let run = self.performer.runner.run(self.run, &self.job.id, action, &stop);
+                let run = self.performer.runner.run(self.run, &self.job.id, action, &stop, lost);
                 tokio::pin!(run);
                 tokio::select! {
                     biased;
@@ -206,11 +206,7 @@ impl Course<'_> {
                     () = self.fence_off(lost, &stop) => run.await,
                 }
             };
-            let failure = match report.failure {
-                None => continue,
-                Some(ActionFailure::Cancelled) if lost.is_cancelled() => ActionFailure::LockLost,
-                Some(failure) => failure,
-            };
+            let Some(failure) = report.failure else { continue };
             return Err(JobFailure::Action { action: action.id.clone(), failure });
         }
         if lost.is_cancelled() { Err(JobFailure::LockLost) } else { Ok(()) }
