@@ -93,7 +93,8 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
 
 fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, log: Log, events: Events) -> Performer {
     let identity = identity(config);
-    let stores = Stores::new(pool.clone(), LOCK_OPERATION_TIMEOUT, identity.host.as_str().into());
+    let timeout = config.ssh.connect_timeout + LOCK_OPERATION_TIMEOUT;
+    let stores = Stores::new(pool.clone(), timeout, identity.host.as_str().into());
     let runner = Runner {
         spawner,
         pool,

@@ -26,7 +26,7 @@ pub struct RemoteBackend {
 }
 
 impl RemoteBackend {
-    /// The files of `peer`; a batch may take `timeout` beyond the time for connecting.
+    /// The files of `peer`; a batch, connecting included, may take `timeout`.
     pub fn new(pool: Pool, peer: Peer, timeout: Duration) -> Self {
         Self { pool, peer, timeout }
     }

@@ -22,7 +22,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Over these connections. A remote batch may take `timeout` beyond connecting; `host` is this host's name.
+    /// Over these connections. A remote batch, connecting included, may take `timeout`; `host` is this host's name.
     pub fn new(pool: Pool, timeout: Duration, host: Arc<str>) -> Self {
         Self { pool, timeout, host, known: Arc::default() }
     }

@@ -1,1 +1,29 @@
-//! Being built.
+//! The native SSH client: one authenticated connection per peer, shared by all commands that run there.
+//!
+//! The way of a command: [`Pool::exec`] finds the peer's connection or makes one (resolve and connect, key exchange with the
+//! host key judged by [`host_keys`], login by public key), opens a channel, and hands back status and output when the
+//! peer has closed it.
+//!
+//! The SSH library is used inside `native` alone; everything else sees its `Session` (connect, exec, disconnect) and plain
+//! key types. A connection that carries bulk data belongs beside it as another kind of session: it must not share one with
+//! commands, since the library stops reading for all channels when one of them is not read.
+//!
+//! Deliberately absent: `ssh_config`, passwords, agent forwarding, terminals, compression. rsync itself runs over the system's
+//! `ssh` with [`Pool::openssh_command`], under the same policy.
+
+mod dial;
+mod error;
+pub mod host_keys;
+mod keys;
+mod known_hosts;
+mod native;
+mod openssh;
+mod pool;
+
+#[cfg(test)]
+mod test_sshd;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Cause, HostKeyError, KeyError, SshError};
+pub use pool::{Output, Pool};

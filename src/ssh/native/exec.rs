@@ -1,0 +1,218 @@
+//! One command on a connection.
+//!
+//! Each command is served by a task of its own, which the caller awaits: when the caller goes away, the task still brings
+//! the channel to an orderly end. A channel that is merely dropped stays open at the peer and holds one of its few slots.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use super::{Session, from_library, lost, protocol};
+use crate::event::ExitStatus;
+use crate::ssh::error::SshError;
+use crate::ssh::pool::Output;
+
+/// Bound on the standard output of a command, in bytes; more is an error, since half an answer must not be taken for one.
+pub(in crate::ssh) const STDOUT_MAX: usize = 1024 * 1024;
+/// Bound on what is kept of its standard error, in bytes; the rest is dropped.
+const STDERR_MAX: usize = 64 * 1024;
+/// Pauses while the peer has no slot for another command.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A peer that takes longer than this to open a channel that nobody wants any more is taken for dead.
+const ABANDONED_OPEN_MAX: Duration = Duration::from_secs(5);
+
+const DOING: &str = "running a command on";
+
+/// A command and its standard input.
+#[derive(Debug)]
+pub(in crate::ssh) struct Request {
+    pub(in crate::ssh) command: String,
+    pub(in crate::ssh) stdin: Vec<u8>,
+}
+
+/// Why a command has no result.
+#[derive(Debug)]
+pub(in crate::ssh) enum ExecError {
+    /// The connection was over before the command was sent: it did not run.
+    NotSent(SshError),
+    /// It may have run.
+    Failed(SshError),
+}
+
+impl From<ExecError> for SshError {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::NotSent(error) | ExecError::Failed(error) => error,
+        }
+    }
+}
+
+type Answer = oneshot::Sender<Result<Output, ExecError>>;
+
+impl Session {
+    /// Runs a command. When the future is dropped, the command's channel is closed in the background.
+    pub(in crate::ssh) async fn exec(
+        self: &Arc<Self>,
+        tasks: &TaskTracker,
+        request: Arc<Request>,
+    ) -> Result<Output, ExecError> {
+        let (sender, receiver) = oneshot::channel();
+        let session = Arc::clone(self);
+        tasks.spawn(async move { session.serve(&request, sender).await });
+        receiver.await.unwrap_or_else(|gone| Err(ExecError::Failed(lost(&self.peer, DOING, gone))))
+    }
+
+    async fn serve(&self, request: &Request, mut answer: Answer) {
+        let _permit = tokio::select! {
+            permit = self.permits.acquire() => permit,
+            () = answer.closed() => return,
+        };
+        self.touch();
+        match self.open_channel(&mut answer).await {
+            Ok(Some(channel)) => self.run(channel, request, answer).await,
+            Ok(None) => {}
+            // The caller may be gone; then nobody wants the answer.
+            Err(error) => drop(answer.send(Err(error))),
+        }
+        self.touch();
+    }
+
+    /// `None` when the caller went away.
+    async fn open_channel(&self, answer: &mut Answer) -> Result<Option<Channel<Msg>>, ExecError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            use ChannelOpenFailure::{ConnectFailed, ResourceShortage};
+            let opened = tokio::select! {
+                opened = self.handle.channel_open_session() => opened,
+                () = abandoned(answer) => {
+                    self.cut();
+                    return Ok(None);
+                }
+            };
+            match opened {
+                Ok(channel) => return Ok(Some(channel)),
+                Err(russh::Error::ChannelOpenFailure(ConnectFailed | ResourceShortage)) => {}
+                Err(error @ russh::Error::ChannelOpenFailure(_)) => {
+                    return Err(ExecError::Failed(protocol(&self.peer, DOING, error)));
+                }
+                Err(error) => return Err(ExecError::NotSent(from_library(&self.peer, DOING, error))),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
+                () = answer.closed() => return Ok(None),
+            }
+        }
+    }
+
+    async fn run(&self, channel: Channel<Msg>, request: &Request, mut answer: Answer) {
+        let (mut reader, writer) = channel.split();
+        if answer.is_closed() {
+            self.abandon(&writer).await;
+            return;
+        }
+        if let Err(error) = writer.exec(true, request.command.as_str()).await {
+            drop(answer.send(Err(ExecError::NotSent(from_library(&self.peer, DOING, error)))));
+            return;
+        }
+        let result = tokio::select! {
+            result = self.converse(&mut reader, &writer, &request.stdin) => result,
+            () = answer.closed() => return self.abandon(&writer).await,
+        };
+        if result.is_err() {
+            self.abandon(&writer).await;
+        }
+        drop(answer.send(result.map_err(ExecError::Failed)));
+    }
+
+    /// Closes a channel whose end is not awaited: the library does not tell of it once we have closed our side.
+    async fn abandon(&self, writer: &ChannelWriteHalf<Msg>) {
+        // Fails when the connection is over, and the channel with it.
+        let _ = writer.close().await;
+    }
+
+    /// Feeds standard input and collects output at once, so that neither can block the other.
+    async fn converse(
+        &self,
+        reader: &mut ChannelReadHalf,
+        writer: &ChannelWriteHalf<Msg>,
+        stdin: &[u8],
+    ) -> Result<Output, SshError> {
+        let feed = async {
+            // A command may end without reading its input, which is not an error.
+            let _ = writer.data_bytes(stdin.to_vec()).await;
+            let _ = writer.eof().await;
+        };
+        let collect = self.collect(reader);
+        tokio::pin!(collect);
+        tokio::select! {
+            result = &mut collect => return result,
+            () = feed => {}
+        }
+        collect.await
+    }
+
+    /// Reads until the peer closes the channel: the status may come before the last output.
+    async fn collect(&self, reader: &mut ChannelReadHalf) -> Result<Output, SshError> {
+        let failed = |why: &str| protocol(&self.peer, DOING, io::Error::other(why.to_owned()));
+        let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
+        loop {
+            match reader.wait().await {
+                Some(ChannelMsg::Data { data }) if stdout.len() + data.len() > STDOUT_MAX => {
+                    return Err(failed("it wrote more than 1 MiB to its standard output"));
+                }
+                Some(ChannelMsg::Data { data }) => stdout.extend_from_slice(&data),
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    stderr.extend_from_slice(&data[..data.len().min(STDERR_MAX - stderr.len())]);
+                }
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    status = Some(ExitStatus::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+                }
+                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                    status = Some(ExitStatus::Signal(signal_number(&signal_name)));
+                }
+                Some(ChannelMsg::Failure) => return Err(failed("the peer refused to run it")),
+                Some(ChannelMsg::Close) => break,
+                Some(_) => {}
+                None => {
+                    let why =
+                        io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
+                    return Err(lost(&self.peer, DOING, why));
+                }
+            }
+        }
+        let status = status.ok_or_else(|| failed("the peer did not tell its exit status"))?;
+        Ok(Output { status, stdout, stderr })
+    }
+}
+
+/// Ends [`ABANDONED_OPEN_MAX`] after the caller has gone away.
+async fn abandoned(answer: &mut Answer) {
+    answer.closed().await;
+    tokio::time::sleep(ABANDONED_OPEN_MAX).await;
+}
+
+/// Linux's number of a signal by its RFC 4254 name; 0 for one that the RFC does not name.
+fn signal_number(signal: &Sig) -> i32 {
+    match signal {
+        Sig::HUP => 1,
+        Sig::INT => 2,
+        Sig::QUIT => 3,
+        Sig::ILL => 4,
+        Sig::ABRT => 6,
+        Sig::FPE => 8,
+        Sig::KILL => 9,
+        Sig::USR1 => 10,
+        Sig::SEGV => 11,
+        Sig::PIPE => 13,
+        Sig::ALRM => 14,
+        Sig::TERM => 15,
+        Sig::Custom(name) if name == "USR2" => 12,
+        Sig::Custom(_) => 0,
+    }
+}

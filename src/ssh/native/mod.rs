@@ -1,0 +1,259 @@
+//! The SSH library behind a small interface: connect, run a command, disconnect.
+//!
+//! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
+//! command (`exec`). Nothing outside this module uses the library's connection types.
+//!
+//! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
+//! socket is shut down; both happen when the [`Session`] is dropped.
+
+mod exec;
+mod login;
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use russh::client::{self, DisconnectReason, Handle};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate};
+use russh::{Preferred, SshId, cipher};
+use tokio::io::BufReader;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+#[cfg(test)]
+pub(super) use exec::STDOUT_MAX;
+pub(super) use exec::{ExecError, Request};
+
+use super::dial::{Lifeline, dial, tune};
+use super::error::{HostKeyError, SshError};
+use super::keys::{Offer, Sources};
+use super::known_hosts::HostCheck;
+use crate::clock::Ticks;
+use crate::config::{Peer, SshPolicy};
+
+/// The peer is asked for a sign of life after this much silence.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// So many unanswered questions end the connection.
+pub(super) const KEEPALIVE_MAX: usize = 3;
+/// Sent data that stays unacknowledged ends the connection as late as missing answers do.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15 * 4);
+/// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
+const CONCURRENT_COMMANDS: usize = 8;
+/// Commands and their answers are small; a connection for bulk data would want more.
+const READ_BUFFER: usize = 32 * 1024;
+/// The largest that the library allows.
+const MAX_PACKET: u32 = 65_535;
+
+/// AES-GCM first: it is the fastest where the processor has instructions for AES.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
+];
+
+/// As OpenSSH since 8.8: no signatures by SHA-1, no DSA.
+const HOST_KEY_ALGORITHMS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+/// An authenticated connection to a peer.
+pub(super) struct Session {
+    peer: Peer,
+    handle: Handle<Gate>,
+    permits: Semaphore,
+    ended: CancellationToken,
+    last_used: Mutex<Ticks>,
+    // Last, so that the handle is gone before the socket is shut down.
+    lifeline: Lifeline,
+}
+
+impl Session {
+    /// Connects and logs in; the policy's `connect_timeout` bounds all of it. May be dropped at any point.
+    pub(super) async fn open(peer: &Peer, policy: &SshPolicy, sources: &Sources) -> Result<Self, SshError> {
+        let bound = Bound { peer, limit: policy.connect_timeout, since: Ticks::now() };
+        let (check, offer) = bound.over("reading keys for", prepare(peer, policy, sources)).await?;
+
+        let stream = bound.over("connecting to", dial(peer)).await?;
+        let tuned = tune(&stream, UNACKNOWLEDGED_MAX);
+        let lifeline = tuned.map_err(|source| lost(peer, "connecting to", source))?;
+
+        let (ended, farewell) = (CancellationToken::new(), Arc::default());
+        let config = Arc::new(configuration(&check));
+        let gate = Gate { check, farewell: Arc::clone(&farewell), _ended: ended.clone().drop_guard() };
+        let stream = BufReader::with_capacity(READ_BUFFER, stream);
+        let exchange = async {
+            let connected = client::connect_stream(config, stream, gate).await;
+            connected.map_err(|error| error.into_ssh(peer, "key exchange with"))
+        };
+        let mut handle = bound.over("key exchange with", exchange).await?;
+        bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
+
+        let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, lifeline })
+    }
+
+    /// Whether the connection is over.
+    pub(super) fn is_closed(&self) -> bool {
+        self.handle.is_closed() || self.ended.is_cancelled()
+    }
+
+    /// Cancelled when the connection is over.
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    /// Notes that somebody is about to use the connection, or has done so.
+    pub(super) fn touch(&self) {
+        *self.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Ticks::now();
+    }
+
+    /// Time since the last command; zero while one runs.
+    pub(super) fn idle(&self) -> Duration {
+        if self.permits.available_permits() < CONCURRENT_COMMANDS {
+            return Duration::ZERO;
+        }
+        self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Says goodbye and waits until the connection is over; without a bound of its own.
+    pub(super) async fn disconnect(&self) {
+        // An error says that the connection is over, which is what is wanted.
+        let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+        self.ended.cancelled().await;
+    }
+
+    /// Ends the connection without a goodbye.
+    pub(super) fn cut(&self) {
+        self.lifeline.cut();
+    }
+}
+
+/// Reads known_hosts and key files, off the runtime's threads: a home directory may be on a file server.
+async fn prepare(peer: &Peer, policy: &SshPolicy, sources: &Sources) -> Result<(HostCheck, Offer), SshError> {
+    let (peer, policy, sources) = (peer.clone(), policy.clone(), sources.clone());
+    let for_error = peer.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let offer = Offer::prepare(peer.private_key.as_deref(), &sources)?;
+        Ok((HostCheck::read(&peer, &policy), offer))
+    });
+    read.await.unwrap_or_else(|panicked| Err(protocol(&for_error, "reading keys for", panicked)))
+}
+
+fn configuration(check: &HostCheck) -> client::Config {
+    let certificates = if check.wants_certificates() { HOST_KEY_ALGORITHMS } else { &[] };
+    client::Config {
+        client_id: SshId::Standard(concat!("SSH-2.0-rsyncdirector_", env!("CARGO_PKG_VERSION")).into()),
+        maximum_packet_size: MAX_PACKET,
+        preferred: Preferred {
+            key: Cow::Owned(check.ordered(HOST_KEY_ALGORITHMS)),
+            host_key_certificates: Cow::Borrowed(certificates),
+            cipher: Cow::Borrowed(CIPHERS),
+            ..Preferred::DEFAULT
+        },
+        keepalive_interval: Some(KEEPALIVE_INTERVAL),
+        keepalive_max: KEEPALIVE_MAX,
+        nodelay: true,
+        ..client::Config::default()
+    }
+}
+
+/// The time that connecting may take, shared by its steps.
+struct Bound<'a> {
+    peer: &'a Peer,
+    limit: Duration,
+    since: Ticks,
+}
+
+impl Bound<'_> {
+    async fn over<T>(
+        &self,
+        doing: &'static str,
+        step: impl Future<Output = Result<T, SshError>>,
+    ) -> Result<T, SshError> {
+        let left = self.limit.saturating_sub(self.since.elapsed());
+        tokio::time::timeout(left, step)
+            .await
+            .unwrap_or_else(|_| Err(SshError::Timeout { peer: self.peer.to_string(), doing, limit: self.limit }))
+    }
+}
+
+fn lost(peer: &Peer, doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> SshError {
+    SshError::Lost { peer: peer.to_string(), doing, source: Arc::new(source) }
+}
+
+fn protocol(peer: &Peer, doing: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> SshError {
+    SshError::Protocol { peer: peer.to_string(), doing, source: Arc::new(source) }
+}
+
+/// Sorts the library's errors: a connection that ended, or a peer that we cannot work with.
+fn from_library(peer: &Peer, doing: &'static str, error: russh::Error) -> SshError {
+    use russh::Error as E;
+    match error {
+        E::IO(_) | E::HUP | E::Disconnect | E::SendError | E::RecvError | E::KeepaliveTimeout => {
+            lost(peer, doing, error)
+        }
+        _ => protocol(peer, doing, error),
+    }
+}
+
+/// The library's view of us: asked about the host key, told of the end.
+struct Gate {
+    check: HostCheck,
+    /// What the peer said when it ended the connection by itself.
+    farewell: Arc<OnceLock<String>>,
+    /// Goes with the library's task, whatever ends it.
+    _ended: DropGuard,
+}
+
+/// Why the key exchange ended.
+#[derive(Debug)]
+enum GateError {
+    HostKey(Box<HostKeyError>),
+    Library(russh::Error),
+}
+
+impl From<russh::Error> for GateError {
+    fn from(error: russh::Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl GateError {
+    fn into_ssh(self, peer: &Peer, doing: &'static str) -> SshError {
+        match self {
+            Self::HostKey(error) => error.into(),
+            Self::Library(error) => from_library(peer, doing, error),
+        }
+    }
+}
+
+impl client::Handler for Gate {
+    type Error = GateError;
+
+    async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, GateError> {
+        let checked = match offered {
+            PublicKeyOrCertificate::PublicKey { key, .. } => self.check.check_key(key),
+            PublicKeyOrCertificate::Certificate(certificate) => self.check.check_certificate(certificate),
+        };
+        checked.map(|()| true).map_err(GateError::HostKey)
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<GateError>) -> Result<(), GateError> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(farewell) => {
+                // Called once per connection, so nothing is there yet.
+                let _ = self.farewell.set(farewell.message.escape_debug().to_string());
+                Ok(())
+            }
+            DisconnectReason::Error(error) => Err(error),
+        }
+    }
+}

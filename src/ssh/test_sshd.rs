@@ -1,0 +1,175 @@
+//! A private sshd for tests: own keys, own configuration, a free port, nothing of the machine's.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::config::{HostKeyPolicy, Peer, SshPolicy};
+
+const SSHD: &str = "/usr/sbin/sshd";
+/// Bound on every wait in here.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running sshd, ended when dropped.
+pub(super) struct TestSshd {
+    pub(super) dir: TempDir,
+    pub(super) port: u16,
+    child: Child,
+    log: Receiver<String>,
+    seen: Vec<String>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl TestSshd {
+    /// One that accepts the key `user`, has an ed25519 host key, and is listed in `known_hosts`.
+    pub(super) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With further lines of sshd_config(5).
+    pub(super) fn start_with(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        keygen(dir.path(), "host_ed25519", "ed25519", "");
+        keygen(dir.path(), "user", "ed25519", "");
+        fs::copy(dir.path().join("user.pub"), dir.path().join("authorized_keys")).expect("copying the user's key");
+        let sshd = Self::run_in(dir, config);
+        sshd.write_known_hosts("known_hosts", "host_ed25519");
+        sshd
+    }
+
+    /// Runs sshd with the keys that are in `dir`.
+    pub(super) fn run_in(dir: TempDir, config: &str) -> Self {
+        assert!(Path::new(SSHD).exists(), "{SSHD} is missing: these tests need it (Debian: openssh-server)");
+        // Its privilege separation wants this directory, which a service manager would make.
+        fs::create_dir_all("/run/sshd").expect("/run/sshd, which sshd needs (as root)");
+        for _ in 0..5 {
+            let port = free_port();
+            let path = write_config(dir.path(), port, config);
+            let mut command = Command::new(SSHD);
+            command.args(["-D", "-e", "-f"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null());
+            let mut child = command.stderr(Stdio::piped()).spawn().expect("starting sshd");
+            let stderr = child.stderr.take().expect("a piped standard error");
+            let (sender, log) = channel();
+            let reader = std::thread::spawn(move || {
+                BufReader::new(stderr).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
+            });
+            let mut seen = Vec::new();
+            while let Ok(line) = log.recv_timeout(PATIENCE) {
+                let listens = line.contains("Server listening");
+                seen.push(line);
+                if listens {
+                    return Self { dir, port, child, log, seen, reader: Some(reader) };
+                }
+            }
+            // Its log ended: another test took the port in between. Anything else is a defect of the test.
+            assert!(seen.iter().any(|line| line.contains("Address already in use")), "sshd does not start: {seen:#?}");
+            child.wait().expect("waiting for sshd");
+        }
+        panic!("five free ports were taken by others");
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// root on this sshd with the accepted key.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer_with_key("user")
+    }
+
+    pub(super) fn peer_with_key(&self, key: &str) -> Peer {
+        let private_key = Some(self.path(key));
+        Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key }
+    }
+
+    /// Strict, with this sshd's own known_hosts.
+    pub(super) fn policy(&self) -> SshPolicy {
+        SshPolicy {
+            connect_timeout: Duration::from_secs(20),
+            host_key_policy: HostKeyPolicy::Strict,
+            known_hosts: vec![self.path("known_hosts")],
+        }
+    }
+
+    /// Lists this sshd in a file with the public key of `key`.
+    pub(super) fn write_known_hosts(&self, file: &str, key: &str) {
+        let line = format!("[127.0.0.1]:{} {}", self.port, self.public_key(key));
+        fs::write(self.path(file), line).expect("writing known_hosts");
+    }
+
+    pub(super) fn public_key(&self, key: &str) -> String {
+        fs::read_to_string(self.path(&format!("{key}.pub"))).expect("a public key")
+    }
+
+    /// Number of logins so far. The log line is written before a login's first command runs.
+    pub(super) fn logins(&mut self) -> usize {
+        self.seen.extend(self.log.try_iter());
+        self.seen.iter().filter(|line| line.contains("Accepted publickey")).count()
+    }
+
+    /// Waits for a line of the log that contains `text`. Blocks the thread, so the test's runtime needs a second one.
+    pub(super) fn wait_for_log(&mut self, text: &str) {
+        while !self.seen.iter().any(|line| line.contains(text)) {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("sshd's log lacks {text:?}: {:#?}", self.seen),
+            }
+        }
+    }
+}
+
+impl Drop for TestSshd {
+    fn drop(&mut self) {
+        // Processes of connections hold the log open; they end with their connections.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        drop(self.reader.take());
+    }
+}
+
+/// A key pair `name`, `name.pub` of the type in `dir`.
+pub(super) fn keygen(dir: &Path, name: &str, key_type: &str, passphrase: &str) {
+    run("ssh-keygen", &["-q", "-t", key_type, "-N", passphrase, "-C", name, "-f", &dir.join(name).to_string_lossy()]);
+}
+
+/// Runs a program that must succeed.
+pub(super) fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}, which these tests need: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub(super) fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+}
+
+pub(super) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn write_config(dir: &Path, port: u16, more: &str) -> PathBuf {
+    let path = dir.join("sshd_config");
+    let keys = dir.join("authorized_keys");
+    let host_keys: String = ["host_ed25519", "host_rsa"]
+        .map(|name| dir.join(name))
+        .iter()
+        .filter(|path| path.exists())
+        .map(|path| format!("HostKey {}\n", path.display()))
+        .collect();
+    let text = format!(
+        "{more}\nPort {port}\nListenAddress 127.0.0.1\n{host_keys}AuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
+         PidFile none\nPermitRootLogin yes\nLogLevel VERBOSE\nMaxStartups 100\n",
+        keys.display()
+    );
+    fs::write(&path, text).expect("writing sshd_config");
+    path
+}
