@@ -15,6 +15,8 @@ use crate::process::Stop;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a shutdown waits for a host that is just being asked for a lock, and then for its giving back.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(300);
 /// Upper bound of the random pause after two jobs that block on each other have both stepped back.
 const STEP_BACK: Duration = Duration::from_millis(1500);
 
@@ -109,7 +111,7 @@ impl Course<'_> {
             self.send(JobEvent::LockLost { file: loss.location.to_string(), reason: loss.reason });
         }
         if let Some(held) = held {
-            let left_behind = held.release(RELEASE_DEADLINE).await;
+            let left_behind = held.release(RELEASE_DEADLINE, &self.stop.kill).await;
             self.send(JobEvent::Released { left_behind });
         }
         result.map_or_else(JobOutcome::Failed, |()| JobOutcome::Succeeded)
@@ -128,8 +130,7 @@ impl Course<'_> {
         let mut asked = Ticks::now();
         let mut patience: Vec<Option<Patience>> = job.lock_files.iter().map(|_| None).collect();
         loop {
-            // Never dropped half way: what it has taken it gives back itself.
-            match set.take(&blocks).await {
+            match self.take(&set, &blocks).await? {
                 Attempt::Taken { taken_over, since } => {
                     for (location, holder) in taken_over {
                         self.send(JobEvent::LockTakenOver { file: location.to_string(), holder });
@@ -156,6 +157,25 @@ impl Course<'_> {
             }
             if self.stop.term.is_cancelled() {
                 return Err(JobOutcome::Skipped(SkipReason::Shutdown));
+            }
+        }
+    }
+
+    /// One attempt. It is not dropped half way, since it gives back what it has taken, unless a host that does not answer would
+    /// delay a shutdown.
+    async fn take(&self, set: &LockSet, blocks: &[Location]) -> Result<Attempt, JobOutcome> {
+        let attempt = set.take(blocks);
+        tokio::pin!(attempt);
+        let stopped = async {
+            self.stop.term.cancelled().await;
+            clock::sleep(SHUTDOWN_PATIENCE).await;
+        };
+        tokio::select! {
+            biased;
+            attempt = &mut attempt => Ok(attempt),
+            () = stopped => {
+                set.abandon(SHUTDOWN_PATIENCE).await;
+                Err(JobOutcome::Skipped(SkipReason::Shutdown))
             }
         }
     }

@@ -2,7 +2,8 @@ umask 022
 unset IFS
 cur=0 go=1
 say() { printf '\n@%s %s %s\n' "$n" "$cur" "$*"; }
-age() { m=$(stat -c %Y "$1" 2>/dev/null) && t=$(date +%s) && a=$((t - m)) && [ "$a" -ge 0 ] || a=0; }
+# Both clock readings are cut to seconds: a second less is never too old.
+age() { m=$(stat -c %Y "$1" 2>/dev/null) && t=$(date +%s) && a=$((t - m - 1)) && [ "$a" -ge 0 ] || a=0; }
 record() { l=; { read -r _; read -r l; } 2>/dev/null <"$1"; }
 holds() {
   [ -f "$1" ] && [ ! -L "$1" ] && record "$1"

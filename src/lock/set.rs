@@ -174,6 +174,11 @@ impl LockSet {
         Attempt::Failed { lock: self.locks[lock].0, error }
     }
 
+    /// Gives back whatever an attempt that was dropped may have taken, as far as `deadline` allows; leases end the rest.
+    pub async fn abandon(&self, deadline: Duration) {
+        let _ = tokio::time::timeout(deadline, self.give_back(self.locks.len())).await;
+    }
+
     async fn give_back(&self, count: usize) {
         let locations: Vec<Location> = self.locks[..count].iter().map(|(_, location)| location.clone()).collect();
         self.stores.each(&locations, |location| self.remove(location)).await;
@@ -299,13 +304,19 @@ impl Held {
         self.refreshers.join_next().await.and_then(Result::ok)
     }
 
-    /// Gives all back, within `deadline`. Returns those that could not be removed, with the reason; their lease ends them.
-    pub async fn release(mut self, deadline: Duration) -> Vec<String> {
+    /// Gives all back, within `deadline` and not beyond `hurry`. Returns those that could not be removed, with the reason; their lease ends them.
+    pub async fn release(mut self, deadline: Duration, hurry: &CancellationToken) -> Vec<String> {
         // No refresher holds anything that an abort could leave half done: each operation is atomic on the storing host.
         self.refreshers.shutdown().await;
         let locations: Vec<Location> = self.set.locks.iter().map(|(_, location)| location.clone()).collect();
         let removals = self.set.stores.each(&locations, |location| self.set.remove(location));
-        let Ok(answers) = tokio::time::timeout(deadline, removals).await else {
+        let in_time = tokio::time::timeout(deadline, removals);
+        let answers = tokio::select! {
+            biased;
+            answers = in_time => answers.ok(),
+            () = hurry.cancelled() => None,
+        };
+        let Some(answers) = answers else {
             return locations.iter().map(|location| format!("{location}: no answer")).collect();
         };
         answers
