@@ -1,0 +1,217 @@
+//! The life of one child, from its start to the end of everything it started.
+
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::lines::Lines;
+use super::spawn::{Spawner, Started};
+use super::sweep::Sweep;
+use super::wait::{self, News};
+use super::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream};
+use crate::clock;
+use crate::event::ExitStatus;
+
+/// When the leader has ended, the others of its group get this long to end by themselves before they are told to.
+const LINGER: Duration = Duration::from_millis(100);
+/// When everything has ended, its last output is read for this long at most: someone else may hold the pipe open.
+const DRAIN: Duration = Duration::from_secs(1);
+
+impl Spawner {
+    /// Executes a program and waits until it and all that it started are gone, streaming its output to `output`.
+    ///
+    /// Not to be dropped half way: that kills the group at once.
+    ///
+    /// # Errors
+    /// [`SpawnError`] when nothing was started.
+    pub async fn run(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
+        let failed = |source| SpawnError::Other { program: spec.program.clone(), source };
+        let cookie = cookie();
+        let Started { leader, stdout, stderr } = self.spawn(spec, &cookie).await?;
+        let mut group = Group { leader, live: true };
+        let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
+        let news = wait::watch(leader, self.groups.clone(), sweep).map_err(failed)?;
+        let mut pipes = Pipes {
+            stdout: Pipe::new(stdout).map_err(failed)?,
+            stderr: Pipe::new(stderr).map_err(failed)?,
+        };
+        let exit = Life { spec, stop, ended_by: EndedBy::Itself }.live(&mut group, news, &mut pipes, output).await;
+        let drain = async { while pipes.read(output).await {} };
+        // A timeout here loses nothing of the action's own: all its processes are gone.
+        let _ = tokio::time::timeout(DRAIN, drain).await;
+        Ok(exit)
+    }
+}
+
+fn cookie() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
+/// The group of a child. Killed when dropped before it is known to be empty.
+struct Group {
+    leader: Pid,
+    live: bool,
+}
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if self.live {
+            // No such group: its last process ended in this moment.
+            let _ = kill_process_group(self.leader, signal);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// How far the end of a child has come.
+enum Ending {
+    /// It runs.
+    No,
+    /// The leader has ended; the rest is expected to follow.
+    Lingering,
+    /// It was sent SIGTERM.
+    Termed,
+    /// It was sent SIGKILL.
+    Killed,
+}
+
+struct Life<'a> {
+    spec: &'a Spec,
+    stop: &'a Stop,
+    ended_by: EndedBy,
+}
+
+impl Life<'_> {
+    /// Streams output and passes on what ends the child, until all is gone.
+    async fn live(
+        mut self,
+        group: &mut Group,
+        mut news: UnboundedReceiver<News>,
+        pipes: &mut Pipes,
+        output: &mut dyn OutputSink,
+    ) -> Exit {
+        let mut status = None;
+        let mut ending = Ending::No;
+        let mut timeout = timer(self.spec.timeout);
+        let mut patience = timer(None);
+        loop {
+            let not_yet = matches!(ending, Ending::No | Ending::Lingering);
+            tokio::select! {
+                biased;
+                new = news.recv() => match new {
+                    Some(News::Leader(ended)) => {
+                        status = Some(ended);
+                        if matches!(ending, Ending::No) {
+                            ending = Ending::Lingering;
+                            patience = timer(Some(LINGER));
+                        }
+                    }
+                    Some(News::Empty) => group.live = false,
+                    Some(News::Gone) | None => break,
+                },
+                () = self.stop.kill.cancelled(), if !matches!(ending, Ending::Killed) => {
+                    self.account(EndedBy::Stop, status);
+                    group.signal(Signal::KILL);
+                    ending = Ending::Killed;
+                }
+                () = self.stop.term.cancelled(), if not_yet => {
+                    self.account(EndedBy::Stop, status);
+                    (ending, patience) = self.term(group);
+                }
+                () = &mut timeout, if not_yet && status.is_none() => {
+                    self.account(EndedBy::Timeout, status);
+                    (ending, patience) = self.term(group);
+                }
+                () = &mut patience, if !matches!(ending, Ending::No | Ending::Killed) => match ending {
+                    Ending::Lingering => (ending, patience) = self.term(group),
+                    _ => {
+                        group.signal(Signal::KILL);
+                        ending = Ending::Killed;
+                    }
+                },
+                true = pipes.read(output) => {}
+            }
+        }
+        Exit { status: status.unwrap_or(ExitStatus::Signal(0)), ended_by: self.ended_by }
+    }
+
+    /// Notes on whose account the child ends, unless its leader had ended before.
+    fn account(&mut self, by: EndedBy, status: Option<ExitStatus>) {
+        if status.is_none() && self.ended_by == EndedBy::Itself {
+            self.ended_by = by;
+        }
+    }
+
+    fn term(&self, group: &Group) -> (Ending, BoxFuture<'static, ()>) {
+        group.signal(Signal::TERM);
+        (Ending::Termed, timer(Some(self.spec.kill_grace)))
+    }
+}
+
+fn timer(duration: Option<Duration>) -> BoxFuture<'static, ()> {
+    match duration {
+        Some(duration) => Box::pin(clock::sleep(duration)),
+        None => Box::pin(pending()),
+    }
+}
+
+/// Both outputs of a child.
+struct Pipes {
+    stdout: Pipe,
+    stderr: Pipe,
+}
+
+impl Pipes {
+    /// Reads once from whichever has something. `false` when both have ended.
+    async fn read(&mut self, output: &mut dyn OutputSink) -> bool {
+        if self.stdout.end.is_none() && self.stderr.end.is_none() {
+            return false;
+        }
+        let (stream, pipe, count) = tokio::select! {
+            count = self.stdout.ready() => (Stream::Stdout, &mut self.stdout, count),
+            count = self.stderr.ready() => (Stream::Stderr, &mut self.stderr, count),
+        };
+        let take = |lines: &[u8]| output.output(stream, lines);
+        match count {
+            Ok(count) if count > 0 => pipe.lines.advance(count, take),
+            _ended_or_broken => {
+                pipe.end = None;
+                pipe.lines.finish(take);
+            }
+        }
+        true
+    }
+}
+
+struct Pipe {
+    /// Our end; `None` when the other has been closed.
+    end: Option<Receiver>,
+    lines: Lines,
+}
+
+impl Pipe {
+    fn new(end: std::os::fd::OwnedFd) -> io::Result<Self> {
+        Ok(Self { end: Some(Receiver::from_owned_fd(end)?), lines: Lines::new() })
+    }
+
+    /// Reads what is there into the buffer. Never ready once the pipe has ended. Cancel-safe, as a pipe's read is.
+    async fn ready(&mut self) -> io::Result<usize> {
+        match &mut self.end {
+            Some(end) => end.read(self.lines.space()).await,
+            None => pending().await,
+        }
+    }
+}

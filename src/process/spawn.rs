@@ -1,0 +1,128 @@
+//! The thread that forks.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use rustix::process::{Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal};
+use tokio::sync::oneshot;
+
+use super::{Spec, SpawnError};
+
+/// The variable by which a process is known to belong to an action, wherever it went.
+pub(super) const COOKIE: &str = "RSYNCDIRECTOR_ACTION_COOKIE";
+
+/// Starts children. Clones share the forking thread.
+#[derive(Clone)]
+pub struct Spawner {
+    requests: mpsc::Sender<Request>,
+    pub(super) groups: Groups,
+}
+
+struct Request {
+    command: Command,
+    reply: oneshot::Sender<io::Result<Started>>,
+}
+
+/// A child that runs, with our ends of its pipes.
+pub(super) struct Started {
+    pub(super) leader: Pid,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// The process groups of the actions that run. Whoever reaps a child that is not of its own group holds the lock, so that no
+/// other action loses its leader's status.
+#[derive(Clone, Default)]
+pub(super) struct Groups(Arc<Mutex<HashSet<Pid>>>);
+
+impl Groups {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashSet<Pid>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spawner {
+    /// Starts the forking thread and makes this process the subreaper of its descendants.
+    ///
+    /// # Errors
+    /// When the kernel refuses either.
+    pub fn start() -> io::Result<Self> {
+        set_child_subreaper(Some(getpid()))?;
+        let (requests, incoming) = mpsc::channel::<Request>();
+        let groups = Groups::default();
+        let registry = groups.clone();
+        thread::Builder::new().name("fork".into()).stack_size(256 * 1024).spawn(move || {
+            for request in incoming {
+                // Registered under the lock under which it was forked: nobody sees a child without its group.
+                let mut registered = registry.lock();
+                let started = fork(request.command);
+                if let Ok(started) = &started {
+                    registered.insert(started.leader);
+                }
+                drop(registered);
+                // A caller that has gone away drops its pipes; its guard cannot know the group, so end it here.
+                if let Err(Ok(orphan)) = request.reply.send(started) {
+                    let _ = rustix::process::kill_process_group(orphan.leader, Signal::KILL);
+                }
+            }
+        })?;
+        Ok(Self { requests, groups })
+    }
+
+    /// Starts a child as the leader of its own group.
+    pub(super) async fn spawn(&self, spec: &Spec, cookie: &str) -> Result<Started, SpawnError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || io::Error::other("the forking thread has ended");
+        let result = match self.requests.send(Request { command: command(spec, cookie), reply }) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
+            Err(_) => Err(gone()),
+        };
+        result.map_err(|source| failure(spec, source))
+    }
+}
+
+fn failure(spec: &Spec, source: io::Error) -> SpawnError {
+    let program = spec.program.clone();
+    if source.kind() == io::ErrorKind::NotFound {
+        let path = std::env::var("PATH").unwrap_or_else(|_| "not set".into());
+        SpawnError::NotFound { program, path }
+    } else {
+        SpawnError::Other { program, source }
+    }
+}
+
+#[expect(unsafe_code, reason = "code between fork and exec; the standard library has no safe way to set these")]
+fn command(spec: &Spec, cookie: &str) -> Command {
+    let mut command = Command::new(&spec.program);
+    command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value))).env(COOKIE, cookie);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    if let Some(cwd) = &spec.cwd {
+        command.current_dir(cwd);
+    }
+    let director = getpid();
+    // SAFETY: only system calls, no allocation and no lock, as is needed in the child of a process with threads.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // Whoever died before the line above does not tell us any more.
+            if getppid() == Some(director) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
+        });
+    }
+    command
+}
+
+fn fork(mut command: Command) -> io::Result<Started> {
+    let mut child: Child = command.spawn()?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    match (pid, child.stdout.take(), child.stderr.take()) {
+        (Some(leader), Some(stdout), Some(stderr)) => {
+            Ok(Started { leader, stdout: stdout.into(), stderr: stderr.into() })
+        }
+        _ => Err(io::Error::other("a child without a pid or pipes")),
+    }
+}

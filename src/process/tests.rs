@@ -1,0 +1,194 @@
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::*;
+
+fn spawner() -> &'static Spawner {
+    static SPAWNER: OnceLock<Spawner> = OnceLock::new();
+    SPAWNER.get_or_init(|| Spawner::start().unwrap())
+}
+
+#[derive(Default)]
+struct Collected {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    largest: usize,
+    /// Cancelled when this text has been seen.
+    until: Option<(&'static str, CancellationToken)>,
+}
+
+impl OutputSink for Collected {
+    fn output(&mut self, stream: Stream, lines: &[u8]) {
+        self.largest = self.largest.max(lines.len());
+        match stream {
+            Stream::Stdout => self.stdout.extend_from_slice(lines),
+            Stream::Stderr => self.stderr.extend_from_slice(lines),
+        }
+        if let Some((text, token)) = &self.until
+            && String::from_utf8_lossy(&self.stdout).contains(text)
+        {
+            token.cancel();
+        }
+    }
+}
+
+fn sh(script: &str) -> Spec {
+    Spec {
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        env: Vec::new(),
+        cwd: None,
+        kill_grace: Duration::from_secs(10),
+        timeout: None,
+    }
+}
+
+async fn run(spec: &Spec) -> (Exit, Collected) {
+    let mut output = Collected::default();
+    let exit = spawner().run(spec, &Stop::default(), &mut output).await.unwrap();
+    (exit, output)
+}
+
+/// Runs until the script says `up`, then stops it politely.
+async fn run_and_stop(spec: &Spec) -> (Exit, Collected) {
+    let stop = Stop::default();
+    let mut output = Collected { until: Some(("up", stop.term.clone())), ..Collected::default() };
+    let exit = spawner().run(spec, &stop, &mut output).await.unwrap();
+    (exit, output)
+}
+
+/// Pids that a script printed one a line; all must be gone.
+fn assert_gone(output: &Collected) {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pids: Vec<&str> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    assert!(!pids.is_empty(), "{text}");
+    for pid in pids {
+        assert!(!Path::new("/proc").join(pid).exists(), "{pid} lives: {:?}", fs::read_to_string(format!("/proc/{pid}/stat")));
+    }
+}
+
+fn code(code: i32) -> Exit {
+    Exit { status: ExitStatus::Code(code), ended_by: EndedBy::Itself }
+}
+
+#[tokio::test]
+async fn output_and_exit_code_arrive() {
+    let (exit, output) = run(&sh("echo out; echo err >&2; printf rest; exit 7")).await;
+    assert_eq!(exit, code(7));
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"out\nrest"[..], &b"err\n"[..]));
+}
+
+#[tokio::test]
+async fn a_signal_of_its_own_is_told() {
+    let (exit, _) = run(&sh("kill -SEGV $$")).await;
+    assert_eq!(exit, Exit { status: ExitStatus::Signal(11), ended_by: EndedBy::Itself });
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let spec = Spec { program: "no-such-program".into(), ..sh("") };
+    let error = spawner().run(&spec, &Stop::default(), &mut Collected::default()).await.unwrap_err();
+    assert!(matches!(&error, SpawnError::NotFound { program, .. } if program == "no-such-program"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stop_reaches_the_whole_group_and_waits_for_it() {
+    let script = "sh -c 'echo $$; trap \"sleep 0.2; exit\" TERM; sleep 100 & echo up; wait' & echo $$; wait; wait";
+    let (exit, output) = run_and_stop(&sh(script)).await;
+    assert_eq!(exit.ended_by, EndedBy::Stop);
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn a_tree_that_ignores_term_is_killed_after_the_grace() {
+    let script = "trap '' TERM; sh -c 'echo $$; echo up; while :; do sleep 1; done' & echo $$; while :; do sleep 1; done";
+    let spec = Spec { kill_grace: Duration::from_millis(200), ..sh(script) };
+    let (exit, output) = run_and_stop(&spec).await;
+    assert_eq!(exit, Exit { status: ExitStatus::Signal(9), ended_by: EndedBy::Stop });
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn kill_does_not_wait_for_the_grace() {
+    let stop = Stop::default();
+    let mut output = Collected { until: Some(("up", stop.kill.clone())), ..Collected::default() };
+    let spec = sh("trap '' TERM; echo $$; echo up; while :; do sleep 1; done");
+    let exit = spawner().run(&spec, &stop, &mut output).await.unwrap();
+    assert_eq!(exit, Exit { status: ExitStatus::Signal(9), ended_by: EndedBy::Stop });
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn what_a_leader_leaves_behind_ends_with_it() {
+    let (exit, output) = run(&sh("sleep 100 >/dev/null 2>&1 & echo $!; exit 3")).await;
+    assert_eq!(exit, code(3));
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn an_escape_by_setsid_is_found_and_ended() {
+    let script = "setsid sh -c 'echo $$; echo up; sleep 100 & echo $!; wait' & wait_for_up() { sleep 0.2; }; wait_for_up; exit 0";
+    let (exit, output) = run(&sh(script)).await;
+    assert_eq!(exit, code(0));
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn an_escape_that_ignores_term_is_killed() {
+    let script = "setsid sh -c 'trap \"\" TERM; echo $$; echo up; while :; do sleep 1; done' & wait";
+    let spec = Spec { kill_grace: Duration::from_millis(200), ..sh(script) };
+    let (_, output) = run_and_stop(&spec).await;
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn a_timeout_ends_it_and_is_told() {
+    let spec = Spec { timeout: Some(Duration::from_millis(100)), ..sh("echo $$; exec sleep 100") };
+    let (exit, output) = run(&spec).await;
+    assert_eq!(exit, Exit { status: ExitStatus::Signal(15), ended_by: EndedBy::Timeout });
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn two_actions_at_once_do_not_touch_each_other() {
+    let (one, two) = (sh("sleep 0.3; exit 4"), sh("exit 5"));
+    let ((first, _), (second, _)) = tokio::join!(run(&one), run(&two));
+    assert_eq!((first, second), (code(4), code(5)));
+}
+
+#[tokio::test]
+async fn a_million_lines_pass_in_bounded_chunks() {
+    let (exit, output) = run(&sh("seq 1000000")).await;
+    assert_eq!(exit, code(0));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1_000_000);
+    assert!(output.stdout.ends_with(b"999999\n1000000\n"));
+    assert!(output.largest <= 64 * 1024, "{}", output.largest);
+}
+
+#[tokio::test]
+async fn variables_and_directory_are_set() {
+    let spec = Spec { env: vec![("A".into(), "b c".into())], cwd: Some("/".into()), ..sh("echo \"$A\"; pwd") };
+    assert_eq!(run(&spec).await.1.stdout, b"b c\n/\n");
+}
+
+#[tokio::test]
+async fn dropping_a_run_kills_its_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; sleep 100", pid_file.display());
+    let (spec, stop, mut output) = (sh(&script), Stop::default(), Collected::default());
+    let written = async {
+        while !pid_file.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = spawner().run(&spec, &stop, &mut output) => panic!("it ended by itself"),
+        () = written => {}
+    }
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    while Path::new("/proc").join(pid.trim()).exists() {
+        tokio::task::yield_now().await;
+    }
+}
