@@ -28,7 +28,6 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         remote,
         dry_run: runner.dry_run,
         progress: runner.progress,
-        secluded_args: false,
     };
     Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true })
 }

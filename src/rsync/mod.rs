@@ -1,3 +1,7 @@
-//! What is known of rsync, all pure.
+//! What is known of rsync: its arguments, its exit codes, what it prints. Pure, but for [`expand`], which reads directories.
+
+pub mod args;
+pub mod exit;
+pub mod expand;
 pub mod progress;
 pub mod stats;

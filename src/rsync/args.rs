@@ -1,0 +1,251 @@
+//! The arguments of one rsync.
+//!
+//! Nothing here passes a shell on this host: each element reaches rsync as it is. The other side's shell is rsync's own
+//! business, which escapes what it sends since 3.2.4.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use crate::config::Peer;
+
+/// What one rsync is to do.
+#[derive(Debug, Clone)]
+pub struct Invocation<'a> {
+    /// The user's options, one argument each.
+    pub opts: &'a [OsString],
+    /// What is copied: paths here, or on the peer for a pull. At least one.
+    pub sources: Vec<OsString>,
+    /// Where to: a path here, or on the peer for a push.
+    pub dest: &'a OsStr,
+    /// The other side, if there is one.
+    pub remote: Option<Remote<'a>>,
+    /// Whether to change nothing.
+    pub dry_run: bool,
+    /// Whether rsync is to print its progress.
+    pub progress: bool,
+}
+
+/// The other side of a remote sync.
+#[derive(Debug, Clone)]
+pub struct Remote<'a> {
+    /// Who it is.
+    pub peer: &'a Peer,
+    /// Whether it is the source.
+    pub pull: bool,
+    /// The value of `-e`, made by [`rsh_command`].
+    pub rsh: OsString,
+}
+
+/// The arguments without the program's name. The user's options come first; ours behind them only add what the metrics need
+/// and are left out where they would change what the user asked for.
+pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
+    let opts = invocation.opts;
+    let mut argv = opts.to_vec();
+    argv.push("--stats".into());
+    if !has_option(opts, b'h', "--human-readable") {
+        argv.push("--no-human-readable".into());
+    }
+    if !opts.iter().any(|opt| opt.as_bytes().starts_with(b"--outbuf")) {
+        // Its output is a pipe: without this, lines would come in blocks of 4 KiB.
+        argv.push("--outbuf=L".into());
+    }
+    if invocation.progress {
+        argv.push("--info=progress2".into());
+    }
+    if invocation.dry_run {
+        argv.push("--dry-run".into());
+    }
+    if let Some(remote) = &invocation.remote
+        && !has_option(opts, b'e', "--rsh")
+    {
+        argv.extend(["-e".into(), remote.rsh.clone()]);
+    }
+    argv.push("--".into());
+    let (from, to) = match &invocation.remote {
+        None => (None, None),
+        Some(Remote { peer, pull: true, .. }) => (Some(*peer), None),
+        Some(Remote { peer, pull: false, .. }) => (None, Some(*peer)),
+    };
+    argv.extend(invocation.sources.iter().map(|source| operand(from, source)));
+    argv.push(operand(to, invocation.dest));
+    argv
+}
+
+/// A path as rsync takes it: here, one that could be read as a host's is made plainly local.
+fn operand(peer: Option<&Peer>, path: &OsStr) -> OsString {
+    let bytes = path.as_bytes();
+    let Some(peer) = peer else {
+        let first_part = bytes.split(|&byte| byte == b'/').next().unwrap_or_default();
+        let prefix = if first_part.contains(&b':') { "./" } else { "" };
+        return joined(prefix, path);
+    };
+    let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
+    // `host::x` would be an rsync daemon's module.
+    let prefix = if bytes.starts_with(b":") { "./" } else { "" };
+    joined(&format!("{}@{host}:{prefix}", peer.user), path)
+}
+
+fn joined(prefix: &str, path: &OsStr) -> OsString {
+    let mut joined = OsString::from(prefix);
+    joined.push(path);
+    joined
+}
+
+/// Short options of rsync that take a value, which is the rest of a cluster or the next argument (rsync(1)).
+const WITH_VALUE: &[u8] = b"efBMT@";
+
+/// Whether the options contain one, alone, in a cluster (`-avh`) or in its long form (`--rsh=...`).
+fn has_option(opts: &[OsString], short: u8, long: &str) -> bool {
+    let mut is_value = false;
+    opts.iter().any(|opt| {
+        if std::mem::take(&mut is_value) {
+            return false;
+        }
+        let opt = opt.as_bytes();
+        if let Some(rest) = opt.strip_prefix(long.as_bytes()) {
+            return rest.is_empty() || rest[0] == b'=';
+        }
+        if opt.starts_with(b"--") || !opt.starts_with(b"-") {
+            return false;
+        }
+        let cluster = &opt[1..];
+        let value_at = cluster.iter().position(|letter| WITH_VALUE.contains(letter));
+        is_value = value_at == Some(cluster.len().wrapping_sub(1));
+        cluster[..value_at.map_or(cluster.len(), |at| at + 1)].contains(&short)
+    })
+}
+
+/// A command as the value of `-e`: words joined by spaces, quoted as rsync reads it (rsync(1), `--rsh`: single or double quotes,
+/// a doubled quote inside of quotes is one, no backslashes).
+pub fn rsh_command(words: &[OsString]) -> OsString {
+    let mut command = Vec::new();
+    for word in words {
+        if !command.is_empty() {
+            command.push(b' ');
+        }
+        let bytes = word.as_bytes();
+        if !bytes.is_empty() && !bytes.iter().any(|byte| matches!(byte, b' ' | b'\'' | b'"')) {
+            command.extend_from_slice(bytes);
+            continue;
+        }
+        command.push(b'\'');
+        for &byte in bytes {
+            if byte == b'\'' {
+                command.push(byte);
+            }
+            command.push(byte);
+        }
+        command.push(b'\'');
+    }
+    OsString::from_vec(command)
+}
+
+/// A command line for people: quoted so that it can be pasted into a shell, without control characters.
+pub fn display(program: &OsStr, args: &[OsString]) -> String {
+    let words = [program.to_owned()].into_iter().chain(args.iter().cloned());
+    words.map(|word| shell_word(&word)).collect::<Vec<_>>().join(" ")
+}
+
+fn shell_word(word: &OsStr) -> String {
+    match word.to_str() {
+        Some(text) if !text.chars().any(char::is_control) => shell_words::quote(text).into_owned(),
+        _ => {
+            let escape = |byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{}", *byte as char),
+                b' '..=b'~' => (*byte as char).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            };
+            format!("$'{}'", word.as_bytes().iter().map(escape).collect::<String>())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    fn peer(host: &str) -> Peer {
+        Peer { user: "u".into(), host: host.into(), port: 22, private_key: None }
+    }
+
+    #[track_caller]
+    fn check(opts: &[&str], sources: &[&str], remote: Option<(&Peer, bool)>, expected: &str) {
+        let opts = os(opts);
+        let remote = remote.map(|(peer, pull)| Remote { peer, pull, rsh: "ssh -p 22".into() });
+        let argv = argv(&Invocation {
+            opts: &opts,
+            sources: os(sources),
+            dest: OsStr::new("/d"),
+            remote,
+            dry_run: false,
+            progress: false,
+        });
+        assert_eq!(argv.join(OsStr::new("|")).to_str(), Some(expected));
+    }
+
+    const OURS: &str = "--stats|--no-human-readable|--outbuf=L";
+
+    #[test]
+    fn options_come_first_and_paths_stand_behind_a_double_dash() {
+        check(&["-av", "--exclude", ".cache"], &["/s/"], None, &format!("-av|--exclude|.cache|{OURS}|--|/s/|/d"));
+        check(&["-avh"], &["-s", "b"], None, "-avh|--stats|--outbuf=L|--|-s|b|/d");
+    }
+
+    #[test]
+    fn a_local_path_with_a_colon_is_not_a_host() {
+        check(&[], &["a:b", "/x:y", "c/d:e"], None, &format!("{OURS}|--|./a:b|/x:y|c/d:e|/d"));
+    }
+
+    #[test]
+    fn pushes_and_pulls_name_the_peer_on_their_side() {
+        check(&[], &["/s"], Some((&peer("h"), false)), &format!("{OURS}|-e|ssh -p 22|--|/s|u@h:/d"));
+        check(&[], &["/s", ":m"], Some((&peer("::1"), true)), &format!("{OURS}|-e|ssh -p 22|--|u@[::1]:/s|u@[::1]:./:m|/d"));
+    }
+
+    #[test]
+    fn an_rsh_of_the_users_own_replaces_ours() {
+        for opts in [&["-e", "x"][..], &["-ave", "x"], &["--rsh=x"], &["--rsh", "x"], &["-avex"]] {
+            let words = os(opts);
+            assert!(has_option(&words, b'e', "--rsh"), "{opts:?}");
+        }
+        for opts in [&["-f", "-e"][..], &["-fe"], &["--exclude"], &["-av", "e"], &["--rshx"]] {
+            assert!(!has_option(&os(opts), b'e', "--rsh"), "{opts:?}");
+        }
+    }
+
+    #[test]
+    fn an_rsh_command_is_quoted_as_rsync_reads_it() {
+        assert_eq!(rsh_command(&os(&["ssh", "-i", "/a b/it's", ""])), "ssh -i '/a b/it''s' ''");
+    }
+
+    #[test]
+    fn a_command_line_can_be_pasted() {
+        assert_eq!(display(OsStr::new("rsync"), &os(&["-a", "a b", "it's"])), r"rsync -a 'a b' 'it'\''s'");
+        let odd = vec![OsString::from_vec(b"a\xff\n'".to_vec())];
+        assert_eq!(display(OsStr::new("rsync"), &odd), r"rsync $'a\xff\x0a\''");
+    }
+
+    /// Names that break programs, copied by the rsync of this host with arguments of ours.
+    #[test]
+    fn odd_names_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let names: [&[u8]; 8] = [b"a b", b"it's", b"\"q\"", b"-v", b"new\nline", b"\xff\xfe", b"a:b", b"$(id);&"];
+        let mut sources = Vec::new();
+        for name in names {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), name).unwrap();
+            sources.push(OsString::from_vec(name.to_vec()));
+        }
+        let invocation =
+            Invocation { opts: &[], sources, dest: OsStr::new("d:t/"), remote: None, dry_run: false, progress: true };
+        let output =
+            std::process::Command::new("rsync").current_dir(dir.path()).args(argv(&invocation)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for name in names {
+            assert_eq!(std::fs::read(dir.path().join("d:t").join(OsStr::from_bytes(name))).unwrap(), name);
+        }
+    }
+}
