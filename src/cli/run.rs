@@ -67,9 +67,10 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
     select_jobs(&mut config, &args.job)?;
 
     let log = start_log(&args)?;
+    log.set_rsync_id(&config.rsync_id);
     let summary = once.then(|| Arc::new(Summary::new()));
     let bars = (once && std::io::stderr().is_terminal()).then(|| Arc::new(ProgressBars::new(&log)));
-    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog::new(&log, &config.rsync_id))];
+    let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog::new(log.clone()))];
     observers.extend(summary.clone().map(|summary| summary as Arc<dyn Observer>));
     observers.extend(bars.clone().map(|bars| bars as Arc<dyn Observer>));
     let options = daemon::Options {

@@ -445,7 +445,7 @@ mod tests {
             timezone: berlin.clone(),
             delay: Duration::ZERO,
         };
-        let mut now = at("2027-12-31T23:00:00Z");
+        let mut now = at("2027-12-31T22:59:59Z");
         let end = at("2028-12-31T22:59:59Z");
         let plans = ["30 2 * * *", "0 */6 * * *", "0 4 1 * *", "15 3 * * sun"].map(plan);
         let mut core = Core::new(plans.to_vec(), now);

@@ -148,6 +148,7 @@ pub fn display(program: &OsStr, args: &[OsString]) -> String {
 
 fn shell_word(word: &OsStr) -> String {
     match word.to_str() {
+        Some(text) if !text.is_empty() && text.bytes().all(is_plain) => text.to_owned(),
         Some(text) if !text.chars().any(char::is_control) => shell_words::quote(text).into_owned(),
         _ => {
             let escape = |byte: &u8| match byte {
@@ -158,6 +159,11 @@ fn shell_word(word: &OsStr) -> String {
             format!("$'{}'", word.as_bytes().iter().map(escape).collect::<String>())
         }
     }
+}
+
+/// Whether a byte means nothing to a shell, wherever it stands.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_=+./:,@%".contains(&byte)
 }
 
 #[cfg(test)]
