@@ -1,0 +1,207 @@
+//! Which keys exist, in which kind of mapping. The reader accepts exactly these, and a test keeps the JSON schema in
+//! step with them.
+
+use strsim::damerau_levenshtein;
+
+/// A kind of mapping in the file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// What it is called in messages, with its article.
+    pub name: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static str],
+    /// Keys that are accepted with a warning, since they say nothing here.
+    pub idle: &'static [&'static str],
+}
+
+/// The keys that name a peer.
+pub(super) const PEER: &[&str] = &["user", "host", "port", "private_ssh_key", "private_key_path"];
+
+/// The whole file.
+pub(super) const TOP: Kind = Kind {
+    name: "the top level",
+    keys: &[
+        "rsync_id",
+        "cron_schedule",
+        "timezone",
+        "jitter",
+        "pid_file_dir",
+        "metrics",
+        "lease",
+        "kill_grace",
+        "connect_timeout",
+        "host_key_policy",
+        "known_hosts",
+        "jobs",
+    ],
+    idle: &[],
+};
+
+/// `metrics`.
+pub(super) const METRICS: Kind = Kind {
+    name: "`metrics`",
+    keys: &[
+        "addr",
+        "port",
+        "startup_timeout_seconds",
+        "startup_retry_wait_seconds",
+        "startup_retry_limit",
+        "legacy_names",
+    ],
+    idle: &[],
+};
+
+/// A job of type `local`.
+pub(super) const LOCAL_JOB: Kind = Kind {
+    name: "a local job",
+    keys: &["id", "type", "cron_schedule", "timezone", "jitter", "lock_files", "blocks_on", "actions"],
+    idle: PEER,
+};
+
+/// A job of type `remote`.
+pub(super) const REMOTE_JOB: Kind = Kind {
+    name: "a remote job",
+    keys: &[
+        "id",
+        "type",
+        "user",
+        "host",
+        "port",
+        "private_ssh_key",
+        "private_key_path",
+        "cron_schedule",
+        "timezone",
+        "jitter",
+        "lock_files",
+        "blocks_on",
+        "actions",
+    ],
+    idle: &[],
+};
+
+/// A lock file or a block on this host.
+pub(super) const LOCAL_FILE: Kind =
+    Kind { name: "a local file", keys: &["type", "path", "wait_time", "timeout"], idle: PEER };
+
+/// A lock file or a block on a peer.
+pub(super) const REMOTE_FILE: Kind = Kind {
+    name: "a remote file",
+    keys: &["type", "user", "host", "port", "private_ssh_key", "private_key_path", "path", "wait_time", "timeout"],
+    idle: &[],
+};
+
+/// An action that is one rsync.
+pub(super) const SYNC: Kind = Kind {
+    name: "a sync",
+    keys: &[
+        "id",
+        "action",
+        "source",
+        "dest",
+        "opts",
+        "direction",
+        "timeout",
+        "success_exit_codes",
+        "retries",
+        "retry_wait",
+    ],
+    idle: &[],
+};
+
+/// An action that is a command.
+pub(super) const COMMAND: Kind = Kind {
+    name: "a command",
+    keys: &["id", "action", "command", "args", "timeout", "success_exit_codes", "retries", "retry_wait"],
+    idle: &[],
+};
+
+/// All kinds, the specific ones first.
+pub(super) const ALL: [&Kind; 8] =
+    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &TOP];
+
+/// What people write who know another program, and what we call it.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("schedule", "cron_schedule"),
+    ("cron", "cron_schedule"),
+    ("name", "id"),
+    ("src", "source"),
+    ("sources", "source"),
+    ("destination", "dest"),
+    ("target", "dest"),
+    ("options", "opts"),
+    ("flags", "opts"),
+    ("arguments", "args"),
+    ("cmd", "command"),
+    ("key", "private_key_path"),
+    ("ssh_key", "private_key_path"),
+    ("identity_file", "private_key_path"),
+    ("private_key", "private_key_path"),
+    ("hostname", "host"),
+    ("username", "user"),
+    ("locks", "lock_files"),
+    ("blocks", "blocks_on"),
+    ("tz", "timezone"),
+    ("interval", "wait_time"),
+    ("address", "addr"),
+    ("kind", "type"),
+];
+
+impl Kind {
+    /// Whether `key` may stand in such a mapping without an error.
+    pub fn accepts(&self, key: &str) -> bool {
+        self.keys.contains(&key) || self.idle.contains(&key)
+    }
+
+    /// The key of this kind that was probably meant.
+    pub fn nearest(&self, key: &str) -> Option<&'static str> {
+        let other_name = OTHER_NAMES.iter().find(|(theirs, _)| *theirs == key).map(|(_, ours)| *ours);
+        other_name.filter(|ours| self.keys.contains(ours)).or_else(|| nearest(key, self.keys.iter().copied()))
+    }
+}
+
+/// The other kinds of mapping in which `key` would be right.
+pub(super) fn homes(key: &str) -> Vec<&'static str> {
+    ALL.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.name).collect()
+}
+
+/// The candidate that `word` is probably a misspelling of: the nearest one, if at most a third of it is wrong.
+pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
+    let word = plain(word);
+    let tolerance = (word.chars().count() / 3).max(1);
+    candidates
+        .map(|candidate| (damerau_levenshtein(&word, &plain(candidate)), candidate))
+        .filter(|(distance, candidate)| *distance <= tolerance && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(kind: &Kind, key: &str, expected: Option<&str>) {
+        assert_eq!(kind.nearest(key), expected, "{key} in {}", kind.name);
+    }
+
+    #[test]
+    fn a_suggestion_is_a_key_of_that_kind_of_mapping() {
+        check(&SYNC, "optz", Some("opts"));
+        check(&SYNC, "success-exit-codes", Some("success_exit_codes"));
+        check(&SYNC, "Source", Some("source"));
+        check(&COMMAND, "optz", None);
+        check(&COMMAND, "cmd", Some("command"));
+        check(&REMOTE_JOB, "private_sshkey", Some("private_ssh_key"));
+        check(&LOCAL_JOB, "hots", None);
+        check(&TOP, "schedule", Some("cron_schedule"));
+        check(&SYNC, "zzz", None);
+        check(&SYNC, "x", None);
+    }
+
+    #[test]
+    fn every_other_name_stands_for_a_key() {
+        for (_, ours) in OTHER_NAMES {
+            assert!(!homes(ours).is_empty(), "{ours}");
+        }
+    }
+}

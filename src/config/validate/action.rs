@@ -1,0 +1,201 @@
+//! An action: a sync or a command.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::{Seen, id};
+use crate::config::context::Report;
+use crate::config::fields::{self, Fields, quoted};
+use crate::config::keys::{self, Kind};
+use crate::config::model::{Action, ActionId, ActionKind, Command, Peer, Route, Sync};
+use crate::config::raw::{Node, Value};
+use crate::config::value;
+
+const DEFAULT_RETRY_WAIT: Duration = Duration::from_secs(10);
+/// rsync's code for files that vanished while it ran; it counts as success by default.
+const VANISHED: i32 = 24;
+
+/// Reads one action of a job. `peer` is `None` in a local job, and in a remote one whose peer is wrong.
+pub(super) fn action(
+    job: &Fields<'_>,
+    node: &Node,
+    is_remote: bool,
+    peer: Option<&Peer>,
+    ids: &mut Seen,
+) -> Option<Action> {
+    let is_command = match fields::peek_text(node, "action") {
+        Some(text) if text.eq_ignore_ascii_case("command") => true,
+        Some(text) if text.eq_ignore_ascii_case("sync") => false,
+        // Which one it is will be asked for; its other keys are judged by what it looks like.
+        _ => fields::peek(node, "command").is_some(),
+    };
+    let kind: &'static Kind = if is_command { &keys::COMMAND } else { &keys::SYNC };
+    let what = if is_command { "command" } else { "sync" };
+    let name = match fields::peek_text(node, "id") {
+        Some(id) => format!("{what} {} of {}", quoted(id), job.name),
+        None => format!("this {what} of {}", job.name),
+    };
+    let fields = Fields::open(job.ctx, node, kind, name)?;
+    let id = id(&fields, "id").map(|(node, id)| {
+        ids.note(job.ctx, node, id);
+        ActionId::new(id)
+    });
+    fields.require("action");
+    let word = fields.read("action", "`sync` or `command`", |text| {
+        (text.eq_ignore_ascii_case("sync") || text.eq_ignore_ascii_case("command")).then_some(())
+    });
+    let kind = match is_command {
+        true => command(&fields).map(ActionKind::Command),
+        false => sync(&fields, is_remote, peer).map(ActionKind::Sync),
+    };
+    let timeout = fields.positive_duration("timeout", "leave it out for no bound");
+    let success_exit_codes = success_exit_codes(&fields, is_command);
+    let retries = fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0);
+    let retry_wait = fields.duration("retry_wait").unwrap_or(DEFAULT_RETRY_WAIT);
+    word?;
+    Some(Action { id: id?, kind: kind?, timeout, success_exit_codes, retries, retry_wait })
+}
+
+fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
+    let Some(nodes) = fields.one_or_list("success_exit_codes") else {
+        return if is_command { vec![0] } else { vec![0, VANISHED] };
+    };
+    let code = |text: &str| value::integer(text).filter(|code| (0..=255).contains(code));
+    let mut codes: Vec<i32> = nodes
+        .iter()
+        .filter_map(|node| fields.read_node("success_exit_codes", node, "exit codes, 0 to 255", code))
+        .collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+fn sync(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Sync> {
+    let sources = sources(fields);
+    let dest = fields.require_text("dest").and_then(|(node, text)| fields.ctx.expand(node, text));
+    let opts = opts(fields, is_remote);
+    let route = route(fields, is_remote, peer);
+    Some(Sync { sources: sources?, dest: dest?, opts: opts?, route: route? })
+}
+
+fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
+    let node = fields.require("source")?;
+    let nodes = fields.one_or_list("source")?;
+    if nodes.is_empty() {
+        fields.wrong("source", node, "a path or a list of paths");
+        return None;
+    }
+    expand_all(fields, "source", nodes)
+}
+
+/// The options, each split into words as a shell would, and only then with its variables replaced: a value with blanks
+/// stays one argument.
+fn opts(fields: &Fields<'_>, is_remote: bool) -> Option<Vec<OsString>> {
+    let Some(node) = fields.get("opts") else { return Some(Vec::new()) };
+    if let Value::Scalar(text) = &node.value {
+        let report = Report::error(format!("\"opts\" of {} must be a list", fields.name));
+        let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+        fields.ctx.report(node.span.clone(), report.help(format!("write `opts: [{}]`", words.join(", "))));
+        return None;
+    }
+    let mut opts = Some(Vec::new());
+    for node in fields.list("opts", "a list of options")? {
+        let words = words(fields, node, is_remote);
+        opts = opts.zip(words).map(|(opts, words)| [opts, words].concat());
+    }
+    opts
+}
+
+fn words(fields: &Fields<'_>, node: &Node, is_remote: bool) -> Option<Vec<OsString>> {
+    let Value::Scalar(text) = &node.value else {
+        fields.wrong("opts", node, "a list of options, each a text");
+        return None;
+    };
+    let Ok(words) = shell_words::split(text) else {
+        let report = Report::error("a quote in this option is not closed");
+        let help =
+            "each element is split into words as a shell would; write `\\'` for a quote that is meant".to_owned();
+        fields.ctx.report(node.span.clone(), report.help(help));
+        return None;
+    };
+    if is_remote && words.iter().any(|word| names_remote_shell(word)) {
+        let report = Report::warning("this option replaces the connection that rsyncdirector makes");
+        let help =
+            "the job's user, port and key, the host key policy and connect_timeout do not hold for it".to_owned();
+        fields.ctx.report(node.span.clone(), report.help(help));
+    }
+    let words: Vec<_> = words.iter().map(|word| fields.ctx.expand(node, word)).collect();
+    words.into_iter().collect()
+}
+
+/// Whether a word is rsync's `-e` or `--rsh`, alone or among other short options (rsync(1)). Short options that take a
+/// value end such a group.
+fn names_remote_shell(word: &str) -> bool {
+    let takes_value = |c: char| matches!(c, 'B' | 'f' | 'M' | 'T' | '@');
+    let is_group = word.starts_with('-') && !word.starts_with("--");
+    let short = is_group && word[1..].chars().take_while(|c| !takes_value(*c)).any(|c| c == 'e');
+    short || word == "--rsh" || word.starts_with("--rsh=")
+}
+
+fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Route> {
+    let pull = fields.read("direction", "`push` or `pull`", |text| match text.to_ascii_lowercase().as_str() {
+        "push" => Some(false),
+        "pull" => Some(true),
+        _ => None,
+    });
+    if let Some(node) = fields.get("direction").filter(|_| !is_remote) {
+        let report = Report::error("a local job has no \"direction\"");
+        fields.ctx.report(node.span.clone(), report.help("remove it, or set `type: remote` in the job".to_owned()));
+    }
+    match (is_remote, pull) {
+        (false, _) => Some(Route::Local),
+        (true, Some(true)) => Some(Route::Pull(peer?.clone())),
+        (true, _) => Some(Route::Push(peer?.clone())),
+    }
+}
+
+/// A command with arguments is executed directly; without (also with an empty list) it is a line for the shell, whose
+/// `$` are the shell's own.
+fn command(fields: &Fields<'_>) -> Option<Command> {
+    let command = fields.require_text("command");
+    let args = match fields.get("args") {
+        Some(_) => fields.list("args", "a list of arguments")?,
+        None => &[],
+    };
+    if args.is_empty() {
+        return Some(Command::Shell(command?.1.into()));
+    }
+    let args = expand_all(fields, "args", args);
+    let (node, text) = command?;
+    Some(Command::Exec { program: fields.ctx.expand(node, text)?, args: args? })
+}
+
+/// Each element with its variables replaced. An argument may be empty, a path may not.
+fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node]) -> Option<Vec<OsString>> {
+    let expand = |node: &Node| match &node.value {
+        Value::Scalar(text) if !text.contains('\0') && (key == "args" || !text.is_empty()) => {
+            fields.ctx.expand(node, text)
+        }
+        _ => {
+            fields.wrong(key, node, "texts");
+            None
+        }
+    };
+    let expanded: Vec<_> = nodes.iter().map(expand).collect();
+    expanded.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_remote_shell;
+
+    #[test]
+    fn options_that_replace_the_connection_are_recognised() {
+        for word in ["-e", "-ave", "-essh", "--rsh", "--rsh=ssh -p 22"] {
+            assert!(names_remote_shell(word), "{word}");
+        }
+        for word in ["-av", "--delete", "--rsync-path=x", "-Te", "-f-_e", "--exclude=e", "e", "-"] {
+            assert!(!names_remote_shell(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! A job: its id, where it runs to, when, what it waits for and holds, and its actions.
+
+use super::action::action;
+use super::file::{blocks_on, lock_files};
+use super::peer::{self, peer};
+use super::when::Defaults;
+use super::{Seen, id};
+use crate::config::context::{Context, Report};
+use crate::config::fields::{self, Fields, quoted};
+use crate::config::keys;
+use crate::config::model::{Action, Job, JobId, Peer};
+use crate::config::raw::Node;
+
+/// Reads one job.
+pub(super) fn job(ctx: &Context<'_>, node: &Node, defaults: &Defaults, ids: &mut Seen) -> Option<Job> {
+    let is_remote = peer::is_remote(node);
+    let kind = if is_remote { &keys::REMOTE_JOB } else { &keys::LOCAL_JOB };
+    let name = match fields::peek_text(node, "id") {
+        Some(id) => format!("job {}", quoted(id)),
+        None => "this job".to_owned(),
+    };
+    let fields = Fields::open(ctx, node, kind, name)?;
+    let id = id(&fields, "id").map(|(node, id)| {
+        ids.note(ctx, node, id);
+        JobId::new(id)
+    });
+    fields.require("type");
+    let kind = fields.read("type", "`local` or `remote`", peer::place);
+    let peer = if is_remote { peer(&fields).map(Some) } else { Some(None) };
+    let schedule = defaults.of_job(&fields);
+    let lock_files = lock_files(&fields);
+    let blocks_on = blocks_on(&fields);
+    let actions = actions(&fields, is_remote, peer.as_ref().and_then(Option::as_ref));
+    kind?;
+    Some(Job {
+        id: id?,
+        schedule: schedule?,
+        peer: peer?,
+        lock_files: lock_files?,
+        blocks_on: blocks_on?,
+        actions: actions?,
+    })
+}
+
+fn actions(job: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Vec<Action>> {
+    job.require("actions")?;
+    let nodes = job.list("actions", "a list of actions, each with `action: sync` or `action: command`")?;
+    if nodes.is_empty() {
+        let report = Report::warning(format!("{} has no actions: it will do nothing", job.name));
+        job.ctx.report(job.get("actions")?.span.clone(), report);
+    }
+    let mut ids = Seen::new("action id");
+    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &mut ids)).collect();
+    actions.into_iter().collect()
+}
