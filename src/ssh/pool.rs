@@ -83,7 +83,8 @@ impl Pool {
     /// Runs `command` by the peer's login shell with `stdin` as its standard input, then end of file.
     ///
     /// `timeout` bounds the whole call, connecting included; when it passes, the connection is given up too, since the peer
-    /// may be gone. A pooled connection that turns out dead before the command was sent is replaced once. After that point
+    /// may be gone. It should exceed the policy's `connect_timeout`: an attempt to connect that nobody waits for any more is
+    /// given up without an event. A pooled connection that turns out dead before the command was sent is replaced once. After that point
     /// nothing is repeated: an error then means that the command may have run.
     pub async fn exec(&self, peer: &Peer, command: &str, stdin: &[u8], timeout: Duration) -> Result<Output, SshError> {
         let request = Arc::new(Request { command: command.to_owned(), stdin: stdin.to_vec() });

@@ -70,8 +70,9 @@ impl TestSshd {
                 }
             }
             // Its log ended: another test took the port in between. Anything else is a defect of the test.
-            assert!(seen.iter().any(|line| line.contains("Address already in use")), "sshd does not start: {seen:#?}");
+            let _ = child.kill();
             child.wait().expect("waiting for sshd");
+            assert!(seen.iter().any(|line| line.contains("Address already in use")), "sshd does not start: {seen:#?}");
         }
         panic!("five free ports were taken by others");
     }
@@ -165,10 +166,12 @@ fn write_config(dir: &Path, port: u16, more: &str) -> PathBuf {
         .filter(|path| path.exists())
         .map(|path| format!("HostKey {}\n", path.display()))
         .collect();
+    // The home directory keeps the shell from reading the start-up files of the user who runs the tests.
     let text = format!(
         "{more}\nPort {port}\nListenAddress 127.0.0.1\n{host_keys}AuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
-         PidFile none\nPermitRootLogin yes\nLogLevel VERBOSE\nMaxStartups 100\n",
-        keys.display()
+         PidFile none\nPermitRootLogin yes\nLogLevel VERBOSE\nMaxStartups 100\nSetEnv HOME={}\n",
+        keys.display(),
+        dir.display()
     );
     fs::write(&path, text).expect("writing sshd_config");
     path

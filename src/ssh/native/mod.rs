@@ -10,11 +10,11 @@ mod exec;
 mod login;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle};
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKeyOrCertificate};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, SshId, cipher};
 use tokio::io::BufReader;
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// So many unanswered questions end the connection.
 pub(super) const KEEPALIVE_MAX: usize = 3;
 /// Sent data that stays unacknowledged ends the connection as late as missing answers do.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15 * 4);
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_MAX as u64 + 1));
 /// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
 const CONCURRENT_COMMANDS: usize = 8;
 /// Commands and their answers are small; a connection for bulk data would want more.
@@ -72,7 +72,7 @@ pub(super) struct Session {
     ended: CancellationToken,
     last_used: Mutex<Ticks>,
     // Last, so that the handle is gone before the socket is shut down.
-    lifeline: Lifeline,
+    lifeline: Arc<Lifeline>,
 }
 
 impl Session {
@@ -83,11 +83,16 @@ impl Session {
 
         let stream = bound.over("connecting to", dial(peer)).await?;
         let tuned = tune(&stream, UNACKNOWLEDGED_MAX);
-        let lifeline = tuned.map_err(|source| lost(peer, "connecting to", source))?;
+        let lifeline = Arc::new(tuned.map_err(|source| lost(peer, "connecting to", source))?);
 
         let (ended, farewell) = (CancellationToken::new(), Arc::default());
         let config = Arc::new(configuration(&check));
-        let gate = Gate { check, farewell: Arc::clone(&farewell), _ended: ended.clone().drop_guard() };
+        let gate = Gate {
+            check,
+            lifeline: Arc::downgrade(&lifeline),
+            farewell: Arc::clone(&farewell),
+            _ended: ended.clone().drop_guard(),
+        };
         let stream = BufReader::with_capacity(READ_BUFFER, stream);
         let exchange = async {
             let connected = client::connect_stream(config, stream, gate).await;
@@ -207,6 +212,8 @@ fn from_library(peer: &Peer, doing: &'static str, error: russh::Error) -> SshErr
 /// The library's view of us: asked about the host key, told of the end.
 struct Gate {
     check: HostCheck,
+    /// Weak, because the session decides when the connection ends.
+    lifeline: Weak<Lifeline>,
     /// What the peer said when it ended the connection by itself.
     farewell: Arc<OnceLock<String>>,
     /// Goes with the library's task, whatever ends it.
@@ -244,6 +251,19 @@ impl client::Handler for Gate {
             PublicKeyOrCertificate::Certificate(certificate) => self.check.check_certificate(certificate),
         };
         checked.map(|()| true).map_err(GateError::HostKey)
+    }
+
+    /// OpenSSH sends this right after the login, unasked. It has Nagle's algorithm on until the first command runs, so its
+    /// answer to the first command waits until this message is acknowledged.
+    async fn openssh_ext_host_keys_announced(
+        &mut self,
+        _keys: Vec<PublicKey>,
+        _session: &mut client::Session,
+    ) -> Result<(), GateError> {
+        if let Some(lifeline) = self.lifeline.upgrade() {
+            lifeline.acknowledge();
+        }
+        Ok(())
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<GateError>) -> Result<(), GateError> {
