@@ -1,1 +1,3 @@
-//! It.
+//! Tests of the package as a whole: its structure and what it ships.
+
+mod layering;
