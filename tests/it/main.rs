@@ -1,3 +1,4 @@
 //! Tests of the package as a whole: its structure and what it ships.
 
 mod layering;
+mod unit_file;
