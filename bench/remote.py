@@ -1,0 +1,159 @@
+"""A job with four remote locks and two remote blocks on one peer: time until rsync is executed, from cold and on a warm
+connection, time until the locks are gone, connections, and round trips.
+
+Round trips are counted as an outsider can: a proxy delays each direction, and what a step takes longer through it is a
+multiple of that delay. The job is of type `local`, so that its rsync is the stamping one and needs no connection of its
+own.
+"""
+
+import argparse
+import heapq
+import socket
+import threading
+import time
+
+import harness
+
+DELAY = 0.05  # seconds, each way
+
+
+class Proxy:
+    """Forwards connections, each byte `DELAY` after it came."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.connections = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink in ((client, server), (server, client)):
+                sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self.forward, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def forward(source, sink):
+        late, number, arrived = [], 0, threading.Condition()
+
+        def deliver():
+            while True:
+                with arrived:
+                    arrived.wait_for(lambda: late)
+                    due, _, data = heapq.heappop(late)
+                time.sleep(max(0.0, due - time.monotonic()))
+                try:
+                    if not data:
+                        sink.shutdown(socket.SHUT_WR)
+                        return
+                    sink.sendall(data)
+                except OSError:
+                    return
+
+        threading.Thread(target=deliver, daemon=True).start()
+        data = b"-"
+        while data:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            with arrived:
+                number += 1
+                heapq.heappush(late, (time.monotonic() + DELAY, number, data))
+                arrived.notify()
+
+
+def jobs(sandbox, keys):
+    at = f"type: remote, {keys}"
+    locks = "".join(f'      - {{{at}, path: "{sandbox.dir}/locks/{number}"}}\n' for number in range(4))
+    blocks = "".join(
+        f'      - {{{at}, path: "{sandbox.dir}/block-{number}", wait_time: 1, timeout: 10}}\n' for number in range(2)
+    )
+    return (
+        f"  - id: remote\n    type: local\n    lock_files:\n{locks}    blocks_on:\n{blocks}"
+        f'    actions:\n      - {{action: sync, id: one, source: "{sandbox.dir}/source/",'
+        f' dest: "{sandbox.dir}/dest", opts: ["-a"]}}\n'
+    )
+
+
+def run_once(sandbox, program, stamper):
+    """Trigger to rsync, and rsync to the last lock gone, in milliseconds."""
+    sent = program.hup()
+    stamp = stamper.next()
+    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
+    harness.until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
+    gone = time.time_ns()
+    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
+    return harness.milliseconds(stamp - sent), harness.milliseconds(gone - stamp)
+
+
+def measure(sandbox, sshd, start, settle, name, cold_rounds, warm_rounds):
+    """Cold and warm samples of one program: lists of (to rsync, to gone); and its connections and sessions."""
+    cold, warm, stamper = [], [], sandbox.stamper(name)
+    counts = []
+    for number in range(cold_rounds):
+        with start(sandbox, jobs(sandbox, sshd.keys()), path=stamper.directory) as program:
+            program.ready(settle)
+            before = sshd.count("Connection from"), sshd.count("Starting session")
+            cold.append(run_once(sandbox, program, stamper))
+            counts.append((sshd.count("Connection from") - before[0], sshd.count("Starting session") - before[1]))
+            if number == cold_rounds - 1:
+                warm = [run_once(sandbox, program, stamper) for _ in range(warm_rounds)]
+    return cold, warm, counts
+
+
+def delayed(sandbox, sshd, start, settle, name):
+    """The same through the proxy: the second run of an instance."""
+    proxy = Proxy(sshd.port)
+    sshd.know(proxy.port)
+    stamper = sandbox.stamper(f"{name}-delayed")
+    with start(sandbox, jobs(sandbox, sshd.keys(proxy.port)), path=stamper.directory) as program:
+        program.ready(settle)
+        run_once(sandbox, program, stamper)
+        return [run_once(sandbox, program, stamper) for _ in range(3)]
+
+
+def trips(slow, fast):
+    """How many round trips the difference makes."""
+    fast = sorted(fast)[len(fast) // 2]
+    return [(sample - fast) / (2000 * DELAY) for sample in slow]
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--cold", type=int, default=10)
+    arguments.add_argument("--warm", type=int, default=20)
+    options = arguments.parse_args()
+    table = harness.Table("A job with 4 remote locks and 2 remote blocks on one peer")
+    rows = {}
+
+    def collect(what, name, samples):
+        rows.setdefault(what, {})[name] = list(samples)
+
+    with harness.Sandbox() as sandbox, harness.Sshd(sandbox) as sshd:
+        for name, start, settle in harness.programs():
+            cold, warm, counts = measure(sandbox, sshd, start, settle, name, options.cold, options.warm)
+            slow = delayed(sandbox, sshd, start, settle, name)
+            collect("cold", name, (to_rsync for to_rsync, _ in cold))
+            collect("warm", name, (to_rsync for to_rsync, _ in warm))
+            collect("gone", name, (to_gone for _, to_gone in warm))
+            collect("connections", name, (connections for connections, _ in counts))
+            collect("sessions", name, (sessions for _, sessions in counts))
+            collect("taking", name, trips([a for a, _ in slow], [a for a, _ in warm]))
+            collect("releasing", name, trips([b for _, b in slow], [b for _, b in warm]))
+    table.row("HUP -> rsync executed, first run", rows["cold"], "ms", bar=150)
+    table.row("HUP -> rsync executed, later runs", rows["warm"], "ms", bar=15)
+    table.row("rsync executed -> locks gone, later runs", rows["gone"], "ms")
+    table.row("TCP connections of a first run", rows["connections"], "", bar=1)
+    table.row("SSH sessions of a first run", rows["sessions"], "")
+    # One for the first look at the blocks and at most two for taking the locks, which ends with the second look.
+    table.row("round trips, trigger -> rsync", rows["taking"], "", bar=3.2)
+    table.row("round trips, rsync -> locks gone", rows["releasing"], "", bar=2.2)
+    table.finish()
+
+
+main()
