@@ -237,6 +237,7 @@ impl Sandbox {
 
     fn clean(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", PATH).env("HOME", self.path("home")).env("TZ", "UTC").env("LANG", "C.UTF-8");
+        command.env("USER", user());
         command.current_dir(self.dir());
         command
     }

@@ -5,6 +5,7 @@ mod blocks;
 mod cli;
 mod config_errors;
 mod exclusion;
+mod harness;
 mod leases;
 mod locks;
 mod metrics;

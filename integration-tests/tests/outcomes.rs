@@ -1,6 +1,10 @@
 //! What an action's end means: exit codes, retries, timeouts, and that a failure stays within its job.
 
-use integration_tests::{Sandbox, procs};
+use std::process::Command;
+use std::time::Duration;
+
+use integration_tests::wait::Stopwatch;
+use integration_tests::{Director, Finished, Sandbox, procs, sandbox};
 
 /// A `PATH` whose `rsync` is a script, with the real one as `real-rsync`.
 fn with_rsync(script: &str) -> Sandbox {
@@ -12,11 +16,18 @@ fn with_rsync(script: &str) -> Sandbox {
     sandbox
 }
 
-fn once(sandbox: &Sandbox, jobs: &str) -> integration_tests::Finished {
+/// The program with these jobs and that `PATH`.
+fn command(sandbox: &Sandbox, jobs: &str) -> Command {
     let mut command = sandbox.command();
-    command.env("PATH", format!("{}:{}", sandbox.path("bin").display(), integration_tests::sandbox::PATH));
-    command.args(["run", "--once", "--config"]).arg(sandbox.config(jobs));
-    integration_tests::Finished::of(command)
+    command.env("PATH", format!("{}:{}", sandbox.path("bin").display(), sandbox::PATH));
+    command.env("RSYNCDIRECTOR_CONFIG", sandbox.config(jobs));
+    command
+}
+
+fn once(sandbox: &Sandbox, jobs: &str) -> Finished {
+    let mut command = command(sandbox, jobs);
+    command.args(["run", "--once"]);
+    Finished::of(command)
 }
 
 #[test]
@@ -109,6 +120,19 @@ fn retries_come_to_an_end() {
     let jobs = crate::syncs::COPY.replace("id: files,", "id: files, retries: 2, retry_wait: 0.1,");
     once(&sandbox, &jobs).expect_code(1);
     assert_eq!(sandbox.lines("attempts").len(), 3, "one attempt and two more");
+}
+
+#[test]
+fn a_pause_between_retries_is_interrupted_by_shutdown() {
+    let sandbox = with_rsync("exit 12");
+    let jobs = crate::syncs::COPY.replace("id: files,", "id: files, retries: 2, retry_wait: 3600,");
+    let mut director = Director::spawn(&sandbox, command(&sandbox, &jobs));
+    director.wait_until_ready();
+    director.hup();
+    director.wait_for_metric("rsyncdirector_job_retries_total job_id=copy", 1.0);
+    let watch = Stopwatch::start();
+    director.stop();
+    assert!(watch.elapsed() < Duration::from_secs(2), "it took {:?}", watch.elapsed());
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use integration_tests::keys::{self, Agent};
 use integration_tests::peers::{BlackHole, Mute, Proxy};
 use integration_tests::sshd::{free_addr, peer_at};
 use integration_tests::wait::{self, Stopwatch};
-use integration_tests::{Director, Sandbox, Sshd, procs};
+use integration_tests::{Director, Finished, Sandbox, Sshd, procs};
 
 /// A daemon with a job that blocks on a file of the peer `<peer>`, told to run.
 fn blocked(sandbox: &Sandbox, connect_timeout: u32) -> Director {
@@ -186,4 +187,41 @@ fn four_locks_and_two_blocks_on_one_peer_need_one_connection() {
     assert_eq!(sandbox.lines("seen"), ["1", "2", "3", "4", "1", "2", "3", "4"]);
     assert!(sandbox.tree("l").is_empty());
     assert_eq!(sshd.connections(), 1);
+}
+
+#[test]
+fn a_peer_that_allows_one_session_a_connection_is_enough() {
+    let sandbox = Sandbox::new();
+    let _peer = Sshd::start_with(&sandbox, "peer", "MaxSessions 1");
+    sandbox.write("src/file", "content");
+    let config = sandbox.config(
+        "jobs:
+- {id: copy, type: remote, <peer>,
+   lock_files: [{type: remote, <peer>, path: @/l/1}, {type: remote, <peer>, path: @/l/2}],
+   blocks_on: [{type: remote, <peer>, path: @/busy, wait_time: 1, timeout: 3}], actions: [
+    {action: sync, id: files, source: @/src/, dest: @/dst, opts: ['-a']}]}
+",
+    );
+    sandbox.once(&config).expect_code(0);
+    crate::syncs::assert_same(&sandbox, "src", "dst");
+    assert!(sandbox.tree("l").is_empty());
+}
+
+#[test]
+fn an_encrypted_key_that_the_agent_holds_is_used() {
+    let sandbox = Sandbox::new();
+    let _peer = Sshd::start(&sandbox, "peer");
+    let agent = Agent::holding(&sandbox.user_key(), sandbox.path("agent"));
+    keys::encrypt(&sandbox.user_key(), "secret");
+    sandbox.write("src/file", "content");
+    let config = sandbox.config(
+        "jobs:
+- {id: copy, type: remote, <peer>, lock_files: [{type: remote, <peer>, path: @/l/1, timeout: 1}], actions: [
+    {action: sync, id: files, source: @/src/, dest: @/dst, opts: ['-a']}]}
+",
+    );
+    let mut command = sandbox.command();
+    command.env("SSH_AUTH_SOCK", agent.socket()).args(["run", "--once", "--config"]).arg(config);
+    Finished::of(command).expect_code(0);
+    crate::syncs::assert_same(&sandbox, "src", "dst");
 }
