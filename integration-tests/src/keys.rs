@@ -32,9 +32,9 @@ pub fn public(path: &Path) -> String {
 /// # Panics
 /// When `ssh-keygen` fails.
 pub fn encrypt(path: &Path, passphrase: &str) {
-    let keygen = Command::new("ssh-keygen").args(["-q", "-p", "-a", "1", "-P", "", "-N", passphrase, "-f"]).arg(path);
-    let keygen = keygen.stdout(Stdio::null()).status();
-    assert!(keygen.expect("ssh-keygen starts").success(), "ssh-keygen failed for {}", path.display());
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-p", "-a", "1", "-P", "", "-N", passphrase, "-f"]).arg(path).stdout(Stdio::null());
+    assert!(keygen.status().expect("ssh-keygen starts").success(), "ssh-keygen failed for {}", path.display());
 }
 
 /// A running `ssh-agent`. Dropping it kills it.
