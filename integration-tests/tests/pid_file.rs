@@ -79,6 +79,25 @@ fn the_pid_file_of_a_killed_instance_is_taken_over() {
 }
 
 #[test]
+fn the_pid_file_of_a_live_old_program_is_respected() {
+    let sandbox = Sandbox::new();
+    let ours = std::process::id().to_string();
+    fs::write(sandbox.pid_file("main"), &ours).expect("a pid file");
+    sandbox.once(&sandbox.config(COPY)).expect_code(3).expect_said(&ours);
+    assert_eq!(fs::read_to_string(sandbox.pid_file("main")).expect("the pid file"), ours);
+}
+
+#[test]
+fn a_pid_file_from_before_its_process_was_started_is_taken_over() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.pid_file("main"), std::process::id().to_string()).expect("a pid file");
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::options().write(true).open(sandbox.pid_file("main")).expect("the pid file");
+    file.set_modified(long_ago).expect("its time");
+    sandbox.start(&sandbox.config(COPY)).stop();
+}
+
+#[test]
 fn a_pid_file_with_nonsense_in_it_is_taken_over() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.pid_file("main"), "no number\n").expect("a pid file");
