@@ -1,1 +1,22 @@
-//! Harness.
+//! The harness of the tests that use real parts: rsync, sshd, signals, Prometheus.
+//!
+//! A test makes a [`Sandbox`] (a directory with everything in it), perhaps an [`Sshd`] or two as its peers, writes a
+//! configuration and starts the binary as a [`Director`] or runs it to its end. It looks at the program from outside
+//! only: files, `/proc`, `/metrics`, standard error, the exit code. Nothing sleeps to let something happen:
+//! [`wait`] polls an observable under a deadline. Nothing depends on the machine's own sshd, keys or fixed ports.
+//!
+//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
+
+pub mod director;
+pub mod http;
+pub mod keys;
+pub mod peers;
+pub mod procs;
+pub mod prometheus;
+pub mod sandbox;
+pub mod sshd;
+pub mod wait;
+
+pub use director::{Director, Finished};
+pub use sandbox::Sandbox;
+pub use sshd::Sshd;

@@ -1,1 +1,19 @@
-//! Integration tests.
+//! The program with real parts, from outside. One file per theme; each test's name is what it shows.
+
+mod bad_input;
+mod blocks;
+mod cli;
+mod config_errors;
+mod exclusion;
+mod harness;
+mod leases;
+mod locks;
+mod metrics;
+mod names;
+mod outcomes;
+mod peers;
+mod pid_file;
+mod schedule;
+mod shutdown;
+mod signals;
+mod syncs;

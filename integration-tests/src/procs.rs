@@ -1,0 +1,125 @@
+//! What `/proc` says about processes.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A process that is not a zombie.
+#[derive(Debug, Clone)]
+pub struct Proc {
+    /// Its id.
+    pub pid: u32,
+    /// Its parent's id.
+    pub parent: u32,
+    /// The program's name as the kernel keeps it: at most 15 bytes.
+    pub comm: String,
+    /// Its arguments, separated by spaces.
+    pub cmdline: String,
+}
+
+/// Sends a signal; a process that is gone is none of our business.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid is a positive number");
+    let _ = kill_process(pid, signal);
+}
+
+/// Whether the process exists and is not a zombie.
+pub fn alive(pid: u32) -> bool {
+    read(pid).is_some()
+}
+
+/// The live processes whose arguments or environment name `dir`: those that a sandbox's program started, also by way
+/// of a remote shell.
+pub fn mentioning(dir: &Path) -> Vec<Proc> {
+    let needle = dir.as_os_str().as_encoded_bytes();
+    all().into_iter().filter(|p| names(p.pid, "cmdline", needle) || names(p.pid, "environ", needle)).collect()
+}
+
+/// Those of [`mentioning`] that run the program `comm`.
+pub fn running(dir: &Path, comm: &str) -> Vec<Proc> {
+    mentioning(dir).into_iter().filter(|p| p.comm == comm).collect()
+}
+
+/// The live processes below `pid`, children before their own children.
+pub fn descendants(pid: u32) -> Vec<Proc> {
+    let all = all();
+    let mut family = vec![pid];
+    let mut found = Vec::new();
+    while let Some(parent) = family.pop() {
+        for child in all.iter().filter(|p| p.parent == parent) {
+            family.push(child.pid);
+            found.push(child.clone());
+        }
+    }
+    found
+}
+
+/// A memory figure of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
+///
+/// # Panics
+/// When the process is gone.
+pub fn memory_kib(pid: u32, field: &str) -> u64 {
+    let line = status_field(pid, field).unwrap_or_else(|| panic!("process {pid} has no {field}"));
+    line.trim_end_matches("kB").trim().parse().expect("a number of kB")
+}
+
+/// Whether the process has installed a handler for the signal.
+pub fn catches(pid: u32, signal: Signal) -> bool {
+    let mask = status_field(pid, "SigCgt").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);
+    mask & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// How many TCP connections to an IPv4 address are established.
+pub fn established_to(addr: SocketAddr) -> usize {
+    sockets_to(addr, "01")
+}
+
+/// How many TCP connections to an IPv4 address wait for its first answer.
+pub fn connecting_to(addr: SocketAddr) -> usize {
+    sockets_to(addr, "02")
+}
+
+fn sockets_to(addr: SocketAddr, state: &str) -> usize {
+    let SocketAddr::V4(addr) = addr else { panic!("{addr} is not IPv4") };
+    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
+    let sockets = table.lines().map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>());
+    sockets.filter(|socket| *socket == [remote.as_str(), state]).count()
+}
+
+/// A process id that no process has.
+pub fn dead_pid() -> u32 {
+    let mut child = std::process::Command::new("/bin/true").spawn().expect("/bin/true starts");
+    child.wait().expect("/bin/true ends");
+    child.id()
+}
+
+fn status_field(pid: u32, field: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+fn all() -> Vec<Proc> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    entries.filter_map(|entry| read(entry.file_name().to_str()?.parse().ok()?)).collect()
+}
+
+fn read(pid: u32) -> Option<Proc> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, tail) = stat.rsplit_once(')')?;
+    let comm = head.split_once('(')?.1.to_owned();
+    let mut fields = tail.split_whitespace();
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
+    (!matches!(state, "Z" | "X")).then_some(Proc { pid, parent, comm, cmdline })
+}
+
+fn names(pid: u32, file: &str, needle: &[u8]) -> bool {
+    let content = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    content.windows(needle.len()).any(|window| window == needle)
+}

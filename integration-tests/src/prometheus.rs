@@ -1,0 +1,72 @@
+//! A real Prometheus that scrapes a daemon each second.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::sandbox::Sandbox;
+use crate::{http, sshd, wait};
+
+/// Debian's package `prometheus`.
+const PROGRAM: &str = "/usr/bin/prometheus";
+
+/// A running server with its data in the sandbox. Dropping it kills it.
+pub struct Prometheus {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes `target`, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it is not installed or does not get ready.
+    pub fn scraping(sandbox: &Sandbox, target: SocketAddr) -> Self {
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs: [{{job_name: test, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        let config = sandbox.write("prometheus.yml", config);
+        let addr = sshd::free_addr();
+        let child = Command::new(PROGRAM)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", sandbox.path("prometheus").display()))
+            .arg(format!("--web.listen-address={addr}"))
+            .arg("--log.level=error")
+            .current_dir(sandbox.dir())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{PROGRAM}: {e}"));
+        let server = Self { child, addr };
+        wait::until("Prometheus is ready", || http::get(addr, "/-/ready").is_ok_and(|answer| answer.status == 200));
+        server
+    }
+
+    /// The values of an instant query, each with its labels; empty when it knows no such series.
+    ///
+    /// # Panics
+    /// When it answers with an error.
+    pub fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        let path = format!("/api/v1/query?query={}", percent_encode(expression));
+        let answer = http::get(self.addr, &path).expect("Prometheus answers");
+        let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+        let result = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
+        result.iter().map(|series| (series["metric"].clone(), value_of(series))).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn value_of(series: &Value) -> f64 {
+    series["value"][1].as_str().and_then(|text| text.parse().ok()).expect("a sample")
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

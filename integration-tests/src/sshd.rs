@@ -1,0 +1,140 @@
+//! Real sshds on loopback, each with a host key, port and log of its own: the peers.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::sandbox::{Sandbox, user};
+use crate::{keys, procs, wait};
+
+/// One of them. All share this machine's files, so tests tell hosts apart by paths. Dropping it ends its sessions.
+pub struct Sshd {
+    child: Child,
+    addr: SocketAddr,
+    host_key: PathBuf,
+    log: PathBuf,
+}
+
+impl Sshd {
+    /// Starts one on 127.0.0.1 whose peer keys a configuration names as `<name>`, and makes its host key known.
+    pub fn start(sandbox: &Sandbox, name: &str) -> Self {
+        Self::start_with(sandbox, name, "")
+    }
+
+    /// The same with more lines of `sshd_config`, and on an address of its own when they set `ListenAddress`.
+    pub fn start_with(sandbox: &Sandbox, name: &str, options: &str) -> Self {
+        let sshd = Self::start_unknown(sandbox, name, options);
+        let known = sandbox.read("known_hosts") + &sshd.known_hosts_line();
+        sandbox.write("known_hosts", known);
+        sshd
+    }
+
+    /// Starts one whose host key nobody knows yet.
+    pub fn start_unknown(sandbox: &Sandbox, name: &str, options: &str) -> Self {
+        fs::create_dir_all("/run/sshd").expect("sshd's privilege separation directory");
+        let host_key = sandbox.mkdir(&format!("sshd-{name}")).join("host_key");
+        keys::generate(&host_key, "");
+        let accepted = format!("{} test\n", keys::public(&sandbox.user_key()));
+        sandbox.write(format!("sshd-{name}/authorized_keys"), accepted);
+        let sshd = wait::eventually("sshd finds a free port", || Self::try_start(sandbox, name, options));
+        sandbox.define(name, sshd.peer_with(&sandbox.user_key().display().to_string()));
+        sshd
+    }
+
+    fn try_start(sandbox: &Sandbox, name: &str, options: &str) -> Option<Self> {
+        let addr = free_addr();
+        let dir = sandbox.path(format!("sshd-{name}"));
+        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, options));
+        let log = dir.join("log");
+        let out = File::create(&log).expect("its log");
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
+        let child = command.spawn().expect("sshd starts");
+        let mut sshd = Self { child, addr, host_key: dir.join("host_key"), log };
+        let started = wait::eventually("sshd listens or gives up", || {
+            let ended = sshd.child.try_wait().expect("wait for our child").is_some();
+            (ended || sshd.log().contains("Server listening on")).then_some(!ended)
+        });
+        let taken = sshd.log().contains("Address already in use");
+        assert!(started || taken, "sshd does not start:\n{}", sshd.log());
+        started.then_some(sshd)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// How many connections it has accepted so far.
+    pub fn connections(&self) -> usize {
+        self.log().lines().filter(|line| line.starts_with("Connection from")).count()
+    }
+
+    /// The peer keys of a configuration, to stand inside `{ }`, with this private key.
+    pub fn peer_with(&self, key: &str) -> String {
+        peer_at(self.addr, key)
+    }
+
+    /// Its line in a known_hosts file.
+    pub fn known_hosts_line(&self) -> String {
+        self.known_hosts_line_at(self.addr)
+    }
+
+    /// The same for who reaches it by way of another address.
+    pub fn known_hosts_line_at(&self, addr: SocketAddr) -> String {
+        format!("[{}]:{} {}\n", addr.ip(), addr.port(), keys::public(&self.host_key))
+    }
+
+    /// Stops accepting connections; sessions go on.
+    pub fn stop_listening(&mut self) {
+        procs::signal(self.pid(), Signal::TERM);
+        self.child.wait().expect("wait for our child");
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let sessions = procs::descendants(self.pid());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for process in sessions {
+            procs::signal(process.pid, Signal::KILL);
+        }
+    }
+}
+
+/// The peer keys of a configuration for whatever answers at an address.
+pub fn peer_at(addr: SocketAddr, key: &str) -> String {
+    format!("user: {}, host: {}, port: {}, private_ssh_key: {key}", user(), addr.ip(), addr.port())
+}
+
+/// An address that nobody listens on at this moment.
+pub fn free_addr() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+fn config(dir: &str, addr: SocketAddr, options: &str) -> String {
+    format!(
+        "{options}\n\
+         Port {port}\nListenAddress {ip}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\n\
+         StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
+         PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\n\
+         X11Forwarding no\nPrintMotd no\n",
+        port = addr.port(),
+        ip = addr.ip(),
+    )
+}
