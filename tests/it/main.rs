@@ -1,1 +1,5 @@
 //! It.
+
+mod cron_differential;
+mod cron_properties;
+mod cron_vixie;
