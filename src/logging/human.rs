@@ -9,7 +9,7 @@ pub fn duration(duration: Duration) -> String {
         return format!("{millis} ms");
     }
     let tenths = (millis + 50) / 100;
-    if tenths < 100 && tenths % 10 != 0 {
+    if tenths < 100 && !tenths.is_multiple_of(10) {
         return format!("{}.{} s", tenths / 10, tenths % 10);
     }
     let seconds = (millis + 500) / 1000;

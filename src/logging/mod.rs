@@ -21,7 +21,7 @@ mod stderr;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
@@ -38,6 +38,7 @@ pub use output::ActionLog;
 pub use stderr::Stderr;
 
 use format::Entry;
+use journal::Journal;
 use sink::Sink;
 
 /// How an entry is written.
@@ -99,22 +100,27 @@ pub fn parse_level(name: &str) -> Result<LevelFilter, LogError> {
 /// # Errors
 /// [`LogError::Install`] when it is called twice.
 pub fn init(options: Options) -> Result<Log, LogError> {
-    let (log, complaint) = match options.format {
-        Format::Human | Format::Json => (Log::new(options, Box::new(Stderr::new())), None),
-        Format::Journald => match journal::Journal::connect(Box::new(Stderr::new())) {
-            Ok(journal) => (Log::new(options, Box::new(journal)), None),
-            Err(error) => {
-                let options = Options { format: Format::Human, ..options };
-                (Log::new(options, Box::new(Stderr::new())), Some(error))
-            }
-        },
-    };
+    let (log, complaint) = open(options, || Journal::connect(Box::new(Stderr::new())));
     let subscriber = tracing_subscriber::registry().with(log.0.level()).with(layer::SinkLayer::new(Arc::clone(&log.0)));
     tracing::subscriber::set_global_default(subscriber).map_err(LogError::Install)?;
     if let Some(error) = complaint {
         tracing::warn!("cannot reach the journal, logging to standard error: {error}");
     }
     Ok(log)
+}
+
+/// The log in the wanted format, or in human lines with the reason why there is no journal.
+fn open(options: Options, journal: impl FnOnce() -> io::Result<Journal>) -> (Log, Option<io::Error>) {
+    match options.format {
+        Format::Human | Format::Json => (Log::new(options, Box::new(Stderr::new())), None),
+        Format::Journald => match journal() {
+            Ok(journal) => (Log::new(options, Box::new(journal)), None),
+            Err(error) => {
+                let options = Options { format: Format::Human, ..options };
+                (Log::new(options, Box::new(Stderr::new())), Some(error))
+            }
+        },
+    }
 }
 
 /// The log. Cheap to clone; clones write to the same place.
@@ -185,5 +191,16 @@ mod tests {
     fn an_unknown_level_is_named() {
         let error = parse_level("loud").expect_err("not a level");
         assert_eq!(error.to_string(), "unknown log level `loud`, use one of DEBUG, INFO, WARNING, ERROR, CRITICAL");
+    }
+
+    #[test]
+    fn without_a_journal_lines_are_for_people() {
+        let options = |format| Options { level: LevelFilter::INFO, format, color: false };
+        let (log, complaint) = open(options(Format::Journald), || Err(io::ErrorKind::NotFound.into()));
+        assert_eq!(log.0.format(), Format::Human);
+        assert_eq!(complaint.expect("a reason").kind(), io::ErrorKind::NotFound);
+        let (log, complaint) = open(options(Format::Json), || unreachable!("nobody asked for the journal"));
+        assert_eq!(log.0.format(), Format::Json);
+        assert!(complaint.is_none());
     }
 }
