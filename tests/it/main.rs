@@ -2,6 +2,7 @@
 
 mod cron_differential;
 mod cron_properties;
+mod cron_vixie;
 mod layering;
 mod samples;
 mod unit_file;
