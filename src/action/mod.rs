@@ -1,6 +1,6 @@
 //! One step of a job: an rsync or a command, with its retries.
 //!
-//! [`Runner::run`] makes the command line ([`sync`](self::sync), [`command`](self::command)), starts it, streams its output to
+//! [`Runner::run`] makes the command line (`sync`, `command`), starts it, streams its output to
 //! the log, and reports how it ended. It never returns while a process of the action lives.
 
 mod command;
