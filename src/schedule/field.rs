@@ -115,6 +115,10 @@ impl FieldKind {
         let Some((range, step)) = item.split_once('/') else {
             return self.parse_range(item, 1);
         };
+        if range.text.is_empty() {
+            let help = format!("a step needs a range: write `*{}`", item.text);
+            return Err(item.error("the range before `/` is missing".to_owned(), help));
+        }
         let step = self.parse_step(step, item)?;
         match self.parse_range(range, step)? {
             Item::Range { from, .. } if !range.text.contains('-') => Err(self.step_without_range(item, from, step)),

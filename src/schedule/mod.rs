@@ -1,7 +1,7 @@
 //! When things run: cron expressions read as cronie reads a crontab, and the instants that they name.
 //!
 //! [`Schedule::parse`] turns five fields or a nickname (`@daily`) into a [`Schedule`]; [`Schedule::next_after`] asks it for
-//! one instant at a time. The two ideas that make an answer a *cron* answer live in [`cron`]: the day rule, which looks at
+//! one instant at a time. The two ideas that make an answer a *cron* answer live in `cron.rs`: the day rule, which looks at
 //! a leading `*`, and daylight saving, which treats schedules that start with `*` otherwise than fixed times.
 //!
 //! Deliberately absent: a clock (every time is an argument), seconds, years, and the extensions of other schedulers

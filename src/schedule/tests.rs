@@ -321,6 +321,7 @@ fn wrong_ranges_and_steps_are_refused_with_what_to_write() {
     refused("1,«5/10» * * * *", "`5/10` has a step but no range", "a step needs a range: write `5-59/10`");
     refused("*/«0» * * * *", "a step of 0 never advances", "for every minute write `*`");
     refused("«*/» * * * *", "the step after `/` is missing", "");
+    refused("«/5» * * * *", "the range before `/` is missing", "a step needs a range: write `*/5`");
     refused("*/«x» * * * *", "the step `x` is not a number", "");
     refused("*/«5/2» * * * *", "the step `5/2` is not a number", "");
     refused("«-5» * * * *", "the range `-5` lacks an end", "");
