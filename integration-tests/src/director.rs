@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
+use std::io::PipeWriter;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -103,6 +104,13 @@ impl Director {
         let child = command.stdin(Stdio::null()).stdout(both).stderr(log).spawn();
         let child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Self { child, log: path, metrics: OnceCell::new() }
+    }
+
+    /// Starts the command with its log going into a pipe, of which no more is known here.
+    pub fn spawn_logging_to(sandbox: &Sandbox, mut command: Command, pipe: PipeWriter) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(pipe).spawn();
+        let child = child.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        Self { child, log: sandbox.path("no-log"), metrics: OnceCell::new() }
     }
 
     /// Its process id.

@@ -136,7 +136,7 @@ impl Sandbox {
     pub fn define_record(&self, seconds: &str) {
         let script = format!(
             "mkdir @/busy 2>/dev/null || echo $PPID >> @/clashes\n\
-             echo $PPID >> @/ran\nsleep {seconds}\nrmdir @/busy 2>/dev/null"
+             echo $PPID >> @/ran\nsleep {seconds}\nrmdir @/busy 2>/dev/null\ntrue"
         );
         self.define("record", self.script("record", &script).display().to_string());
     }

@@ -1,7 +1,7 @@
 //! Real sshds on loopback, each with a host key, port and log of its own: the peers.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -24,28 +24,40 @@ impl Sshd {
         Self::start_with(sandbox, name, "")
     }
 
-    /// The same with more lines of `sshd_config`, and on an address of its own when they set `ListenAddress`.
+    /// The same with more lines of `sshd_config`.
     pub fn start_with(sandbox: &Sandbox, name: &str, options: &str) -> Self {
-        let sshd = Self::start_unknown(sandbox, name, options);
-        let known = sandbox.read("known_hosts") + &sshd.known_hosts_line();
-        sandbox.write("known_hosts", known);
-        sshd
+        Self::start_at(sandbox, name, Ipv4Addr::LOCALHOST.into(), options).known_to(sandbox)
+    }
+
+    /// The same on another address of this machine.
+    pub fn start_on(sandbox: &Sandbox, name: &str, ip: IpAddr) -> Self {
+        Self::start_at(sandbox, name, ip, "").known_to(sandbox)
     }
 
     /// Starts one whose host key nobody knows yet.
-    pub fn start_unknown(sandbox: &Sandbox, name: &str, options: &str) -> Self {
+    pub fn start_unknown(sandbox: &Sandbox, name: &str) -> Self {
+        Self::start_at(sandbox, name, Ipv4Addr::LOCALHOST.into(), "")
+    }
+
+    fn known_to(self, sandbox: &Sandbox) -> Self {
+        let known = sandbox.read("known_hosts") + &self.known_hosts_line();
+        sandbox.write("known_hosts", known);
+        self
+    }
+
+    fn start_at(sandbox: &Sandbox, name: &str, ip: IpAddr, options: &str) -> Self {
         fs::create_dir_all("/run/sshd").expect("sshd's privilege separation directory");
         let host_key = sandbox.mkdir(&format!("sshd-{name}")).join("host_key");
         keys::generate(&host_key, "");
         let accepted = format!("{} test\n", keys::public(&sandbox.user_key()));
         sandbox.write(format!("sshd-{name}/authorized_keys"), accepted);
-        let sshd = wait::eventually("sshd finds a free port", || Self::try_start(sandbox, name, options));
+        let sshd =
+            wait::eventually("sshd finds a free port", || Self::try_start(sandbox, name, free_addr_on(ip), options));
         sandbox.define(name, sshd.peer_with(&sandbox.user_key().display().to_string()));
         sshd
     }
 
-    fn try_start(sandbox: &Sandbox, name: &str, options: &str) -> Option<Self> {
-        let addr = free_addr();
+    fn try_start(sandbox: &Sandbox, name: &str, addr: SocketAddr, options: &str) -> Option<Self> {
         let dir = sandbox.path(format!("sshd-{name}"));
         let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, options));
         let log = dir.join("log");
@@ -118,12 +130,16 @@ impl Drop for Sshd {
 
 /// The peer keys of a configuration for whatever answers at an address.
 pub fn peer_at(addr: SocketAddr, key: &str) -> String {
-    format!("user: {}, host: {}, port: {}, private_ssh_key: {key}", user(), addr.ip(), addr.port())
+    format!("user: {}, host: '{}', port: {}, private_ssh_key: {key}", user(), addr.ip(), addr.port())
 }
 
-/// An address that nobody listens on at this moment.
+/// A loopback address that nobody listens on at this moment.
 pub fn free_addr() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    free_addr_on(Ipv4Addr::LOCALHOST.into())
+}
+
+fn free_addr_on(ip: IpAddr) -> SocketAddr {
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
     listener.local_addr().expect("its address")
 }
 

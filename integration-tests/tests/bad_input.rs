@@ -75,7 +75,7 @@ fn a_metrics_port_that_becomes_free_within_the_bounds_is_used() {
 #[test]
 fn an_unknown_host_key_is_refused_with_the_command_that_accepts_it() {
     let sandbox = Sandbox::new();
-    let _peer = Sshd::start_unknown(&sandbox, "peer", "");
+    let _peer = Sshd::start_unknown(&sandbox, "peer");
     peer_is_refused(&sandbox, &["ssh-keyscan"]);
     assert_eq!(sandbox.read("known_hosts"), "");
 }
@@ -83,7 +83,7 @@ fn an_unknown_host_key_is_refused_with_the_command_that_accepts_it() {
 #[test]
 fn an_unknown_host_key_is_recorded_where_that_is_wanted() {
     let sandbox = Sandbox::new();
-    let _peer = Sshd::start_unknown(&sandbox, "peer", "");
+    let _peer = Sshd::start_unknown(&sandbox, "peer");
     sandbox.write("src/file", "content");
     let key = keys::public(&sandbox.path("sshd-peer/host_key"));
     for (first, then) in [(BLOCKED, PUSH), (PUSH, BLOCKED)] {
@@ -98,7 +98,7 @@ fn an_unknown_host_key_is_recorded_where_that_is_wanted() {
 #[test]
 fn a_changed_host_key_is_refused() {
     let sandbox = Sandbox::new();
-    let peer = Sshd::start_unknown(&sandbox, "peer", "");
+    let peer = Sshd::start_unknown(&sandbox, "peer");
     keys::generate(&sandbox.path("other_key"), "");
     let before = peer
         .known_hosts_line()
@@ -120,7 +120,7 @@ fn a_changed_host_key_is_refused() {
 #[test]
 fn a_revoked_host_key_is_refused() {
     let sandbox = Sandbox::new();
-    let peer = Sshd::start_unknown(&sandbox, "peer", "");
+    let peer = Sshd::start_unknown(&sandbox, "peer");
     let line = peer.known_hosts_line();
     sandbox.write("known_hosts", format!("{line}@revoked {line}"));
     peer_is_refused(&sandbox, &["revoked"]);

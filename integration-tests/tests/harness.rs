@@ -33,7 +33,7 @@ fn an_sshd_takes_the_sandboxes_key_and_counts_connections() {
 #[test]
 fn an_sshd_of_unknown_key_is_not_known() {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start_unknown(&sandbox, "peer", "");
+    let sshd = Sshd::start_unknown(&sandbox, "peer");
     assert!(!succeeds(ssh(&sandbox, sshd.addr(), "true")));
 }
 

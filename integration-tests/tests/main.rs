@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod blocks;
+mod children;
 mod cli;
 mod config_errors;
 mod exclusion;

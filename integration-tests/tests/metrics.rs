@@ -1,7 +1,12 @@
 //! What the listener tells, by a real Prometheus where names matter, and what the daemon costs.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
 use integration_tests::http;
 use integration_tests::prometheus::Prometheus;
+use integration_tests::wait::Stopwatch;
 use integration_tests::{Sandbox, procs, wait};
 
 /// A job that succeeds after a block, one that is skipped, one whose action fails.
@@ -173,6 +178,19 @@ fn the_listener_is_closed_when_the_daemon_has_ended() {
     let addr = director.metrics_addr();
     director.stop();
     assert!(http::get(addr, "/metrics").is_err());
+}
+
+#[test]
+fn clients_that_say_nothing_hold_up_neither_others_nor_shutdown() {
+    let sandbox = Sandbox::new();
+    let mut director = sandbox.start(&sandbox.config(crate::syncs::COPY));
+    let addr = director.metrics_addr();
+    let mut silent: Vec<_> = (0..60).map(|_| TcpStream::connect(addr).expect("it accepts")).collect();
+    silent.iter_mut().take(30).for_each(|client| client.write_all(b"GET /metr").expect("half a request"));
+    assert_eq!(director.get("/healthz").status, 200);
+    let watch = Stopwatch::start();
+    director.stop();
+    assert!(watch.elapsed() < Duration::from_secs(3), "it took {:?}", watch.elapsed());
 }
 
 #[test]

@@ -225,3 +225,23 @@ fn an_encrypted_key_that_the_agent_holds_is_used() {
     Finished::of(command).expect_code(0);
     crate::syncs::assert_same(&sandbox, "src", "dst");
 }
+
+#[test]
+fn peers_at_other_addresses_are_reached() {
+    for address in ["::1", "127.0.0.77"] {
+        let sandbox = Sandbox::new();
+        let _peer = Sshd::start_on(&sandbox, "peer", address.parse().expect("an address"));
+        sandbox.write("src/file", "content");
+        let jobs = |more: &str, source: &str, dest: &str| {
+            sandbox.config(&format!(
+                "jobs:
+- {{id: copy, type: remote, <peer>, lock_files: [{{type: remote, <peer>, path: @/a.lock}}], actions: [
+    {{action: sync, id: files, {more} source: @/{source}/, dest: @/{dest}, opts: ['-a']}}]}}
+"
+            ))
+        };
+        sandbox.once(&jobs("", "src", "pushed")).expect_code(0);
+        sandbox.once(&jobs("direction: pull,", "pushed", "pulled")).expect_code(0);
+        crate::syncs::assert_same(&sandbox, "src", "pulled");
+    }
+}
