@@ -1,6 +1,6 @@
 //! One step of a job: an rsync or a command, with its retries.
 //!
-//! [`Runner::run`] makes the command line ([`sync`](self::sync), [`command`](self::command)), starts it, streams its output to
+//! [`Runner::run`] makes the command line (`sync`, `command`), starts it, streams its output to
 //! the log, and reports how it ended. It never returns while a process of the action lives.
 
 mod command;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, Ticks};
-use crate::config::{Action, ActionKind, JobId};
+use crate::config::{Action, ActionKind, JobId, Peer};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::logging::Log;
 use crate::process::{EndedBy, Exit, SpawnError, Spawner, Spec, Stop};
@@ -53,6 +53,8 @@ struct Plan {
     program: OsString,
     args: Vec<OsString>,
     is_rsync: bool,
+    /// The host that an rsync talks to.
+    peer: Option<Peer>,
 }
 
 impl Runner {
@@ -146,7 +148,23 @@ impl Runner {
             let event = JobEvent::RsyncExit { action: action.id.clone(), code };
             self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
         }
-        ActionReport { stats, ..judge(action, plan, exit, &last_words) }
+        let report = ActionReport { stats, ..judge(action, plan, exit, &last_words) };
+        self.diagnose(plan, report, stop).await
+    }
+
+    /// When the connection of an rsync was at fault, our own attempt to connect tells why, and what to do about it.
+    async fn diagnose(&self, plan: &Plan, mut report: ActionReport, stop: &Stop) -> ActionReport {
+        let of_the_connection = matches!(report.status, Some(ExitStatus::Code(12 | 255)));
+        if let Some(peer) = plan.peer.as_ref().filter(|_| of_the_connection && report.failure.is_some()) {
+            let diagnosis = tokio::select! {
+                result = self.pool.warm(peer) => result.err(),
+                () = stop.term.cancelled() => None,
+            };
+            if let Some(error) = diagnosis {
+                report.message = format!("{}: {}", report.message, crate::error_chain(&error));
+            }
+        }
+        report
     }
 }
 

@@ -49,13 +49,17 @@ impl<F: FnMut(Progress) + Send> Output<F> {
 
     fn remember(&mut self, lines: &[u8]) {
         for line in lines.split(|&byte| byte == b'\n' || byte == b'\r').filter(|line| !line.is_empty()) {
-            // rsync's closing line only repeats its exit code; the line before it says what happened.
-            if self.last_words.is_empty() || !line.starts_with(b"rsync error:") {
+            if self.last_words.is_empty() || !is_epilogue(line) {
                 self.last_words.clear();
                 self.last_words.extend_from_slice(&line[..line.len().min(LAST_WORDS)]);
             }
         }
     }
+}
+
+/// What rsync says when all has been said: its exit code again, and that the other side has gone. The line before tells why.
+fn is_epilogue(line: &[u8]) -> bool {
+    line.starts_with(b"rsync error:") || line.starts_with(b"rsync: connection unexpectedly closed")
 }
 
 impl<F: FnMut(Progress) + Send> OutputSink for Output<F> {

@@ -16,11 +16,12 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         Route::Push(_) => (here(runner, sync).await?, sync.dest.clone()),
         Route::Pull(_) => (sync.sources.clone(), home(runner, sync)?),
     };
-    let remote = match &sync.route {
-        Route::Local => None,
-        Route::Push(peer) => Some(remote(runner, peer, false)),
-        Route::Pull(peer) => Some(remote(runner, peer, true)),
+    let (peer, pull) = match &sync.route {
+        Route::Local => (None, false),
+        Route::Push(peer) => (Some(peer), false),
+        Route::Pull(peer) => (Some(peer), true),
     };
+    let remote = peer.map(|peer| remote(runner, peer, pull));
     let invocation = Invocation {
         opts: &sync.opts,
         sources,
@@ -29,7 +30,7 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         dry_run: runner.dry_run,
         progress: runner.progress,
     };
-    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true })
+    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true, peer: peer.cloned() })
 }
 
 fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {

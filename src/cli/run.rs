@@ -31,17 +31,10 @@ pub(super) struct Args {
     /// How to log: for people, one JSON object a line, or to systemd's journal [default: journald when systemd reads our
     /// standard error, else human]
     #[arg(long, value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
+    log_format: Option<logging::Format>,
     /// What to log: error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum LogFormat {
-    Human,
-    Json,
-    Journald,
 }
 
 pub(super) fn run(args: Args) -> Exit {
@@ -69,7 +62,10 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
     let log = start_log(&args)?;
     log.set_rsync_id(&config.rsync_id);
     let summary = once.then(|| Arc::new(Summary::new()));
-    let bars = (once && std::io::stderr().is_terminal()).then(|| Arc::new(ProgressBars::new(&log)));
+    let bars = if once { ProgressBars::on_stderr().map(Arc::new) } else { None };
+    if let Some(bars) = &bars {
+        log.attach_progress(bars.multi());
+    }
     let mut observers: Vec<Arc<dyn Observer>> = vec![Arc::new(EventLog::new(log.clone()))];
     observers.extend(summary.clone().map(|summary| summary as Arc<dyn Observer>));
     observers.extend(bars.clone().map(|bars| bars as Arc<dyn Observer>));
@@ -107,12 +103,7 @@ fn start_log(args: &Args) -> Result<Log, Exit> {
             complain(&error);
             Exit::Configuration
         })?,
-        format: match args.log_format {
-            Some(LogFormat::Human) => logging::Format::Human,
-            Some(LogFormat::Json) => logging::Format::Json,
-            Some(LogFormat::Journald) => logging::Format::Journald,
-            None => logging::detect_format(),
-        },
+        format: args.log_format.unwrap_or_else(logging::detect_format),
         color: std::io::stderr().is_terminal(),
     };
     logging::init(options).map_err(|error| {

@@ -1,5 +1,8 @@
-//! Tests of the package as a whole: its structure and what it ships.
+//! Tests of the package as a whole: its structure, its schedule against real rules, and what it ships.
 
+mod cron_differential;
+mod cron_properties;
+mod cron_vixie;
 mod layering;
 mod samples;
 mod unit_file;
