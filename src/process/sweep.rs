@@ -4,9 +4,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, waitid, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, waitid, waitpid};
 use tokio_util::sync::CancellationToken;
 
 use super::spawn::{COOKIE, Groups};
@@ -30,7 +28,7 @@ pub(super) struct Sweep {
 pub(super) fn run(sweep: &Sweep, groups: &Groups) {
     // The usual case, for one system call: no child at all.
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if waitid(WaitId::All, look) == Err(rustix::io::Errno::CHILD) {
+    if matches!(waitid(WaitId::All, look), Err(rustix::io::Errno::CHILD)) {
         return;
     }
     let cookie = format!("{COOKIE}={}", sweep.cookie);
