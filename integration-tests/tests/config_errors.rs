@@ -48,7 +48,7 @@ fn port_70000_is_refused() {
 #[test]
 fn an_unparsable_schedule_is_refused() {
     let body = format!("cron_schedule: '0 25 * * *'\njobs:\n{}", job("j", ""));
-    check(&body).expect_code(2).expect_said("25").expect_said("main.yaml:1:");
+    check(&body).expect_code(2).expect_said("25").expect_said("0 25").expect_said("main.yaml:");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use integration_tests::peers::Proxy;
 use integration_tests::sshd::peer_at;
+use integration_tests::wait::Stopwatch;
 use integration_tests::{Director, Sandbox, Sshd, procs, wait};
 
 /// A job that holds one lock until the file `go` is there.
@@ -167,7 +168,11 @@ fn a_connection_that_stalls_for_longer_than_the_lease_loses_the_lock() {
     let (sandbox, _sshd, proxy) = behind_proxy();
     let mut director = started(&sandbox, "type: remote, <peer>");
     proxy.stall();
+    let watch = Stopwatch::start();
     wait::until("the action is killed", || procs::running(sandbox.dir(), "hold").is_empty());
+    eprintln!("KILLED after {:?}", watch.elapsed());
+    let watch = Stopwatch::start();
     director.stop();
+    eprintln!("STOPPED after {:?}", watch.elapsed());
     assert!(!sandbox.exists("done"));
 }

@@ -148,7 +148,7 @@ fn a_connection_that_stalls_between_looks_counts_as_blocked_and_can_be_stopped()
     proxy.stall();
     sandbox.remove("free");
     let looks = director.metric("blocked_total job_id=waits");
-    director.wait_for_metric("blocked_total job_id=waits", looks + 2.0);
+    director.wait_for_metric("blocked_total job_id=waits", looks + 1.0);
     stops_within(&mut director, Duration::from_secs(2));
     assert!(!sandbox.exists("ran"));
 }

@@ -47,7 +47,8 @@ fn a_file_written_for_the_old_program_works_unchanged() {
     let sandbox = with_source();
     let peer = Sshd::start(&sandbox, "peer");
     let user = integration_tests::sandbox::user();
-    let config = sandbox.config(&format!(
+    sandbox.write("home/.ssh/known_hosts", peer.known_hosts_line());
+    let text = format!(
         r#"---
 rsync_id: laptop
 cron_schedule: "0 3 * * *"
@@ -93,8 +94,8 @@ jobs:
           - "--exclude '.cache'"
 "#,
         port = peer.addr().port()
-    ));
-    sandbox.once(&config).expect_code(0);
+    );
+    sandbox.once(&sandbox.write("old.yaml", sandbox.expand(&text))).expect_code(0);
 
     assert_same(&sandbox, "src", "dst");
     assert_eq!(sandbox.lines("seen"), ["here.lock", "there.lock"]);

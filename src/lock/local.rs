@@ -262,7 +262,7 @@ fn link_or_create(temporary: &Path, path: &Path, record: &Record) -> io::Result<
 }
 
 /// A hidden name in the lock's own directory: `.<name>.<kind><token>`.
-fn beside(path: &Path, kind: &str, token: &str) -> io::Result<PathBuf> {
+pub(super) fn beside(path: &Path, kind: &str, token: &str) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no file name"))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);

@@ -6,7 +6,7 @@
 //! the content of a file can pass for one.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
@@ -78,8 +78,23 @@ fn script(batch: &[Op], nonce: &str) -> Script {
         }
         .raw("\n");
     }
-    script.raw("cur=end\nsay end\n");
+    let temporary: Vec<_> = batch.iter().filter_map(temporary).collect();
+    if !temporary.is_empty() {
+        script.raw("rm -f");
+        for path in &temporary {
+            script.path(path);
+        }
+    }
+    script.raw("\ncur=end\nsay end\n");
     script
+}
+
+/// The file from which a take makes its lock.
+fn temporary(op: &Op) -> Option<PathBuf> {
+    match op {
+        Op::Take { path, record, .. } => super::local::beside(path, "", &record.token).ok(),
+        _ => None,
+    }
 }
 
 /// Shell text made of bytes, since a path may hold any.

@@ -2,12 +2,15 @@ umask 022
 unset IFS
 cur=0 go=1
 say() { printf '\n@%s %s %s\n' "$n" "$cur" "$*"; }
-# Both clock readings are cut to seconds: a second less is never too old.
-age() { m=$(stat -c %Y "$1" 2>/dev/null) && t=$(date +%s) && a=$((t - m - 1)) && [ "$a" -ge 0 ] || a=0; }
+t=
+# Both clock readings are cut to seconds: a second less is never too old. The script is over in less than one.
+age() {
+  m=$(stat -c %Y "$1" 2>/dev/null) && t=${t:-$(date +%s)} && a=$((t - m - 1)) && [ "$a" -ge 0 ] || a=0
+}
 record() { l=; { read -r _; read -r l; } 2>/dev/null <"$1"; }
 holds() {
   [ -f "$1" ] && [ ! -L "$1" ] && record "$1"
-  case $l in *"\"token\":\"$2\""*) age "$1"; return 0;; esac
+  case $l in *"\"token\":\"$2\""*) return 0;; esac
   return 1
 }
 look() {
@@ -28,7 +31,9 @@ look() {
   fi
 }
 put() {
-  e=$( { set -C; printf '%s\n%s\n' "$2" "$3" >"$1"; } 2>&1 ) && record "$1" && [ "$l" = "$3" ] && return 0
+  [ ! -e "$1" ] && [ ! -L "$1" ] && { printf '%s\n%s\n' "$2" "$3" >"$1"; } 2>/dev/null
+  record "$1" && [ "$l" = "$3" ] && return 0
+  e=$( { printf '%s\n%s\n' "$2" "$3" >"$1"; } 2>&1 )
   rm -f "$1"; e=${e:-"could not write $1"}; return 1
 }
 link() {
@@ -59,7 +64,7 @@ take() {
   if [ -n "$5" ] && holds "$1" "$5"; then
     put "$b.$2" "$3" "$4" || { say failed "$e"; return; }
     if claim "$1" "$b.$2" x "$5" "$6"; then
-      if holds "$1" "$5" && [ "$a" -ge "$6" ]; then mv -f "$b.$2" "$1" 2>/dev/null; fi
+      if holds "$1" "$5" && age "$1" && [ "$a" -ge "$6" ]; then mv -f "$b.$2" "$1" 2>/dev/null; fi
       unclaim
     fi
     rm -f "$b.$2"
@@ -67,27 +72,29 @@ take() {
     d=${1%/*}
     [ -d "${d:-/}" ] || e=$(mkdir -p "$d" 2>&1) || { say failed "$e"; return; }
     put "$b.$2" "$3" "$4" || { say failed "$e"; return; }
+    # The temporary files of all locks are removed in one go, at the end.
     link "$b.$2" "$1"
-    rm -f "$b.$2"
   fi
   if holds "$1" "$2"; then say taken; go=1; else look "$1"; fi
 }
 refresh() {
   if ! holds "$1" "$2"; then say lost; look "$1"; return; fi
+  age "$1"
   if [ "$a" -ge "$3" ]; then say expired; return; fi
-  e=$(touch -c "$1" 2>&1) || { say failed "$e"; return; }
+  touch -c "$1" 2>/dev/null || e=$(touch -c "$1" 2>&1) || { say failed "$e"; return; }
   if holds "$1" "$2"; then say refreshed; else say lost; look "$1"; fi
 }
 remove() {
   if ! holds "$1" "$2"; then say lost; look "$1"; return; fi
   c=
   b=${1%/*}/.${1##*/}
+  age "$1"
   if [ "$((a * 2))" -ge "$3" ]; then
     put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
     s=$?
     rm -f "$b.$2-release"
     if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; say lost; look "$1"; return; fi
   fi
-  if e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
-  unclaim
+  if rm -f "$1" "$b.$2" 2>/dev/null || e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
+  [ -z "$c" ] || unclaim
 }

@@ -15,9 +15,9 @@ mod lines;
 mod run;
 mod spawn;
 mod sweep;
-mod wait;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 use std::ffi::OsString;
 use std::io;

@@ -37,10 +37,8 @@ impl Spawner {
         let mut group = Group { leader, live: true };
         let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
         let news = wait::watch(leader, self.groups.clone(), sweep).map_err(failed)?;
-        let mut pipes = Pipes {
-            stdout: Pipe::new(stdout).map_err(failed)?,
-            stderr: Pipe::new(stderr).map_err(failed)?,
-        };
+        let mut pipes =
+            Pipes { stdout: Pipe::new(stdout).map_err(failed)?, stderr: Pipe::new(stderr).map_err(failed)? };
         let exit = Life { spec, stop, ended_by: EndedBy::Itself }.live(&mut group, news, &mut pipes, output).await;
         let drain = async { while pipes.read(output).await {} };
         // A timeout here loses nothing of the action's own: all its processes are gone.

@@ -11,7 +11,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal};
 use tokio::sync::oneshot;
 
-use super::{Spec, SpawnError};
+use super::{SpawnError, Spec};
 
 /// The variable by which a process is known to belong to an action, wherever it went.
 pub(super) const COOKIE: &str = "RSYNCDIRECTOR_ACTION_COOKIE";

@@ -64,7 +64,11 @@ fn assert_gone(output: &Collected) {
     let pids: Vec<&str> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
     assert!(!pids.is_empty(), "{text}");
     for pid in pids {
-        assert!(!Path::new("/proc").join(pid).exists(), "{pid} lives: {:?}", fs::read_to_string(format!("/proc/{pid}/stat")));
+        assert!(
+            !Path::new("/proc").join(pid).exists(),
+            "{pid} lives: {:?}",
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+        );
     }
 }
 
@@ -102,7 +106,8 @@ async fn a_stop_reaches_the_whole_group_and_waits_for_it() {
 
 #[tokio::test]
 async fn a_tree_that_ignores_term_is_killed_after_the_grace() {
-    let script = "trap '' TERM; sh -c 'echo $$; echo up; while :; do sleep 1; done' & echo $$; while :; do sleep 1; done";
+    let script =
+        "trap '' TERM; sh -c 'echo $$; echo up; while :; do sleep 1; done' & echo $$; while :; do sleep 1; done";
     let spec = Spec { kill_grace: Duration::from_millis(200), ..sh(script) };
     let (exit, output) = run_and_stop(&spec).await;
     assert_eq!(exit, Exit { status: ExitStatus::Signal(9), ended_by: EndedBy::Stop });

@@ -25,11 +25,7 @@ pub(super) enum News {
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub(super) fn watch(
-    leader: Pid,
-    groups: Groups,
-    sweep: Sweep,
-) -> io::Result<mpsc::UnboundedReceiver<News>> {
+pub(super) fn watch(leader: Pid, groups: Groups, sweep: Sweep) -> io::Result<mpsc::UnboundedReceiver<News>> {
     let (tell, news) = mpsc::unbounded_channel();
     thread::Builder::new().name("wait".into()).stack_size(128 * 1024).spawn(move || {
         reap(leader, &tell);

@@ -209,7 +209,12 @@ mod tests {
     #[test]
     fn pushes_and_pulls_name_the_peer_on_their_side() {
         check(&[], &["/s"], Some((&peer("h"), false)), &format!("{OURS}|-e|ssh -p 22|--|/s|u@h:/d"));
-        check(&[], &["/s", ":m"], Some((&peer("::1"), true)), &format!("{OURS}|-e|ssh -p 22|--|u@[::1]:/s|u@[::1]:./:m|/d"));
+        check(
+            &[],
+            &["/s", ":m"],
+            Some((&peer("::1"), true)),
+            &format!("{OURS}|-e|ssh -p 22|--|u@[::1]:/s|u@[::1]:./:m|/d"),
+        );
     }
 
     #[test]

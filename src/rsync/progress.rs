@@ -55,9 +55,21 @@ mod tests {
         let check = |line: &str, bytes, percent, rate, to_check| {
             assert_eq!(parse(line.as_bytes()), Some(Progress { bytes, percent, rate, to_check }), "{line:?}");
         };
-        check("      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, to-chk=169/396)\r", 1_238_099, 100, 149_893, Some((169, 396)));
+        check(
+            "      1,238,099 100%  146.38kB/s    0:00:08 (xfr#5, to-chk=169/396)\r",
+            1_238_099,
+            100,
+            149_893,
+            Some((169, 396)),
+        );
         check("        32,768   0%    0.00kB/s    0:00:00  ", 32_768, 0, 0, None);
-        check(" 5.24M  50%    4.99MB/s    0:00:01 (xfr#1, ir-chk=1000/1201)", 5_240_000, 50, 5_232_394, Some((1000, 1201)));
+        check(
+            " 5.24M  50%    4.99MB/s    0:00:01 (xfr#1, ir-chk=1000/1201)",
+            5_240_000,
+            50,
+            5_232_394,
+            Some((1000, 1201)),
+        );
     }
 
     #[test]

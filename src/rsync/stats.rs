@@ -36,7 +36,9 @@ impl StatsParser {
         if !matches!(line.first(), Some(b'N' | b'T')) {
             return;
         }
-        let Some((label, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(": ")) else { return };
+        let Some((label, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(": ")) else {
+            return;
+        };
         let stats = &mut self.stats;
         let field = match label {
             "Number of files" => &mut stats.files,
@@ -121,7 +123,8 @@ total size is 6,144,000  speedup is 0.98
             received_bytes: 28_545,
         };
         assert_eq!(parse(BLOCK), Some(expected));
-        let plain: String = BLOCK.lines().map(|l| if l.contains(':') { l.replace(',', "") } else { l.into() } + "\n").collect();
+        let plain: String =
+            BLOCK.lines().map(|l| if l.contains(':') { l.replace(',', "") } else { l.into() } + "\n").collect();
         assert_eq!(parse(&plain), Some(expected));
         assert_eq!(parse(&BLOCK.replace(',', ".")), Some(expected));
     }

@@ -53,6 +53,14 @@ impl From<ExecError> for SshError {
     }
 }
 
+/// A command that the peer was told to start.
+pub(super) struct Started {
+    pub(super) reader: ChannelReadHalf,
+    pub(super) writer: ChannelWriteHalf<Msg>,
+    /// Standard output that was read already.
+    pub(super) early: Vec<u8>,
+}
+
 type Answer = oneshot::Sender<Result<Output, ExecError>>;
 
 impl Session {
@@ -68,19 +76,38 @@ impl Session {
         receiver.await.unwrap_or_else(|gone| Err(ExecError::Failed(lost(&self.peer, DOING, gone))))
     }
 
-    async fn serve(&self, request: &Request, mut answer: Answer) {
+    async fn serve(&self, request: &Request, answer: Answer) {
+        self.touch();
+        // While one command runs, the next one's shell is started.
+        match self.take_spare(&request.command) {
+            Some(spare) => tokio::join!(self.run(spare, request, answer), self.prepare_spare(&request.command)),
+            None => tokio::join!(self.serve_anew(request, answer), self.prepare_spare(&request.command)),
+        };
+        self.touch();
+    }
+
+    async fn serve_anew(&self, request: &Request, mut answer: Answer) {
         let _permit = tokio::select! {
             permit = self.permits.acquire() => permit,
             () = answer.closed() => return,
         };
-        self.touch();
         match self.open_channel(&mut answer).await {
-            Ok(Some(channel)) => self.run(channel, request, answer).await,
+            Ok(Some(channel)) => match self.start(channel, &request.command).await {
+                Ok(started) => self.run(started, request, answer).await,
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Ok(None) => {}
             // The caller may be gone; then nobody wants the answer.
             Err(error) => drop(answer.send(Err(error))),
         }
-        self.touch();
+    }
+
+    /// Has the peer start a command, without waiting for it to say so.
+    pub(super) async fn start(&self, channel: Channel<Msg>, command: &str) -> Result<Started, ExecError> {
+        let (reader, writer) = channel.split();
+        let sent = writer.exec(true, command).await;
+        sent.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))?;
+        Ok(Started { reader, writer, early: Vec::new() })
     }
 
     /// `None` when the caller went away.
@@ -110,18 +137,10 @@ impl Session {
         }
     }
 
-    async fn run(&self, channel: Channel<Msg>, request: &Request, mut answer: Answer) {
-        let (mut reader, writer) = channel.split();
-        if answer.is_closed() {
-            self.abandon(&writer).await;
-            return;
-        }
-        if let Err(error) = writer.exec(true, request.command.as_str()).await {
-            drop(answer.send(Err(ExecError::NotSent(from_library(&self.peer, DOING, error)))));
-            return;
-        }
+    async fn run(&self, started: Started, request: &Request, mut answer: Answer) {
+        let Started { mut reader, writer, early } = started;
         let result = tokio::select! {
-            result = self.converse(&mut reader, &writer, &request.stdin) => result,
+            result = self.converse(&mut reader, &writer, early, &request.stdin) => result,
             () = answer.closed() => return self.abandon(&writer).await,
         };
         if result.is_err() {
@@ -131,7 +150,7 @@ impl Session {
     }
 
     /// Closes a channel whose end is not awaited: the library does not tell of it once we have closed our side.
-    async fn abandon(&self, writer: &ChannelWriteHalf<Msg>) {
+    pub(super) async fn abandon(&self, writer: &ChannelWriteHalf<Msg>) {
         // Fails when the connection is over, and the channel with it.
         let _ = writer.close().await;
     }
@@ -141,6 +160,7 @@ impl Session {
         &self,
         reader: &mut ChannelReadHalf,
         writer: &ChannelWriteHalf<Msg>,
+        early: Vec<u8>,
         stdin: &[u8],
     ) -> Result<Output, SshError> {
         let feed = async {
@@ -148,7 +168,7 @@ impl Session {
             let _ = writer.data_bytes(stdin.to_vec()).await;
             let _ = writer.eof().await;
         };
-        let collect = self.collect(reader);
+        let collect = self.collect(reader, early);
         tokio::pin!(collect);
         tokio::select! {
             result = &mut collect => return result,
@@ -158,9 +178,9 @@ impl Session {
     }
 
     /// Reads until the peer closes the channel: the status may come before the last output.
-    async fn collect(&self, reader: &mut ChannelReadHalf) -> Result<Output, SshError> {
+    async fn collect(&self, reader: &mut ChannelReadHalf, early: Vec<u8>) -> Result<Output, SshError> {
         let failed = |why: &str| protocol(&self.peer, DOING, io::Error::other(why.to_owned()));
-        let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
+        let (mut status, mut stdout, mut stderr) = (None, early, Vec::new());
         loop {
             match reader.wait().await {
                 Some(ChannelMsg::Data { data }) if stdout.len() + data.len() > STDOUT_MAX => {

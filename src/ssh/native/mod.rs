@@ -1,13 +1,14 @@
 //! The SSH library behind a small interface: connect, run a command, disconnect.
 //!
 //! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
-//! command (`exec`). Nothing outside this module uses the library's connection types.
+//! command (`exec`), on one started ahead where there is one (`spare`). Nothing outside this module uses the library's connection types.
 //!
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
 //! socket is shut down; both happen when the [`Session`] is dropped.
 
 mod exec;
 mod login;
+mod spare;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -71,6 +72,7 @@ pub(super) struct Session {
     permits: Semaphore,
     ended: CancellationToken,
     last_used: Mutex<Ticks>,
+    spare: Mutex<spare::Slot>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
@@ -102,7 +104,8 @@ impl Session {
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, lifeline })
+        let spare = Mutex::default();
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, spare, lifeline })
     }
 
     /// Whether the connection is over.
