@@ -18,6 +18,7 @@ use crate::http;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
 use crate::logging::Log;
+use crate::logging::human::count;
 use crate::metrics::Metrics;
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
@@ -154,7 +155,8 @@ impl Services {
     fn ready(&self, config: &Config, mode: Mode) {
         self.ready.send_replace(true);
         if mode == Mode::Daemon {
-            tracing::info!("instance {} with {} jobs is ready", config.rsync_id, config.jobs.len());
+            let jobs = count(config.jobs.len() as u64, "job", "jobs");
+            tracing::info!("instance {} with {jobs} is ready", config.rsync_id);
         }
         notify(&[sd_notify::NotifyState::Ready]);
     }
