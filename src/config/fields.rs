@@ -16,6 +16,8 @@ pub(super) struct Fields<'a> {
     node: &'a Node,
     kind: &'static Kind,
     entries: &'a [(Node, Node)],
+    /// Keys that an unknown key was taken for. That they are missing is said already.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
@@ -29,34 +31,35 @@ impl<'a> Fields<'a> {
             );
             return None;
         };
-        let fields = Self { ctx, name, node, kind, entries };
+        let mut fields = Self { ctx, name, node, kind, entries, misspelt: Vec::new() };
         for (at, (key, _)) in entries.iter().enumerate() {
-            fields.judge_key(at, key);
+            match &key.value {
+                Value::Scalar(word) => fields.judge_key(at, key, word),
+                _ => ctx.report(key.span.clone(), Report::error("a key must be a word").label(found(key))),
+            }
         }
         Some(fields)
     }
 
-    fn judge_key(&self, at: usize, key: &Node) {
-        let Value::Scalar(word) = &key.value else {
-            self.ctx.report(key.span.clone(), Report::error("a key must be a word").label(found(key)));
-            return;
-        };
+    fn judge_key(&mut self, at: usize, key: &Node, word: &str) {
         if let Some((first, _)) = self.entries[..at].iter().find(|(earlier, _)| earlier.value == key.value) {
             let report = Report::error(format!("the key {} stands twice in {}", quoted(word), self.name));
             let help = format!("line {} has it already: remove one of them", self.ctx.line(first));
             self.ctx.report(key.span.clone(), report.label("again").help(help));
-        } else if self.kind.idle.contains(&word.as_str()) {
+        } else if self.kind.idle.contains(&word) {
             let report = Report::warning(format!("{} has no effect in {}", quoted(word), self.kind.name));
             self.ctx.report(key.span.clone(), report.help("remove it, or set `type: remote`".to_owned()));
         } else if !self.kind.accepts(word) {
-            self.ctx.report(key.span.clone(), self.unknown(word));
+            let report = self.unknown(word);
+            self.ctx.report(key.span.clone(), report);
         }
     }
 
-    fn unknown(&self, word: &str) -> Report {
+    fn unknown(&mut self, word: &str) -> Report {
         let label = format!("not a key of {}", self.kind.name);
         let homes = keys::homes(word);
         if let (true, Some(nearest)) = (homes.is_empty(), self.kind.nearest(word)) {
+            self.misspelt.push(nearest);
             return Report::error(format!("unknown key {}, did you mean \"{nearest}\"?", quoted(word))).label(label);
         }
         let help = match homes.as_slice() {
@@ -78,21 +81,32 @@ impl<'a> Fields<'a> {
         if value.is_none() {
             match peek(self.node, key) {
                 Some(empty) => self.ctx.report(empty.span.clone(), self.empty(key)),
-                None => self.missing(key, None),
+                None => {
+                    let help = keys::example(key).map(|example| format!("write for example `{example}`"));
+                    self.missing(key, help);
+                }
             }
         }
         value
     }
 
+    /// Whether a misspelling of the key was reported.
+    pub fn is_misspelt(&self, key: &str) -> bool {
+        self.misspelt.contains(&key)
+    }
+
     /// Reports a missing key at the mapping's first line.
     pub fn missing(&self, key: &str, help: Option<String>) {
+        if self.is_misspelt(key) {
+            return;
+        }
         let report = Report::error(format!("{} has no \"{key}\"", self.name)).label("missing here").help(help);
         let first = self.entries.first().map_or(self.node, |(key, _)| key);
         self.ctx.report(first.span.clone(), report);
     }
 
     fn empty(&self, key: &str) -> Report {
-        let report = Report::error(format!("\"{key}\" of {} has no value", self.name));
+        let report = Report::error(format!("{} has no value", self.key(key)));
         report.help(
             "`~`, `null` and nothing at all mean the same; a lone `~` for the home must stand in quotes".to_owned(),
         )
@@ -145,7 +159,7 @@ impl<'a> Fields<'a> {
     pub fn positive_duration(&self, key: &str, instead: &str) -> Option<Duration> {
         let duration = self.duration(key)?;
         if duration.is_zero() {
-            let report = Report::error(format!("\"{key}\" of {} must be more than 0", self.name));
+            let report = Report::error(format!("{} must be more than 0", self.key(key)));
             self.ctx.report(self.get(key)?.span.clone(), report.help(instead.to_owned()));
             return None;
         }
@@ -173,9 +187,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A key in messages, with what it belongs to where there may be several.
+    pub fn key(&self, key: &str) -> String {
+        if *self.kind == keys::TOP { format!("\"{key}\"") } else { format!("\"{key}\" of {}", self.name) }
+    }
+
     /// Reports a value of the wrong kind.
     pub fn wrong(&self, key: &str, node: &Node, expected: &str) {
-        let report = Report::error(format!("\"{key}\" of {} must be {expected}", self.name));
+        let report = Report::error(format!("{} must be {expected}", self.key(key)));
         self.ctx.report(node.span.clone(), report.label(found(node)));
     }
 }

@@ -164,6 +164,23 @@ pub(super) fn homes(key: &str) -> Vec<&'static str> {
     ALL.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.name).collect()
 }
 
+/// How a key that must be there may look.
+pub(super) fn example(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "rsync_id" => "rsync_id: laptop",
+        "cron_schedule" => "cron_schedule: \"0 2 * * *\"",
+        "id" => "id: photos",
+        "type" => "type: local",
+        "host" => "host: backup01.example.org",
+        "path" => "path: /run/lock/photos.lock",
+        "action" => "action: sync",
+        "source" => "source: /srv/photos/",
+        "dest" => "dest: /srv/backup/photos/",
+        "command" => "command: /usr/bin/logger",
+        _ => return None,
+    })
+}
+
 /// The candidate that `word` is probably a misspelling of: the nearest one, if at most a third of it is wrong.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");

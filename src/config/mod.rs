@@ -15,6 +15,7 @@ mod keys;
 mod load;
 mod model;
 mod raw;
+mod schema;
 mod validate;
 mod value;
 
@@ -24,6 +25,7 @@ use std::path::Path;
 pub use diagnostics::{Diagnostic, Diagnostics, LoadError, Severity};
 pub use load::load;
 pub use model::*;
+pub use schema::json_schema;
 
 /// A configuration that can be used, and what is to be said about it all the same.
 #[derive(Debug, Clone)]

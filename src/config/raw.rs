@@ -303,7 +303,7 @@ mod tests {
             ("a: 1\n\tb: 2\n", 2),
             ("a: *nowhere\n", 1),
             ("a: 1\n---\nb: 2\n", 3),
-            ("a: \"open\nb: 1\n", 1),
+            ("a: \"open\nb: 1\n", 2),
         ] {
             let error = parse(text).expect_err(text);
             let found = text[..error.span.start].matches('\n').count() + 1;

@@ -58,7 +58,10 @@ fn the_annotated_sample_loads_and_so_it_does_with_every_comment_taken_in() {
     let path = Path::new("resources/rsyncdirector.yaml");
     check_loads(path);
     // A key that is commented out stands as `#key: value`, without a blank; prose has one.
-    let text: String = read(path).lines().map(|line| line.replacen('#', if line.contains("# ") { "#" } else { "" }, 1) + "\n").collect();
+    let text: String = read(path)
+        .lines()
+        .map(|line| line.replacen('#', if line.contains("# ") { "#" } else { "" }, 1) + "\n")
+        .collect();
     let loaded = config::parse(path, &text, &env).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
     assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
 }

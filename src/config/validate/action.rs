@@ -85,7 +85,7 @@ fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
         fields.wrong("source", node, "a path or a list of paths");
         return None;
     }
-    expand_all(fields, "source", nodes)
+    expand_all(fields, "source", nodes, "a path or a list of paths")
 }
 
 /// The options, each split into words as a shell would, and only then with its variables replaced: a value with blanks
@@ -93,7 +93,7 @@ fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
 fn opts(fields: &Fields<'_>, is_remote: bool) -> Option<Vec<OsString>> {
     let Some(node) = fields.get("opts") else { return Some(Vec::new()) };
     if let Value::Scalar(text) = &node.value {
-        let report = Report::error(format!("\"opts\" of {} must be a list", fields.name));
+        let report = Report::error(format!("{} must be a list", fields.key("opts")));
         let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
         fields.ctx.report(node.span.clone(), report.help(format!("write `opts: [{}]`", words.join(", "))));
         return None;
@@ -143,7 +143,7 @@ fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Ro
         "pull" => Some(true),
         _ => None,
     });
-    if let Some(node) = fields.get("direction").filter(|_| !is_remote) {
+    if let Some(node) = fields.get("direction").filter(|_| !is_remote && pull.is_some()) {
         let report = Report::error("a local job has no \"direction\"");
         fields.ctx.report(node.span.clone(), report.help("remove it, or set `type: remote` in the job".to_owned()));
     }
@@ -165,19 +165,19 @@ fn command(fields: &Fields<'_>) -> Option<Command> {
     if args.is_empty() {
         return Some(Command::Shell(command?.1.into()));
     }
-    let args = expand_all(fields, "args", args);
+    let args = expand_all(fields, "args", args, "a list of arguments, each a text");
     let (node, text) = command?;
     Some(Command::Exec { program: fields.ctx.expand(node, text)?, args: args? })
 }
 
 /// Each element with its variables replaced. An argument may be empty, a path may not.
-fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node]) -> Option<Vec<OsString>> {
+fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node], expected: &str) -> Option<Vec<OsString>> {
     let expand = |node: &Node| match &node.value {
         Value::Scalar(text) if !text.contains('\0') && (key == "args" || !text.is_empty()) => {
             fields.ctx.expand(node, text)
         }
         _ => {
-            fields.wrong(key, node, "texts");
+            fields.wrong(key, node, expected);
             None
         }
     };

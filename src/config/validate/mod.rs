@@ -7,6 +7,8 @@ mod action;
 mod file;
 mod job;
 mod peer;
+#[cfg(test)]
+mod tests;
 mod when;
 
 use std::collections::HashMap;
@@ -203,7 +205,7 @@ fn jobs(fields: &Fields<'_>, defaults: &when::Defaults) -> Option<Vec<Arc<Job>>>
         fields.ctx.report(fields.get("jobs")?.span.clone(), report);
     }
     if nodes.is_empty() && defaults.is_absent() {
-        fields.missing("cron_schedule", None);
+        fields.require("cron_schedule");
     }
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.

@@ -41,7 +41,7 @@ pub(super) fn peer(fields: &Fields<'_>) -> Option<Peer> {
 fn host(fields: &Fields<'_>) -> Option<String> {
     let (node, host) = fields.require_text("host")?;
     let reject = |help: String| {
-        let report = Report::error(format!("\"host\" of {} must be a host name or an IP address", fields.name));
+        let report = Report::error(format!("{} must be a host name or an IP address", fields.key("host")));
         fields.ctx.report(node.span.clone(), report.label(format!("found {}", quoted(host))).help(help));
         None
     };

@@ -69,7 +69,7 @@ impl Defaults {
 
 fn expression(fields: &Fields<'_>) -> Expression {
     if fields.get("cron_schedule").is_none() {
-        return Expression::Absent;
+        return if fields.is_misspelt("cron_schedule") { Expression::Wrong } else { Expression::Absent };
     }
     let Some((node, text)) = fields.text("cron_schedule") else { return Expression::Wrong };
     match Schedule::parse(text) {
@@ -78,7 +78,7 @@ fn expression(fields: &Fields<'_>) -> Expression {
             Expression::Right(text.to_owned(), schedule)
         }
         Err(error) => {
-            let report = Report::error(format!("\"cron_schedule\" of {}: {}", fields.name, error.message));
+            let report = Report::error(format!("{}: {}", fields.key("cron_schedule"), error.message));
             fields.ctx.report(fields.ctx.part(node, error.span), report.help(error.help));
             Expression::Wrong
         }
@@ -91,8 +91,7 @@ fn warn(ctx: &Context<'_>, node: &Node, schedule: &Schedule) {
         ctx.report(node.span.clone(), report.help("only HUP and `--once` would run it".to_owned()));
     }
     if let Some(difference) = schedule.meant_otherwise_in_v1() {
-        let report = Report::warning(format!("this schedule meant something else to RsyncDirector 1.x: {difference}"));
-        ctx.report(node.span.clone(), report.label("now read as cron reads it"));
+        ctx.report(node.span.clone(), Report::warning(difference).label("now read as cron reads it"));
     }
 }
 

@@ -1,0 +1,374 @@
+//! The JSON schema of the file, for editors. These types document; nothing is ever read into them, since the reader has to
+//! report more than serde can. A test keeps them in step with the tables of `keys`.
+
+use schemars::JsonSchema;
+
+/// The JSON schema (draft 2020-12) of the configuration file, as `rsyncdirector schema` prints it.
+///
+/// It asks for the spelling that we recommend; the reader takes a little more: `type` and `action` in any case, numbers and
+/// truth values in quotes.
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(documentation::File).to_value()
+}
+
+#[expect(dead_code, reason = "the fields exist to be described")]
+mod documentation {
+    use super::JsonSchema;
+
+    /// The configuration of one instance of rsyncdirector.
+    #[derive(JsonSchema)]
+    #[schemars(title = "rsyncdirector", deny_unknown_fields)]
+    pub(super) struct File {
+        /// The name of the instance, unique on a host: in the pid file's name, in metrics and in logs.
+        #[schemars(length(min = 1, max = 200), regex(pattern = "^[^/\\x00-\\x1f]+$"))]
+        rsync_id: String,
+        /// When the jobs run: five fields as in a crontab, or @hourly, @daily, @weekly, @monthly, @yearly, @reboot. Needed
+        /// unless every job has one.
+        cron_schedule: Option<String>,
+        /// The zone in which the schedule is read, by its IANA name. Default: the system's.
+        timezone: Option<String>,
+        /// Each scheduled time is delayed by up to this long, always the same on one host. Default: 0.
+        jitter: Option<Duration>,
+        /// Directory of the pid file. Default: /run/rsyncdirector, for a user other than root
+        /// $XDG_RUNTIME_DIR/rsyncdirector.
+        pid_file_dir: Option<String>,
+        /// Where metrics and health are served.
+        metrics: Option<Metrics>,
+        /// A lock file of ours that was not refreshed for this long may be taken over; at least 3 s. Default: 60.
+        lease: Option<Duration>,
+        /// Time between TERM and KILL to an action that is to end. Default: 10.
+        kill_grace: Option<Duration>,
+        /// Bound on connecting to a peer, login included. Default: 10.
+        connect_timeout: Option<Duration>,
+        /// What happens with a host whose key is not known. Default: strict.
+        host_key_policy: Option<HostKeyPolicy>,
+        /// Files of known host keys; accept-new appends to the first. Default: the user's and the system's.
+        known_hosts: Option<OneOrMore>,
+        /// The jobs, in the order in which a run performs them.
+        jobs: Vec<Job>,
+    }
+
+    /// Number of seconds, or text with units.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Duration {
+        /// Seconds.
+        Seconds(#[schemars(range(min = 0))] f64),
+        /// "90s", "10m", "2h", "1d", "1h 30m".
+        Text(#[schemars(regex(pattern = r"^\s*[0-9].*$"))] String),
+    }
+
+    /// A whole number, also in quotes.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Number {
+        Plain(u32),
+        Quoted(#[schemars(regex(pattern = "^[0-9]+$"))] String),
+    }
+
+    /// A TCP port, also in quotes.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Port {
+        Plain(u16),
+        Quoted(#[schemars(regex(pattern = "^[0-9]{1,5}$"))] String),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(#[schemars(length(min = 1))] Vec<String>),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Codes {
+        One(#[schemars(range(min = 0, max = 255))] i32),
+        More(#[schemars(inner(range(min = 0, max = 255)))] Vec<i32>),
+    }
+
+    /// A text; a number stands for its digits.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Argument {
+        Text(String),
+        Number(f64),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "kebab-case")]
+    enum HostKeyPolicy {
+        /// Refuse it.
+        Strict,
+        /// Record it on first sight, refuse a change later.
+        AcceptNew,
+    }
+
+    /// Where metrics and health are served.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Metrics {
+        /// IP address to listen on. Default: 0.0.0.0.
+        addr: Option<String>,
+        /// Port to listen on; 0 is any that is free. Default: 9090.
+        port: Option<Port>,
+        /// A port in use is tried again for at most this long. Default: 10.
+        startup_timeout_seconds: Option<Duration>,
+        /// Pause between two attempts. Default: 1.
+        startup_retry_wait_seconds: Option<Duration>,
+        /// Attempts after the first. Default: 3.
+        startup_retry_limit: Option<Number>,
+        /// Whether the metric names of RsyncDirector 1.x are served too. Default: true.
+        legacy_names: Option<bool>,
+    }
+
+    /// Waits for its blocks, takes its lock files, performs its actions, releases its lock files.
+    #[derive(JsonSchema)]
+    #[schemars(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+    enum Job {
+        /// Its syncs copy from here to here.
+        Local {
+            /// Unique in the file.
+            id: Argument,
+            /// A schedule of the job's own. Default: the instance's.
+            cron_schedule: Option<String>,
+            /// The zone of the job's schedule. Default: the instance's.
+            timezone: Option<String>,
+            /// The job's jitter. Default: the instance's.
+            jitter: Option<Duration>,
+            /// Lock files to hold while the actions run.
+            lock_files: Option<Vec<WaitedFor>>,
+            /// Files whose existence makes the job wait.
+            blocks_on: Option<Vec<WaitedFor>>,
+            /// What the job does, in order.
+            actions: Vec<Action>,
+        },
+        /// Its syncs write to a peer, or read from it.
+        Remote {
+            /// Unique in the file.
+            id: Argument,
+            /// Login name on the peer. Default: the user who runs rsyncdirector.
+            user: Option<String>,
+            /// The peer's name or address.
+            host: String,
+            /// Port of the peer's sshd. Default: 22.
+            port: Option<Port>,
+            /// Private key. Default: the agent's and the user's own.
+            private_key_path: Option<String>,
+            /// The same under its other name.
+            private_ssh_key: Option<String>,
+            /// A schedule of the job's own. Default: the instance's.
+            cron_schedule: Option<String>,
+            /// The zone of the job's schedule. Default: the instance's.
+            timezone: Option<String>,
+            /// The job's jitter. Default: the instance's.
+            jitter: Option<Duration>,
+            /// Lock files to hold while the actions run.
+            lock_files: Option<Vec<WaitedFor>>,
+            /// Files whose existence makes the job wait.
+            blocks_on: Option<Vec<WaitedFor>>,
+            /// What the job does, in order.
+            actions: Vec<Action>,
+        },
+    }
+
+    /// A lock file or a block, and how to wait for it.
+    #[derive(JsonSchema)]
+    #[schemars(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+    enum WaitedFor {
+        /// A file on this host.
+        Local {
+            /// Absolute path.
+            path: String,
+            /// Time between two looks. Default: 30.
+            wait_time: Option<Duration>,
+            /// Skip the job after this long. Default: wait for ever.
+            timeout: Option<Duration>,
+        },
+        /// A file on a peer.
+        Remote {
+            /// Login name on the peer. Default: the user who runs rsyncdirector.
+            user: Option<String>,
+            /// The peer's name or address.
+            host: String,
+            /// Port of the peer's sshd. Default: 22.
+            port: Option<Port>,
+            /// Private key. Default: the agent's and the user's own.
+            private_key_path: Option<String>,
+            /// The same under its other name.
+            private_ssh_key: Option<String>,
+            /// Absolute path there.
+            path: String,
+            /// Time between two looks. Default: 30.
+            wait_time: Option<Duration>,
+            /// Skip the job after this long. Default: wait for ever.
+            timeout: Option<Duration>,
+        },
+    }
+
+    /// One step of a job.
+    #[derive(JsonSchema)]
+    #[schemars(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
+    enum Action {
+        /// One rsync.
+        Sync {
+            /// Unique in the job.
+            id: Argument,
+            /// What is copied; `~` and wildcards of a path on this host are expanded.
+            source: OneOrMore,
+            /// Where to.
+            dest: String,
+            /// Options of rsync, each split into words as a shell would.
+            opts: Option<Vec<String>>,
+            /// `push` reads here and writes on the peer, `pull` turns it round; in a remote job only. Default: push.
+            direction: Option<Direction>,
+            /// End it and count it as failed after this long. Default: no bound.
+            timeout: Option<Duration>,
+            /// Exit codes that count as success. Default: 0 and 24.
+            success_exit_codes: Option<Codes>,
+            /// Attempts after one that failed for a reason that may pass. Default: 0.
+            retries: Option<Number>,
+            /// Pause before the first retry; doubles with each. Default: 10.
+            retry_wait: Option<Duration>,
+        },
+        /// A command on this host.
+        Command {
+            /// Unique in the job.
+            id: Argument,
+            /// With `args` a program, executed directly; without a line for /bin/sh.
+            command: String,
+            /// The program's arguments.
+            args: Option<Vec<Argument>>,
+            /// End it and count it as failed after this long. Default: no bound.
+            timeout: Option<Duration>,
+            /// Exit codes that count as success. Default: 0.
+            success_exit_codes: Option<Codes>,
+            /// Attempts after one that failed. Default: 0.
+            retries: Option<Number>,
+            /// Pause before the first retry; doubles with each. Default: 10.
+            retry_wait: Option<Duration>,
+        },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Direction {
+        /// From here to the peer.
+        Push,
+        /// From the peer to here.
+        Pull,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::{Path, PathBuf};
+
+    use serde_json::Value;
+
+    use super::super::keys::{self, Kind};
+    use super::json_schema;
+
+    fn check_keys(pointer: &str, kind: &Kind) {
+        let schema = json_schema();
+        let object = schema.pointer(pointer).expect(pointer);
+        let described: BTreeSet<_> =
+            object["properties"].as_object().expect("properties").keys().map(String::as_str).collect();
+        assert_eq!(described, kind.keys.iter().copied().collect(), "{}", kind.name);
+        assert_eq!(object["additionalProperties"], false, "{}", kind.name);
+    }
+
+    #[test]
+    fn the_schema_describes_exactly_the_keys_that_the_reader_accepts() {
+        check_keys("", &keys::TOP);
+        check_keys("/$defs/Metrics", &keys::METRICS);
+        check_keys("/$defs/Job/oneOf/0", &keys::LOCAL_JOB);
+        check_keys("/$defs/Job/oneOf/1", &keys::REMOTE_JOB);
+        check_keys("/$defs/WaitedFor/oneOf/0", &keys::LOCAL_FILE);
+        check_keys("/$defs/WaitedFor/oneOf/1", &keys::REMOTE_FILE);
+        check_keys("/$defs/Action/oneOf/0", &keys::SYNC);
+        check_keys("/$defs/Action/oneOf/1", &keys::COMMAND);
+    }
+
+    fn check_sample(path: &Path, expected: bool) {
+        let text = std::fs::read_to_string(path).expect("the sample");
+        let sample: Value = serde_saphyr::from_str(&text).expect("YAML");
+        let schema = json_schema();
+        assert_eq!(describes(&schema, &schema, &sample), expected, "{}", path.display());
+    }
+
+    #[test]
+    fn the_schema_describes_every_sample() {
+        let resources = Path::new(env!("CARGO_MANIFEST_DIR")).join("resources");
+        check_sample(&resources.join("rsyncdirector.yaml"), true);
+        let entries = std::fs::read_dir(resources.join("samples")).expect("samples");
+        let samples: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect();
+        assert!(samples.len() >= 8, "{samples:?}");
+        samples.iter().for_each(|path| check_sample(path, true));
+        for name in
+            ["unknown-key", "key-of-another-place", "missing-keys", "wrong-types", "unknown-words", "not-a-mapping"]
+        {
+            check_sample(&resources.join(format!("samples/invalid/{name}.yaml")), false);
+        }
+    }
+
+    /// Whether a schema describes a value: the part of JSON Schema that ours uses, without patterns, lengths and ranges.
+    /// Constants are compared without regard to case, as the reader does.
+    fn describes(root: &Value, schema: &Value, value: &Value) -> bool {
+        let by_reference = schema["$ref"].as_str().is_none_or(|reference| {
+            describes(root, root.pointer(reference.trim_start_matches('#')).expect(reference), value)
+        });
+        let alternatives = |key: &str| {
+            schema[key].as_array().is_none_or(|schemas| schemas.iter().any(|schema| describes(root, schema, value)))
+        };
+        let constant = schema["const"]
+            .as_str()
+            .is_none_or(|word| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(word)));
+        let listed = schema["enum"].as_array().is_none_or(|words| words.contains(value));
+        by_reference
+            && alternatives("anyOf")
+            && alternatives("oneOf")
+            && constant
+            && listed
+            && has_type(&schema["type"], value)
+            && items_fit(root, schema, value)
+            && properties_fit(root, schema, value)
+    }
+
+    fn has_type(types: &Value, value: &Value) -> bool {
+        let is = |name: &str| match name {
+            "null" => value.is_null(),
+            "boolean" => value.is_boolean(),
+            "integer" => value.is_u64() || value.is_i64(),
+            "number" => value.is_number(),
+            "string" => value.is_string(),
+            "array" => value.is_array(),
+            "object" => value.is_object(),
+            other => panic!("a type {other}"),
+        };
+        match types {
+            Value::String(name) => is(name),
+            Value::Array(names) => names.iter().filter_map(Value::as_str).any(is),
+            _ => true,
+        }
+    }
+
+    fn items_fit(root: &Value, schema: &Value, value: &Value) -> bool {
+        let (Some(items), true) = (value.as_array(), schema["items"].is_object()) else { return true };
+        items.iter().all(|item| describes(root, &schema["items"], item))
+    }
+
+    fn properties_fit(root: &Value, schema: &Value, value: &Value) -> bool {
+        let (Some(object), Some(properties)) = (value.as_object(), schema["properties"].as_object()) else {
+            return true;
+        };
+        let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        required.into_iter().all(|key| object.contains_key(key))
+            && object
+                .iter()
+                .all(|(key, value)| properties.get(key).is_some_and(|schema| describes(root, schema, value)))
+    }
+}
