@@ -81,7 +81,7 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     pub(super) fn new(path: &Path, text: &str, mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by_key(|one| (one.line, one.column, one.severity));
+        list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column, diagnostic.severity));
         Self { path: path.to_owned(), text: text.to_owned(), list }
     }
 
