@@ -191,8 +191,13 @@ fn a_log_that_nobody_reads_lets_no_other_director_in() {
     stuck.hup();
     wait::until("its action runs", || sandbox.lines("ran").len() == 1);
 
-    let free = holding("type: local").replace("'<hold>'", "<record>");
-    sandbox.once(&sandbox.config_of("other", &free)).expect_code(0);
-    assert!(sandbox.lines("clashes").is_empty(), "both ran at the same time");
+    let other = sandbox.start(&sandbox.config_of("other", &holding("type: local").replace("'<hold>'", "<record>")));
+    other.hup();
+    let looks_beyond_the_lease = 5;
+    other.until("it waited or got in", |it| {
+        it.log().matches("waiting to lock").count() > looks_beyond_the_lease || sandbox.lines("ran").len() > 1
+    });
     drop(unread);
+    other.wait_for_runs(1);
+    assert!(sandbox.lines("clashes").is_empty(), "both ran at the same time");
 }
