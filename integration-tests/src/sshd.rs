@@ -59,7 +59,9 @@ impl Sshd {
 
     fn try_start(sandbox: &Sandbox, name: &str, addr: SocketAddr, options: &str) -> Option<Self> {
         let dir = sandbox.path(format!("sshd-{name}"));
-        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, options));
+        // The user's own start-up files of the shell are none of ours: they may be slow, and a killed one may leave locks.
+        let options = sandbox.expand(&format!("SetEnv HOME=@/home\n{options}"));
+        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, &options));
         let log = dir.join("log");
         let out = File::create(&log).expect("its log");
         let mut command = Command::new("/usr/sbin/sshd");
