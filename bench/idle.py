@@ -27,7 +27,7 @@ def wakeups(program):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--starts", type=int, default=10)
     arguments.add_argument("--seconds", type=int, default=60)
     options = arguments.parse_args()

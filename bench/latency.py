@@ -54,7 +54,7 @@ def cron(sandbox, minutes):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=40)
     arguments.add_argument("--minutes", type=int, default=3, help="0 leaves the cron second out")
     options = arguments.parse_args()

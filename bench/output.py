@@ -18,7 +18,7 @@ JOBS = """\
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
     table = harness.Table(f"A command that prints {LINES:,} lines")

@@ -124,7 +124,7 @@ def trips(slow, fast):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--cold", type=int, default=10)
     arguments.add_argument("--warm", type=int, default=20)
     options = arguments.parse_args()
@@ -150,7 +150,7 @@ def main():
     table.row("rsync executed -> locks gone, later runs", rows["gone"], "ms")
     table.row("TCP connections of a first run", rows["connections"], "", bar=1)
     table.row("SSH sessions of a first run", rows["sessions"], "")
-    # One for the first look at the blocks and at most two for taking the locks, which ends with the second look.
+    # The first look at the blocks, then at most two for taking all locks, which ends with the second look.
     table.row("round trips, trigger -> rsync", rows["taking"], "", bar=3.2)
     table.row("round trips, rsync -> locks gone", rows["releasing"], "", bar=2.2)
     table.finish()

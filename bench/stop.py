@@ -63,7 +63,7 @@ def stop(sandbox, sshd, start, settle):
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=7)
     options = arguments.parse_args()
     table = harness.Table("SIGTERM with a running rsync")
