@@ -38,7 +38,7 @@ impl LockBackend for RemoteBackend {
         Box::pin(async move {
             let nonce = super::random_token();
             let script = script(&batch, &nonce);
-            let ask = || this.pool.exec(&this.peer, "exec /bin/sh", script.as_bytes(), this.timeout);
+            let ask = || this.pool.script(&this.peer, script.as_bytes(), this.timeout);
             let output = match ask().await {
                 // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
                 Err(SshError::Lost { .. }) => ask().await,

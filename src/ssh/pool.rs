@@ -87,7 +87,19 @@ impl Pool {
     /// given up without an event. A pooled connection that turns out dead before the command was sent is replaced once. After that point
     /// nothing is repeated: an error then means that the command may have run.
     pub async fn exec(&self, peer: &Peer, command: &str, stdin: &[u8], timeout: Duration) -> Result<Output, SshError> {
-        let request = Arc::new(Request { command: command.to_owned(), stdin: stdin.to_vec() });
+        let request = Request { command: command.to_owned(), stdin: stdin.to_vec(), waits: false };
+        self.exec_bounded(peer, request, timeout).await
+    }
+
+    /// Runs a script by the peer's `/bin/sh`, as [`Pool::exec`] runs a command. The login shell sees only `exec /bin/sh`. Once
+    /// one was run on a connection, a shell for the next is started ahead: then a script takes one round trip.
+    pub async fn script(&self, peer: &Peer, script: &[u8], timeout: Duration) -> Result<Output, SshError> {
+        let request = Request { command: "exec /bin/sh".into(), stdin: script.to_vec(), waits: true };
+        self.exec_bounded(peer, request, timeout).await
+    }
+
+    async fn exec_bounded(&self, peer: &Peer, request: Request, timeout: Duration) -> Result<Output, SshError> {
+        let request = Arc::new(request);
         let mut used = None;
         let result = tokio::time::timeout(timeout, self.exec_unbounded(peer, request, &mut used)).await;
         result.unwrap_or_else(|_| {

@@ -34,6 +34,8 @@ const DOING: &str = "running a command on";
 pub(in crate::ssh) struct Request {
     pub(in crate::ssh) command: String,
     pub(in crate::ssh) stdin: Vec<u8>,
+    /// Whether the command does nothing before it has its input, so that the next one may be started ahead.
+    pub(in crate::ssh) waits: bool,
 }
 
 /// Why a command has no result.
@@ -78,11 +80,16 @@ impl Session {
 
     async fn serve(&self, request: &Request, answer: Answer) {
         self.touch();
-        // While one command runs, the next one's shell is started.
-        match self.take_spare(&request.command) {
-            Some(spare) => tokio::join!(self.run(spare, request, answer), self.prepare_spare(&request.command)),
-            None => tokio::join!(self.serve_anew(request, answer), self.prepare_spare(&request.command)),
-        };
+        if request.waits {
+            // While one command runs, the next one is started.
+            let ahead = self.prepare_spare(&request.command);
+            match self.take_spare(&request.command) {
+                Some(spare) => tokio::join!(self.run(spare, request, answer), ahead),
+                None => tokio::join!(self.serve_anew(request, answer), ahead),
+            };
+        } else {
+            self.serve_anew(request, answer).await;
+        }
         self.touch();
     }
 

@@ -91,22 +91,39 @@ async fn a_dead_pooled_connection_is_replaced() {
     let fixture = Fixture::new(sshd.policy());
     let peer = sshd.peer();
     let server = text(&fixture.run(&peer, "echo $PPID").await.stdout).trim().parse::<u32>().unwrap();
-    for round in 0..3 {
+    for _ in 0..3 {
         let server = text(&fixture.run(&peer, "echo $PPID").await.stdout).trim().to_owned();
         run("kill", &["-KILL", &server]);
-        // A command that is new each time: one that ran before may have been started ahead, and then is lost.
-        assert_eq!(text(&fixture.run(&peer, &format!("echo {round}")).await.stdout), format!("{round}\n"));
+        assert_eq!(text(&fixture.run(&peer, "echo again").await.stdout), "again\n");
     }
     assert!(!Path::new(&format!("/proc/{server}")).exists());
     assert_eq!(sshd.logins(), 4);
 }
 
 #[tokio::test]
-async fn a_command_that_was_started_ahead_is_lost_with_its_connection_and_the_next_is_not() {
+async fn scripts_run_one_after_the_other_and_at_once_on_one_connection() {
+    let mut sshd = TestSshd::start();
+    let fixture = Fixture::new(sshd.policy());
+    let peer = sshd.peer();
+    for round in 0..5 {
+        let script = format!("echo {round} in\nexit {round}");
+        let output = fixture.pool.script(&peer, script.as_bytes(), LONG).await.unwrap();
+        assert_eq!((text(&output.stdout), output.status), (format!("{round} in\n").as_str(), ExitStatus::Code(round)));
+    }
+    let at_once = (0..20).map(|_| fixture.pool.script(&peer, b"echo $$", LONG));
+    let mut shells: Vec<_> =
+        futures_util::future::join_all(at_once).await.into_iter().map(|output| output.unwrap().stdout).collect();
+    shells.sort();
+    shells.dedup();
+    assert_eq!((shells.len(), sshd.logins()), (20, 1), "each script has a shell of its own");
+}
+
+#[tokio::test]
+async fn a_shell_that_was_started_ahead_is_lost_with_its_connection_and_the_next_is_not() {
     let sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());
     let peer = sshd.peer();
-    let ask = || fixture.pool.exec(&peer, "exec /bin/sh", b"echo $PPID", LONG);
+    let ask = || fixture.pool.script(&peer, b"echo $PPID", LONG);
     for _ in 0..3 {
         let server = text(&ask().await.unwrap().stdout).trim().to_owned();
         run("kill", &["-KILL", &server]);
