@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::account;
 use crate::action::Runner;
 use crate::config::Config;
 use crate::director::{Director, Mode, Signals, lanes};
@@ -18,6 +18,7 @@ use crate::http;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
 use crate::logging::Log;
+use crate::logging::human::count;
 use crate::metrics::Metrics;
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
@@ -104,18 +105,17 @@ fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, l
         kill_grace: config.kill_grace,
         dry_run: options.dry_run,
         progress: options.progress,
-        home: std::env::var_os("HOME").map(PathBuf::from),
+        home: account::home(),
     };
     Performer { runner, stores, identity, lease: config.lease }
 }
 
 fn identity(config: &Config) -> Identity {
-    let uid = rustix::process::geteuid().as_raw();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Identity {
         rsync_id: config.rsync_id.to_string(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        user: std::env::var("USER").unwrap_or_else(|_| if uid == 0 { "root".into() } else { format!("uid {uid}") }),
+        user: account::name().unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw())),
         pid: std::process::id(),
         boot_id: boot_id.trim().to_owned(),
     }
@@ -154,7 +154,8 @@ impl Services {
     fn ready(&self, config: &Config, mode: Mode) {
         self.ready.send_replace(true);
         if mode == Mode::Daemon {
-            tracing::info!("instance {} with {} jobs is ready", config.rsync_id, config.jobs.len());
+            let jobs = count(config.jobs.len() as u64, "job", "jobs");
+            tracing::info!("instance {} with {jobs} is ready", config.rsync_id);
         }
         notify(&[sd_notify::NotifyState::Ready]);
     }

@@ -6,6 +6,7 @@
 //!
 //! `ARCHITECTURE.md` is the map: the layers, the invariants and what is deliberately absent.
 
+pub mod account;
 pub mod event;
 
 pub mod config;

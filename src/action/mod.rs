@@ -19,8 +19,9 @@ use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, Ru
 use crate::logging::Log;
 use crate::process::{EndedBy, Exit, SpawnError, Spawner, Spec, Stop};
 use crate::rsync;
+use crate::rsync::stats::StatsParser;
 use crate::ssh::Pool;
-use output::Output;
+use output::{Output, Rsync};
 
 /// A retry's pause doubles up to this.
 const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(3600);
@@ -135,11 +136,13 @@ impl Runner {
             kill_grace: self.kill_grace,
             timeout: action.timeout,
         };
-        let mut output =
-            Output::new(self.log.output(&self.rsync_id, run, job, &action.id), plan.is_rsync, |progress| {
-                let event = JobEvent::Progress { action: action.id.clone(), progress };
-                self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
-            });
+        let on_progress = |progress| {
+            let event = JobEvent::Progress { action: action.id.clone(), progress };
+            self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
+        };
+        let log_stats = matches!(&action.kind, ActionKind::Sync(sync) if sync.opts.iter().any(|opt| opt == "--stats"));
+        let rsync = plan.is_rsync.then(|| Rsync { on_progress, log_stats, stats: StatsParser::default() });
+        let mut output = Output::new(self.log.output(&self.rsync_id, run, job, &action.id), rsync);
         let exit = self.spawner.run(&spec, stop, &mut output).await;
         let (stats, last_words) = output.finish();
         if plan.is_rsync

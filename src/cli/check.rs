@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::logging::human::count;
+
 use super::{Exit, config_path, load, print};
 
 /// Arguments of `check`.
@@ -21,11 +23,11 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     let config = &loaded.config;
     let actions: usize = config.jobs.iter().map(|job| job.actions.len()).sum();
-    let warnings = match loaded.warnings.len() {
+    let jobs = count(config.jobs.len() as u64, "job", "jobs");
+    let actions = count(actions as u64, "action", "actions");
+    let warnings = match loaded.warnings.len() as u64 {
         0 => String::new(),
-        1 => ", 1 warning".into(),
-        n => format!(", {n} warnings"),
+        n => format!(", {}", count(n, "warning", "warnings")),
     };
-    let (path, id, jobs) = (config.path.display(), &config.rsync_id, config.jobs.len());
-    print(&format!("{path}: instance {id}, {jobs} jobs, {actions} actions{warnings}: ok"))
+    print(&format!("{}: instance {}, {jobs}, {actions}{warnings}: ok", config.path.display(), config.rsync_id))
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::diagnostics::LoadError;
 use super::{Loaded, parse};
+use crate::account;
 
 /// No configuration is larger: bounds what a wrong path (a device, a disk image) costs.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -26,7 +27,7 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Loade
     judge(path, metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())?;
     let text = String::from_utf8(text)
         .map_err(|error| failed(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())))?;
-    let with_passwd = |name: &str| env(name).or_else(|| from_passwd(name));
+    let with_passwd = |name: &str| env(name).or_else(|| account::from_passwd(name));
     parse(path, &text, &with_passwd).map_err(LoadError::Invalid)
 }
 
@@ -62,24 +63,6 @@ fn judge(path: &Path, mode: u32, owner: u32, us: u32) -> Result<(), LoadError> {
         0o020 => refuse(format!("its group can write it (mode {:04o})", mode & 0o7777), format!("chmod go-w {shown}")),
         _ => refuse(format!("everyone can write it (mode {:04o})", mode & 0o7777), format!("chmod go-w {shown}")),
     }
-}
-
-/// What a login would have set: the name and the home directory of the user that we run as.
-fn from_passwd(name: &str) -> Option<OsString> {
-    let field = match name {
-        "LOGNAME" => 0,
-        "HOME" => 5,
-        _ => return None,
-    };
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    passwd_field(&passwd, &uid, field)
-}
-
-/// A field of a user's line in passwd(5).
-fn passwd_field(passwd: &str, uid: &str, field: usize) -> Option<OsString> {
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(uid))?;
-    line.split(':').nth(field).filter(|value| !value.is_empty()).map(OsString::from)
 }
 
 #[cfg(test)]
@@ -138,13 +121,5 @@ mod tests {
         assert!(chain(&error).ends_with(": line 2 is not UTF-8: byte 0xfc"), "{}", chain(&error));
         let error = load(Path::new("/dev/zero"), &no_env).expect_err("endless");
         assert!(chain(&error).contains("4 MiB"), "{}", chain(&error));
-    }
-
-    #[test]
-    fn passwd_lines_are_found_by_uid() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/sh\n";
-        assert_eq!(passwd_field(passwd, "1000", 0), Some("ann".into()));
-        assert_eq!(passwd_field(passwd, "0", 5), Some("/root".into()));
-        assert_eq!(passwd_field(passwd, "10", 0), None);
     }
 }

@@ -29,7 +29,7 @@ pub struct Received {
 impl fmt::Display for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)?;
-        let Some((pid, uid)) = self.sender else { return f.write_str(" from the kernel") };
+        let Some((pid, uid)) = self.sender else { return f.write_str(" from the terminal") };
         write!(f, " from pid {pid}")?;
         if let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/comm")) {
             write!(f, " ({})", name.trim_end())?;

@@ -46,8 +46,8 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
         argv.push("--no-human-readable".into());
     }
     if !opts.iter().any(|opt| opt.as_bytes().starts_with(b"--outbuf")) {
-        // Its output is a pipe: without this, lines would come in blocks of 4 KiB.
-        argv.push("--outbuf=L".into());
+        // Its output is a pipe: without this, lines would come in blocks of 4 KiB. Progress does not even end in a newline.
+        argv.push(if invocation.progress { "--outbuf=N" } else { "--outbuf=L" }.into());
     }
     if invocation.progress {
         argv.push("--info=progress2".into());

@@ -9,6 +9,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::account;
+
 /// Why a path could not be expanded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExpandError {
@@ -63,18 +65,10 @@ pub fn expand_sources(sources: &[OsString], home: Option<&Path>) -> Result<Vec<O
 pub fn expand_home(path: &OsStr, home: Option<&Path>) -> Result<OsString, ExpandError> {
     let Some(rest) = path.as_bytes().strip_prefix(b"~") else { return Ok(path.to_owned()) };
     let (user, below) = rest.split_at(rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len()));
-    let home = if user.is_empty() { home.map(|home| home.as_os_str().to_owned()) } else { home_of(user) };
+    let home = if user.is_empty() { home.map(|home| home.as_os_str().to_owned()) } else { account::home_of(user) };
     let mut expanded = home.ok_or_else(|| ExpandError::NoHome { path: path.to_owned() })?;
     expanded.push(OsStr::from_bytes(below));
     Ok(expanded)
-}
-
-fn home_of(user: &[u8]) -> Option<OsString> {
-    let passwd = fs::read("/etc/passwd").ok()?;
-    passwd.split(|&byte| byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|&byte| byte == b':');
-        (fields.next()? == user).then(|| fields.nth(4).map(|home| OsString::from_vec(home.to_vec())))?
-    })
 }
 
 fn is_pattern(path: &[u8]) -> bool {

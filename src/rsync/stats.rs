@@ -30,14 +30,14 @@ pub struct StatsParser {
 }
 
 impl StatsParser {
-    /// Takes one line, without its end. Whatever does not belong to the statistics is passed over.
-    pub fn line(&mut self, line: &[u8]) {
-        // Every line of interest begins with one of these; file names pass by cheaply.
-        if !matches!(line.first(), Some(b'N' | b'T')) {
-            return;
+    /// Takes one line, without its end; tells whether it belongs to the statistics.
+    pub fn line(&mut self, line: &[u8]) -> bool {
+        // Every line of them begins with one of these; file names pass by cheaply.
+        if !matches!(line.first(), Some(b'N' | b'T' | b'L' | b'M' | b'F')) {
+            return false;
         }
         let Some((label, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(": ")) else {
-            return;
+            return false;
         };
         let stats = &mut self.stats;
         let field = match label {
@@ -49,12 +49,15 @@ impl StatsParser {
             "Total transferred file size" => &mut stats.transferred_bytes,
             "Total bytes sent" => &mut stats.sent_bytes,
             "Total bytes received" => &mut stats.received_bytes,
-            _ => return,
+            "Literal data" | "Matched data" | "File list size" => return true,
+            "File list generation time" | "File list transfer time" => return true,
+            _ => return false,
         };
         if let Some(number) = value.split_ascii_whitespace().next().and_then(number) {
             *field = number;
             self.complete |= label == "Total bytes received";
         }
+        true
     }
 
     /// The statistics, if rsync got as far as printing them.
@@ -83,7 +86,9 @@ mod tests {
 
     fn parse(text: &str) -> Option<Stats> {
         let mut parser = StatsParser::default();
-        text.lines().for_each(|line| parser.line(line.as_bytes()));
+        text.lines().for_each(|line| {
+            parser.line(line.as_bytes());
+        });
         parser.finish()
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
 
 use super::error::KeyError;
+use crate::account;
 
 /// The user's default keys below the home directory, in the order in which OpenSSH tries them.
 const DEFAULT_KEYS: [&str; 3] = [".ssh/id_rsa", ".ssh/id_ecdsa", ".ssh/id_ed25519"];
@@ -28,18 +29,9 @@ pub(super) struct Sources {
 impl Sources {
     /// `SSH_AUTH_SOCK`; `HOME`, or what the user database says.
     pub(super) fn of_process() -> Self {
-        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { agent: variable("SSH_AUTH_SOCK"), home: variable("HOME").or_else(home_in_passwd) }
+        let agent = env::var_os("SSH_AUTH_SOCK").filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self { agent, home: account::home() }
     }
-}
-
-fn home_in_passwd() -> Option<PathBuf> {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        (fields.get(2) == Some(&uid.as_str())).then(|| fields.get(5).map(PathBuf::from))?
-    })
 }
 
 /// What to offer a peer.
