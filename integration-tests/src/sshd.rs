@@ -149,7 +149,7 @@ fn config(dir: &str, addr: SocketAddr, options: &str) -> String {
          Port {port}\nListenAddress {ip}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
          PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\n\
-         X11Forwarding no\nPrintMotd no\n",
+         X11Forwarding no\nPrintMotd no\nSetEnv HOME={dir}\n", // not the dot files of who runs the tests
         port = addr.port(),
         ip = addr.ip(),
     )

@@ -13,7 +13,7 @@ use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
 use super::local::describe;
 use super::record::{Content, Found};
 use crate::config::Peer;
-use crate::ssh::Pool;
+use crate::ssh::{Pool, SshError};
 
 const SCRIPT: &str = include_str!("script.sh");
 
@@ -38,11 +38,13 @@ impl LockBackend for RemoteBackend {
         Box::pin(async move {
             let nonce = super::random_token();
             let script = script(&batch, &nonce);
-            let output = this
-                .pool
-                .exec(&this.peer, "exec /bin/sh", script.as_bytes(), this.timeout)
-                .await
-                .map_err(|error| Unreachable(crate::error_chain(&error)))?;
+            let ask = || this.pool.exec(&this.peer, "exec /bin/sh", script.as_bytes(), this.timeout);
+            let output = match ask().await {
+                // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
+                Err(SshError::Lost { .. }) => ask().await,
+                answer => answer,
+            };
+            let output = output.map_err(|error| Unreachable(crate::error_chain(&error)))?;
             parse(&batch, &nonce, &output.stdout).ok_or_else(|| {
                 let stderr = String::from_utf8_lossy(&output.stderr);
                 let hint = stderr.lines().last().unwrap_or("no answer from its shell").trim();

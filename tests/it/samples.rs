@@ -78,3 +78,23 @@ fn every_invalid_sample_says_what_its_snapshot_says() {
         });
     }
 }
+
+#[test]
+fn a_damaged_sample_is_judged_and_shown_whatever_the_damage() {
+    let all = [samples("resources/samples"), samples("resources/samples/invalid")].concat();
+    for path in all {
+        let text = read(&path);
+        for (at, _) in text.char_indices().step_by(41) {
+            let (head, tail) = text.split_at(at);
+            for damaged in
+                [head.to_owned(), format!("{head}ü{tail}"), format!("{head}\t{tail}"), format!("{head}\"{tail}")]
+            {
+                let shown = match config::parse(&path, &damaged, &env) {
+                    Ok(loaded) => loaded.warnings.render(false),
+                    Err(diagnostics) => diagnostics.render(true),
+                };
+                assert!(shown.is_empty() || shown.contains(&path.display().to_string()), "{shown}");
+            }
+        }
+    }
+}
