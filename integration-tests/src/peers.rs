@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 use crate::wait;
 
@@ -24,7 +24,8 @@ impl BlackHole {
     /// # Panics
     /// When the kernel goes on accepting.
     pub fn open() -> Self {
-        let listener = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        let flags = SocketFlags::CLOEXEC;
+        let listener = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
         bind(&listener, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         listen(&listener, 0).expect("listen");
         let addr = getsockname(&listener).ok().and_then(|addr| SocketAddr::try_from(addr).ok()).expect("its address");

@@ -59,7 +59,9 @@ impl Sshd {
 
     fn try_start(sandbox: &Sandbox, name: &str, addr: SocketAddr, options: &str) -> Option<Self> {
         let dir = sandbox.path(format!("sshd-{name}"));
-        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, options));
+        // The user's own start-up files of the shell are none of ours: they may be slow, and a killed one may leave locks.
+        let options = sandbox.expand(&format!("SetEnv HOME=@/home\n{options}"));
+        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, &options));
         let log = dir.join("log");
         let out = File::create(&log).expect("its log");
         let mut command = Command::new("/usr/sbin/sshd");
@@ -149,7 +151,7 @@ fn config(dir: &str, addr: SocketAddr, options: &str) -> String {
          Port {port}\nListenAddress {ip}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
          PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\n\
-         X11Forwarding no\nPrintMotd no\nSetEnv HOME={dir}\n", // not the dot files of who runs the tests
+         X11Forwarding no\nPrintMotd no\n",
         port = addr.port(),
         ip = addr.ip(),
     )

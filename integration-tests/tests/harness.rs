@@ -31,6 +31,14 @@ fn an_sshd_takes_the_sandboxes_key_and_counts_connections() {
 }
 
 #[test]
+fn a_remote_shell_has_the_sandbox_for_its_home() {
+    let sandbox = Sandbox::new();
+    let sshd = Sshd::start(&sandbox, "peer");
+    assert!(succeeds(ssh(&sandbox, sshd.addr(), "touch ~/here")));
+    assert!(sandbox.exists("home/here"));
+}
+
+#[test]
 fn an_sshd_of_unknown_key_is_not_known() {
     let sandbox = Sandbox::new();
     let sshd = Sshd::start_unknown(&sandbox, "peer");

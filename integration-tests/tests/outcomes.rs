@@ -85,7 +85,7 @@ fn vanished_files_are_a_warning_that_counts_as_success() {
 #[test]
 fn a_partial_transfer_is_a_failure_with_a_name() {
     let sandbox = with_rsync("exit 23");
-    once(&sandbox, crate::syncs::COPY).expect_code(1).expect_said("23").expect_said("could not be transferred");
+    once(&sandbox, crate::syncs::COPY).expect_code(1).expect_said("23").expect_said("partial transfer");
 }
 
 #[test]

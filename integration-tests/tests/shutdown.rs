@@ -18,7 +18,8 @@ fn throttled(sandbox: &Sandbox, job: &str, lock: &str, more: &str) -> Director {
 "
     )));
     director.hup();
-    wait::until("rsync writes its temporary file", || !sandbox.tree("dst").is_empty());
+    // Not before there is data in it: between creating the file and noting its name an rsync cannot remove it.
+    wait::until("rsync writes its temporary file", || sandbox.tree("dst").values().any(|data| !data.is_empty()));
     assert!(sandbox.exists("a.lock"));
     director
 }

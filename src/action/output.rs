@@ -1,5 +1,7 @@
 //! What becomes of an action's output: the log, rsync's statistics and progress, and the last words of a failure.
 
+use futures_util::future::BoxFuture;
+
 use crate::logging::ActionLog;
 use crate::process::{OutputSink, Stream};
 use crate::rsync::progress::{self, Progress};
@@ -80,6 +82,10 @@ fn is_epilogue(line: &[u8]) -> bool {
 }
 
 impl<F: FnMut(Progress) + Send> OutputSink for Output<F> {
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(self.log.room())
+    }
+
     fn output(&mut self, stream: Stream, lines: &[u8]) {
         match stream {
             Stream::Stdout if self.rsync.is_some() => self.rsync_output(lines),

@@ -76,13 +76,14 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
         observers,
     };
     let result = runtime.block_on(daemon::run(&config, options, log.clone(), signals));
-    log.flush();
     // Nothing is left on the blocking threads but, at worst, a file system that does not answer.
     runtime.shutdown_background();
-    finish(result, summary.as_deref())
+    let exit = finish(result, &log, summary.as_deref());
+    log.flush();
+    exit
 }
 
-fn finish(result: Result<(), StartError>, summary: Option<&Summary>) -> Result<Exit, Exit> {
+fn finish(result: Result<(), StartError>, log: &Log, summary: Option<&Summary>) -> Result<Exit, Exit> {
     if let Err(error) = result {
         tracing::error!("{}", crate::error_chain(&error));
         return Err(match error {
@@ -91,6 +92,7 @@ fn finish(result: Result<(), StartError>, summary: Option<&Summary>) -> Result<E
         });
     }
     let Some(summary) = summary else { return Ok(Exit::Success) };
+    log.flush();
     let terminal = std::io::stdout().is_terminal();
     super::print(summary.table(80, terminal).trim_end());
     Ok(if summary.failed() { Exit::JobFailed } else { Exit::Success })

@@ -72,7 +72,7 @@ pub(super) struct Head<'a> {
 }
 
 /// A format with its options.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Formatter {
     pub format: Format,
     pub color: bool,
@@ -80,6 +80,15 @@ pub(super) struct Formatter {
 }
 
 impl Formatter {
+    /// A whole entry.
+    pub fn entry(&self, head: &Head<'_>, text: &[u8]) -> Vec<u8> {
+        let mut line = Vec::with_capacity(256);
+        self.head(&mut line, head);
+        self.text(&mut line, text, escape::is_clean(text));
+        line.extend_from_slice(self.tail());
+        line
+    }
+
     /// Appends everything that stands before the text.
     pub fn head(&self, out: &mut Vec<u8>, head: &Head<'_>) {
         match self.format {

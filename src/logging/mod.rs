@@ -16,6 +16,7 @@ mod journal;
 mod layer;
 pub(crate) mod outcome;
 mod output;
+mod queue;
 mod sink;
 mod stderr;
 #[cfg(test)]
@@ -112,12 +113,12 @@ pub fn init(options: Options) -> Result<Log, LogError> {
 /// The log in the wanted format, or in human lines with the reason why there is no journal.
 fn open(options: Options, journal: impl FnOnce() -> io::Result<Journal>) -> (Log, Option<io::Error>) {
     match options.format {
-        Format::Human | Format::Json => (Log::new(options, Box::new(Stderr::new())), None),
+        Format::Human | Format::Json => (Log::background(options, Box::new(Stderr::new())), None),
         Format::Journald => match journal() {
-            Ok(journal) => (Log::new(options, Box::new(journal)), None),
+            Ok(journal) => (Log::background(options, Box::new(journal)), None),
             Err(error) => {
                 let options = Options { format: Format::Human, ..options };
-                (Log::new(options, Box::new(Stderr::new())), Some(error))
+                (Log::background(options, Box::new(Stderr::new())), Some(error))
             }
         },
     }
@@ -134,6 +135,11 @@ impl Log {
         Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system())))
     }
 
+    /// A log that a thread of its own writes, so that nobody who logs waits for a slow reader.
+    fn background(options: Options, writer: Box<dyn Write + Send>) -> Self {
+        Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system()).in_background()))
+    }
+
     /// Names the instance in every entry from now on, which is known once the configuration is read. Only the first
     /// call counts.
     pub fn set_rsync_id(&self, rsync_id: &str) {
@@ -145,7 +151,7 @@ impl Log {
         ActionLog::new(Arc::clone(&self.0), rsync_id, run, job.clone(), action.clone())
     }
 
-    /// Passes on what the writer may have buffered. Standard error and the journal never buffer.
+    /// Waits a while for what is being written, at the end of the process.
     pub fn flush(&self) {
         self.0.flush();
     }

@@ -56,6 +56,11 @@ impl ActionLog {
         }
     }
 
+    /// Waits until the log's reader has caught up: before a child is read on.
+    pub async fn room(&self) {
+        self.sink.room().await;
+    }
+
     fn head(&self, stream: Stream) -> Vec<u8> {
         let mut head = Vec::with_capacity(256);
         self.sink.formatter().head(

@@ -2,21 +2,48 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use indicatif::MultiProgress;
 use jiff::tz::TimeZone;
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
-use super::format::{Entry, Formatter, Head};
-use super::{Format, Options, escape};
+use super::format::{Entry, Formatter, Head, Subject};
+use super::queue::Queue;
+use super::{Format, Options};
 
-/// Formats and writes. The lock on the writer is held for one write at a time, and taken after that of the bars.
+/// How long the end of the process waits for a slow reader.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Formats and writes.
 pub(super) struct Sink {
     level: LevelFilter,
     formatter: Formatter,
     rsync_id: OnceLock<Arc<str>>,
+    out: Arc<Out>,
+    /// Between us and `out`; `None` writes at once, for tests.
+    queue: Option<Arc<Queue>>,
+}
+
+/// Where entries go. The lock on the writer is held for one write at a time, and taken after that of the bars.
+struct Out {
     bars: RwLock<Option<MultiProgress>>,
     writer: Mutex<Box<dyn Write + Send>>,
+}
+
+impl Out {
+    fn write(&self, entries: &[u8]) {
+        let write = || {
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            // Where the log itself fails, there is nowhere to say so.
+            let _ = writer.write_all(entries);
+        };
+        match &*self.bars.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(bars) => bars.suspend(write),
+            None => write(),
+        }
+    }
 }
 
 impl Sink {
@@ -25,8 +52,35 @@ impl Sink {
             level: options.level,
             formatter: Formatter { format: options.format, color: options.color, timezone },
             rsync_id: OnceLock::new(),
-            bars: RwLock::new(None),
-            writer: Mutex::new(writer),
+            out: Arc::new(Out { bars: RwLock::new(None), writer: Mutex::new(writer) }),
+            queue: None,
+        }
+    }
+
+    /// From now on a thread of its own writes, if there is one to be had, so that nobody who logs waits for the reader.
+    pub fn in_background(mut self) -> Self {
+        let out = Arc::clone(&self.out);
+        let formatter = self.formatter.clone();
+        let write = move |entry: &[u8]| out.write(entry);
+        let lost = move |count| {
+            let text = format!("the log was not read: {count} entries before this one are lost");
+            let head = Head {
+                at: crate::clock::now(),
+                level: Level::WARN,
+                rsync_id: None,
+                subject: Subject::default(),
+                stream: None,
+            };
+            formatter.entry(&head, text.as_bytes())
+        };
+        self.queue = Queue::start(write, lost).ok();
+        self
+    }
+
+    /// Waits until the reader has caught up with what was written.
+    pub async fn room(&self) {
+        if let Some(queue) = &self.queue {
+            queue.room().await;
         }
     }
 
@@ -48,7 +102,7 @@ impl Sink {
     }
 
     pub fn attach_progress(&self, bars: MultiProgress) {
-        *self.bars.write().unwrap_or_else(PoisonError::into_inner) = Some(bars);
+        *self.out.bars.write().unwrap_or_else(PoisonError::into_inner) = Some(bars);
     }
 
     /// Formats and writes one entry, if its level is logged.
@@ -63,27 +117,22 @@ impl Sink {
             subject: entry.subject,
             stream: None,
         };
-        let mut line = Vec::with_capacity(256);
-        self.formatter.head(&mut line, &head);
-        self.formatter.text(&mut line, entry.text.as_bytes(), escape::is_clean(entry.text.as_bytes()));
-        line.extend_from_slice(self.formatter.tail());
-        self.write(&line);
+        self.write(&self.formatter.entry(&head, entry.text.as_bytes()));
     }
 
     /// Writes whole entries, above the bars if there are any. For the journal, exactly one entry.
     pub fn write(&self, entries: &[u8]) {
-        let write = || {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            // Where the log itself fails, there is nowhere to say so.
-            let _ = writer.write_all(entries);
-        };
-        match &*self.bars.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(bars) => bars.suspend(write),
-            None => write(),
+        match &self.queue {
+            Some(queue) => queue.push(entries),
+            None => self.out.write(entries),
         }
     }
 
+    /// Waits a while for what is under way.
     pub fn flush(&self) {
-        let _ = self.writer.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        match &self.queue {
+            Some(queue) => queue.flush(FLUSH_PATIENCE),
+            None => drop(self.out.writer.lock().unwrap_or_else(PoisonError::into_inner).flush()),
+        }
     }
 }

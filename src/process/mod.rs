@@ -24,6 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::ExitStatus;
@@ -67,8 +68,14 @@ pub enum Stream {
 
 /// Who takes a child's output.
 pub trait OutputSink: Send {
+    /// Resolves when more can be taken. Asked before each read, so a sink that is not ready slows the child down, and nothing
+    /// else. Cancel-safe.
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Takes a chunk of at most 64 KiB: whole lines, each ending in `\n` or `\r`; but a line longer than that comes in pieces,
-    /// and the last one may lack its end. A slow sink slows the child down.
+    /// and the last one may lack its end. Must not wait.
     fn output(&mut self, stream: Stream, lines: &[u8]);
 }
 

@@ -178,6 +178,7 @@ impl Pipes {
         if self.stdout.end.is_none() && self.stderr.end.is_none() {
             return false;
         }
+        output.ready().await;
         let (stream, pipe, count) = tokio::select! {
             count = self.stdout.ready() => (Stream::Stdout, &mut self.stdout, count),
             count = self.stderr.ready() => (Stream::Stderr, &mut self.stderr, count),
