@@ -4,5 +4,6 @@ mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
 mod layering;
+mod man_page;
 mod samples;
 mod unit_file;
