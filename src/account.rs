@@ -45,6 +45,12 @@ pub fn home_of(user: &[u8]) -> Option<OsString> {
     field_of(&fs::read("/etc/passwd").ok()?, Field::Name, user, Field::Home)
 }
 
+/// The name of the user with this number.
+pub fn name_of(uid: u32) -> Option<String> {
+    let name = field_of(&fs::read("/etc/passwd").ok()?, Field::Uid, uid.to_string().as_bytes(), Field::Name)?;
+    name.into_string().ok()
+}
+
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -75,5 +81,6 @@ mod tests {
     #[test]
     fn only_what_a_login_sets_is_answered() {
         assert!(from_passwd("HOME").is_some() && from_passwd("PATH").is_none());
+        assert_eq!(name_of(0).as_deref(), Some("root"));
     }
 }

@@ -8,6 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook_tokio::SignalsInfo;
 
+use crate::account;
+
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
@@ -34,7 +36,11 @@ impl fmt::Display for Received {
         if let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/comm")) {
             write!(f, " ({})", name.trim_end())?;
         }
-        write!(f, ", uid {uid}")
+        write!(f, ", uid {uid}")?;
+        if let Some(user) = account::name_of(uid) {
+            write!(f, " ({user})")?;
+        }
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 /// Connections that are served at a time. Prometheus keeps one.
 const MAX_CONNECTIONS: usize = 64;
 /// Time to send a request's head, counted from the end of the answer before.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Life of a connection; a client that wants more makes a new one.
 const MAX_AGE: Duration = Duration::from_secs(300);
 /// Time for an answer that is under way when its connection is to be closed.

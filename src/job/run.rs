@@ -15,6 +15,8 @@ use crate::process::Stop;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+/// The same while the daemon is shutting down.
+const LAST_RELEASE_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a shutdown waits for a host that is just being asked for a lock, and then for its giving back.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_millis(300);
 /// Upper bound of the random pause after two jobs that block on each other have both stepped back.
@@ -111,7 +113,8 @@ impl Course<'_> {
             self.send(JobEvent::LockLost { file: loss.location.to_string(), reason: loss.reason });
         }
         if let Some(held) = held {
-            let left_behind = held.release(RELEASE_DEADLINE, &self.stop.kill).await;
+            let deadline = if self.stop.term.is_cancelled() { LAST_RELEASE_DEADLINE } else { RELEASE_DEADLINE };
+            let left_behind = held.release(deadline, &self.stop.kill).await;
             self.send(JobEvent::Released { left_behind });
         }
         result.map_or_else(JobOutcome::Failed, |()| JobOutcome::Succeeded)
