@@ -138,7 +138,7 @@ pub enum Place {
 pub struct Location {
     /// The host.
     pub place: Place,
-    /// Absolute path on it.
+    /// Absolute path on it; on a remote host also one below `~/`, the home of the peer's user.
     pub path: PathBuf,
 }
 

@@ -113,15 +113,20 @@ impl Script {
     }
 
     fn word(&mut self, text: &str) -> &mut Self {
-        self.quoted(text.as_bytes())
+        self.raw(" ").quoted(text.as_bytes())
     }
 
+    /// A path; `~/` at its beginning is the home of the user there.
     fn path(&mut self, path: &Path) -> &mut Self {
-        self.quoted(path.as_os_str().as_bytes())
+        let bytes = path.as_os_str().as_bytes();
+        match bytes.strip_prefix(b"~/") {
+            Some(below) => self.raw(" \"$HOME\"/").quoted(below),
+            None => self.raw(" ").quoted(bytes),
+        }
     }
 
     fn quoted(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(b" '");
+        self.raw("'");
         for &byte in bytes {
             match byte {
                 b'\'' => self.0.extend_from_slice(b"'\\''"),
@@ -321,6 +326,16 @@ mod tests {
     #[test]
     fn the_protocol_holds_in_busybox() {
         check(&["busybox", "sh"]);
+    }
+
+    #[test]
+    fn a_path_below_the_home_there_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let shell = ["env", &format!("HOME={}", home.path().display()), "sh"];
+        let path = Path::new("~/a dir/x.lock");
+        assert_eq!(perform(&shell, &[take(path, "a", None), look(path)])[0], Taken);
+        assert_eq!(names(&home.path().join("a dir")), ["x.lock"]);
+        assert_eq!(perform(&shell, &[remove(path, "a")]), [Removed]);
     }
 
     #[test]

@@ -62,15 +62,20 @@ fn file<'a>(ctx: &'a Context<'a>, node: &'a Node, name: String) -> Option<Found<
 
 fn path(fields: &Fields<'_>, is_remote: bool) -> Option<PathBuf> {
     let (node, text) = fields.require_text("path")?;
-    if is_remote && text.starts_with('~') {
-        let report = Report::error("the home directory on the peer is not known here");
-        let help = "write the path from the root on".to_owned();
+    let is_below_home = is_remote && text.starts_with("~/");
+    if is_remote && text.starts_with('~') && !is_below_home {
+        let report = Report::error("the home of another user on the peer is not known here");
+        let help = "write the path from the root on, or below `~/`, the home of the user who logs in".to_owned();
         fields.ctx.report(fields.ctx.part(node, 0..1), report.help(help));
         return None;
     }
-    let path = fields.ctx.expand_path(node, text)?;
+    let path = if is_below_home {
+        PathBuf::from(fields.ctx.expand(node, text)?)
+    } else {
+        fields.ctx.expand_path(node, text)?
+    };
     let ends_in_name = path.file_name().is_some() && !text.ends_with('/') && !text.ends_with("/.");
-    if !path.is_absolute() || !ends_in_name {
+    if !(path.is_absolute() || is_below_home) || !ends_in_name {
         fields.wrong("path", node, "the absolute path of a file");
         return None;
     }
