@@ -98,7 +98,7 @@ async fn a_program_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_stop_reaches_the_whole_group_and_waits_for_it() {
-    let script = "sh -c 'echo $$; trap \"sleep 0.2; exit\" TERM; sleep 100 & echo up; wait' & echo $$; wait; wait";
+    let script = "sh -c 'echo $$; trap \"sleep 0.2; exit\" TERM; sleep 100 & until grep -q sleep /proc/$!/comm; do :; done; echo up; wait' & echo $$; wait; wait";
     let (exit, output) = run_and_stop(&sh(script)).await;
     assert_eq!(exit.ended_by, EndedBy::Stop);
     assert_gone(&output);
