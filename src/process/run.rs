@@ -155,6 +155,8 @@ impl Life<'_> {
 
     fn term(&self, group: &Group) -> (Ending, BoxFuture<'static, ()>) {
         group.signal(Signal::TERM);
+        // One that is stopped takes note only when it goes on.
+        group.signal(Signal::CONT);
         (Ending::Termed, timer(Some(self.spec.kill_grace)))
     }
 }

@@ -45,20 +45,26 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     if !has_option(opts, b'h', "--human-readable") {
         argv.push("--no-human-readable".into());
     }
-    if !opts.iter().any(|opt| opt.as_bytes().starts_with(b"--outbuf")) {
-        // Its output is a pipe: without this, lines would come in blocks of 4 KiB. Progress does not even end in a newline.
-        argv.push(if invocation.progress { "--outbuf=N" } else { "--outbuf=L" }.into());
-    }
     if invocation.progress {
-        argv.push("--info=progress2".into());
+        // Its lines end in a carriage return, for which a line buffer does not wait.
+        argv.extend(["--outbuf=N".into(), "--info=progress2".into()]);
+    } else if is_talkative(opts) {
+        // Its output is a pipe: without this, lines would come in blocks of 4 KiB. With it, each is a write of its own, which a
+        // silent rsync can be spared.
+        argv.push("--outbuf=L".into());
     }
     if invocation.dry_run {
         argv.push("--dry-run".into());
     }
-    if let Some(remote) = &invocation.remote
-        && !has_option(opts, b'e', "--rsh")
-    {
-        argv.extend(["-e".into(), remote.rsh.clone()]);
+    if let Some(remote) = &invocation.remote {
+        if !has_option(opts, b'e', "--rsh") {
+            argv.extend(["-e".into(), remote.rsh.clone()]);
+        }
+        let there = if remote.pull { &invocation.sources[..] } else { &[invocation.dest.to_owned()][..] };
+        if there.iter().any(|path| path.as_bytes().contains(&b'\n')) {
+            // Up to 3.5 its escaping for the other side's shell loses a newline; this way no shell sees the path.
+            argv.push("--secluded-args".into());
+        }
     }
     argv.push("--".into());
     let (from, to) = match &invocation.remote {
@@ -71,14 +77,24 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     argv
 }
 
-/// A path as rsync takes it: here, one that could be read as a host's is made plainly local.
+/// Whether rsync prints lines while it works.
+fn is_talkative(opts: &[OsString]) -> bool {
+    let names = ["--progress", "--info", "--out-format", "--debug", "--list-only"];
+    has_option(opts, b'v', "--verbose")
+        || has_option(opts, b'i', "--itemize-changes")
+        || has_option(opts, b'P', "--progress")
+        || opts.iter().any(|opt| names.iter().any(|name| opt.as_bytes().starts_with(name.as_bytes())))
+}
+
+/// Whether rsync would take a path for a host's: a colon before any slash (rsync(1)).
+pub(super) fn looks_remote(path: &[u8]) -> bool {
+    path.iter().take_while(|&&byte| byte != b'/').any(|&byte| byte == b':')
+}
+
+/// A path as rsync takes it: as it is here, behind user and host there.
 fn operand(peer: Option<&Peer>, path: &OsStr) -> OsString {
     let bytes = path.as_bytes();
-    let Some(peer) = peer else {
-        let first_part = bytes.split(|&byte| byte == b'/').next().unwrap_or_default();
-        let prefix = if first_part.contains(&b':') { "./" } else { "" };
-        return joined(prefix, path);
-    };
+    let Some(peer) = peer else { return path.to_owned() };
     let host = if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() };
     // `host::x` would be an rsync daemon's module.
     let prefix = if bytes.starts_with(b":") { "./" } else { "" };
@@ -193,17 +209,25 @@ mod tests {
         assert_eq!(argv.join(OsStr::new("|")).to_str(), Some(expected));
     }
 
-    const OURS: &str = "--stats|--no-human-readable|--outbuf=L";
+    const OURS: &str = "--stats|--no-human-readable";
 
     #[test]
     fn options_come_first_and_paths_stand_behind_a_double_dash() {
-        check(&["-av", "--exclude", ".cache"], &["/s/"], None, &format!("-av|--exclude|.cache|{OURS}|--|/s/|/d"));
-        check(&["-avh"], &["-s", "b"], None, "-avh|--stats|--outbuf=L|--|-s|b|/d");
+        check(
+            &["-av", "--exclude", ".cache"],
+            &["/s/"],
+            None,
+            &format!("-av|--exclude|.cache|{OURS}|--outbuf=L|--|/s/|/d"),
+        );
+        check(&["-ah"], &["-s", "b"], None, "-ah|--stats|--|-s|b|/d");
     }
 
     #[test]
-    fn a_local_path_with_a_colon_is_not_a_host() {
-        check(&[], &["a:b", "/x:y", "c/d:e"], None, &format!("{OURS}|--|./a:b|/x:y|c/d:e|/d"));
+    fn lines_are_asked_for_one_by_one_where_there_are_some() {
+        for opts in [&["-aiz"][..], &["-a", "--info=name"], &["-P"], &["--verbose"]] {
+            assert!(is_talkative(&os(opts)), "{opts:?}");
+        }
+        assert!(!is_talkative(&os(&["-a", "--delete", "-e", "ssh -v", "--exclude", "-v"])[..4]));
     }
 
     #[test]
@@ -244,14 +268,14 @@ mod tests {
     #[test]
     fn odd_names_arrive() {
         let dir = tempfile::tempdir().unwrap();
-        let names: [&[u8]; 8] = [b"a b", b"it's", b"\"q\"", b"-v", b"new\nline", b"\xff\xfe", b"a:b", b"$(id);&"];
+        let names: [&[u8]; 8] = [b"a b", b"it's", b"\"q\"", b"-v", b"new\nline", b"\xff\xfe", b"./a:b", b"$(id);&"];
         let mut sources = Vec::new();
         for name in names {
             std::fs::write(dir.path().join(OsStr::from_bytes(name)), name).unwrap();
             sources.push(OsString::from_vec(name.to_vec()));
         }
-        let invocation =
-            Invocation { opts: &[], sources, dest: OsStr::new("d:t/"), remote: None, dry_run: false, progress: true };
+        let dest = OsStr::new("./d:t/");
+        let invocation = Invocation { opts: &[], sources, dest, remote: None, dry_run: false, progress: true };
         let output =
             std::process::Command::new("rsync").current_dir(dir.path()).args(argv(&invocation)).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::args::looks_remote;
 use crate::account;
 
 /// Why a path could not be expanded.
@@ -45,17 +46,29 @@ pub fn expand_sources(sources: &[OsString], home: Option<&Path>) -> Result<Vec<O
     let mut all = Vec::new();
     for source in sources {
         let path = expand_home(source, home)?;
-        if !is_pattern(path.as_bytes()) || fs::symlink_metadata(&path).is_ok() {
-            all.push(path);
+        let exists = fs::symlink_metadata(&path).is_ok();
+        // `host:path`, `host::module`, `rsync://host`: rsync's to understand, unless there is a file of that name.
+        if exists || !is_pattern(path.as_bytes()) || looks_remote(path.as_bytes()) {
+            all.push(if exists { plainly_local(path) } else { path });
             continue;
         }
         let matches = matches(path.as_bytes())?;
         if matches.is_empty() {
             return Err(ExpandError::NoMatch { pattern: source.clone() });
         }
-        all.extend(matches);
+        all.extend(matches.into_iter().map(plainly_local));
     }
     Ok(all)
+}
+
+/// A path that rsync cannot take for a host's.
+fn plainly_local(path: OsString) -> OsString {
+    if !looks_remote(path.as_bytes()) {
+        return path;
+    }
+    let mut local = OsString::from("./");
+    local.push(path);
+    local
 }
 
 /// Replaces a leading `~` by `home`, and `~user` by that user's home as `/etc/passwd` has it.
@@ -232,6 +245,15 @@ mod tests {
         tree.check(".h*", &[b".hidden"]);
         tree.check("a/*/g", &[b"a/sub/g"]);
         tree.check("li[t]eral", &[b"li[t]eral"]);
+    }
+
+    #[test]
+    fn what_rsync_takes_for_a_host_is_left_to_it() {
+        for source in ["host:path/*", "host::module/x", "rsync://host/module/[x]"] {
+            assert_eq!(expand_sources(&[source.into()], None).unwrap(), [source]);
+        }
+        assert_eq!(plainly_local("a:b".into()), "./a:b");
+        assert_eq!(plainly_local("/a:b".into()), "/a:b");
     }
 
     #[test]
