@@ -30,7 +30,8 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         dry_run: runner.dry_run,
         progress: runner.progress,
     };
-    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true, peer: peer.cloned() })
+    let is_silent = !invocation.progress && !args::is_talkative(&sync.opts);
+    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true, is_silent, peer: peer.cloned() })
 }
 
 fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {

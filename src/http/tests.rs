@@ -87,7 +87,7 @@ async fn a_client_that_does_not_finish_its_request_is_dropped() {
     client.write_all(b"GET /metrics HTTP/1.1\r\nhost:").await.expect("write");
     client.read_to_end(&mut Vec::new()).await.expect("the server closes");
     let life = start.elapsed();
-    assert!((25..35).contains(&life.as_secs()), "{life:?}");
+    assert!((4..7).contains(&life.as_secs()), "{life:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn a_client_beyond_the_bound_waits_until_another_is_gone() {
     let start = Instant::now();
     assert!(server.ask("GET /healthz").await.ends_with("ok\n"));
     let waited = start.elapsed();
-    assert!((25..35).contains(&waited.as_secs()), "{waited:?}");
+    assert!((4..7).contains(&waited.as_secs()), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,9 @@ pub struct Spec {
     pub kill_grace: Duration,
     /// It is stopped after this long; `None` is no bound.
     pub timeout: Option<Duration>,
+    /// Standard output is read only so often, and at the end; `None` reads it as it comes. For a child that says little and
+    /// that is in a hurry at its end: being read takes time from it.
+    pub stdout_every: Option<Duration>,
 }
 
 /// One of a child's two outputs.

@@ -37,9 +37,14 @@ impl Spawner {
         let mut group = Group { leader, live: true };
         let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
         let news = wait::watch(leader, self.groups.clone(), sweep).map_err(failed)?;
-        let mut pipes =
-            Pipes { stdout: Pipe::new(stdout).map_err(failed)?, stderr: Pipe::new(stderr).map_err(failed)? };
+        let mut pipes = Pipes {
+            stdout: Pipe::new(stdout).map_err(failed)?,
+            stderr: Pipe::new(stderr).map_err(failed)?,
+            stdout_every: spec.stdout_every,
+            pause: spec.stdout_every.map(|pause| timer(Some(pause))),
+        };
         let exit = Life { spec, stop, ended_by: EndedBy::Itself }.live(&mut group, news, &mut pipes, output).await;
+        (pipes.stdout_every, pipes.pause) = (None, None);
         let drain = async { while pipes.read(output).await {} };
         // A timeout here loses nothing of the action's own: all its processes are gone.
         let _ = tokio::time::timeout(DRAIN, drain).await;
@@ -172,6 +177,9 @@ fn timer(duration: Option<Duration>) -> BoxFuture<'static, ()> {
 struct Pipes {
     stdout: Pipe,
     stderr: Pipe,
+    stdout_every: Option<Duration>,
+    /// Runs until standard output is looked at again.
+    pause: Option<BoxFuture<'static, ()>>,
 }
 
 impl Pipes {
@@ -181,8 +189,18 @@ impl Pipes {
             return false;
         }
         output.ready().await;
+        let stdout = async {
+            if let Some(pause) = &mut self.pause {
+                pause.await;
+                self.pause = None;
+            }
+            self.stdout.ready().await
+        };
         let (stream, pipe, count) = tokio::select! {
-            count = self.stdout.ready() => (Stream::Stdout, &mut self.stdout, count),
+            count = stdout => {
+                self.pause = self.stdout_every.map(|pause| timer(Some(pause)));
+                (Stream::Stdout, &mut self.stdout, count)
+            }
             count = self.stderr.ready() => (Stream::Stderr, &mut self.stderr, count),
         };
         let take = |lines: &[u8]| output.output(stream, lines);

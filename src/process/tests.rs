@@ -41,6 +41,7 @@ fn sh(script: &str) -> Spec {
         cwd: None,
         kill_grace: Duration::from_secs(10),
         timeout: None,
+        stdout_every: None,
     }
 }
 
@@ -169,6 +170,14 @@ async fn a_million_lines_pass_in_bounded_chunks() {
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1_000_000);
     assert!(output.stdout.ends_with(b"999999\n1000000\n"));
     assert!(output.largest <= 64 * 1024, "{}", output.largest);
+}
+
+#[tokio::test]
+async fn output_that_is_read_seldom_arrives_whole() {
+    let spec = Spec { stdout_every: Some(Duration::from_millis(50)), ..sh("seq 100000; echo end >&2; seq 3") };
+    let (exit, output) = run(&spec).await;
+    assert_eq!((exit, output.stderr.as_slice()), (code(0), &b"end\n"[..]));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 100_003);
 }
 
 #[tokio::test]

@@ -78,7 +78,7 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
 }
 
 /// Whether rsync prints lines while it works.
-fn is_talkative(opts: &[OsString]) -> bool {
+pub fn is_talkative(opts: &[OsString]) -> bool {
     let names = ["--progress", "--info", "--out-format", "--debug", "--list-only"];
     has_option(opts, b'v', "--verbose")
         || has_option(opts, b'i', "--itemize-changes")
