@@ -40,6 +40,9 @@ fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {
 
 async fn here(runner: &Runner, sync: &Sync) -> Result<Vec<OsString>, String> {
     let (sources, home) = (sync.sources.clone(), runner.home.clone());
+    if sources.iter().all(|source| expand::is_literal(source)) {
+        return Ok(sources);
+    }
     // Reading directories may block for long.
     tokio::task::spawn_blocking(move || expand::expand_sources(&sources, home.as_deref()))
         .await

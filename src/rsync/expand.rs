@@ -38,6 +38,12 @@ pub enum ExpandError {
     },
 }
 
+/// Whether a path stands for itself, whatever is on disk.
+pub fn is_literal(path: &OsStr) -> bool {
+    let bytes = path.as_bytes();
+    !bytes.starts_with(b"~") && !is_pattern(bytes) && !looks_remote(bytes)
+}
+
 /// Expands local sources. Each gives at least one path; their order is kept.
 ///
 /// # Errors
@@ -245,6 +251,13 @@ mod tests {
         tree.check(".h*", &[b".hidden"]);
         tree.check("a/*/g", &[b"a/sub/g"]);
         tree.check("li[t]eral", &[b"li[t]eral"]);
+    }
+
+    #[test]
+    fn what_is_literal_needs_no_look_at_the_disk() {
+        for (path, literal) in [("/a b/", true), ("-x", true), ("~/x", false), ("/a/*", false), ("h:x", false)] {
+            assert_eq!(is_literal(OsStr::new(path)), literal, "{path}");
+        }
     }
 
     #[test]
