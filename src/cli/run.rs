@@ -42,9 +42,10 @@ pub(super) fn run(args: Args) -> Exit {
 }
 
 fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
-    // As early as can be: until then a signal has its default effect.
+    // As early as can be: until then a signal has its default effect. One worker beside the director itself: there is little to
+    // compute, and every further thread that wakes takes time from the rsyncs.
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(64)
         .enable_all()
         .build()
