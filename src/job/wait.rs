@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, Ticks};
 use crate::config::{Block, Location, Wait};
 use crate::event::{JobEvent, Obstacle, SkipReason};
-use crate::lock::record::{Found, Verdict, judge};
+use crate::lock::record::in_the_way;
 use crate::lock::{Answer, Stores, Unreachable};
 
 /// Pauses between looks, bounded by the timeout from the first look on.
@@ -93,23 +93,16 @@ async fn first_obstacle(
 /// What a look means for the job. Only what is known to be absent, our own, or stale is free.
 fn obstacle(answer: Result<Answer, Unreachable>, token: &str) -> Option<Obstacle> {
     match answer {
-        Ok(Answer::Found(found)) => held(&found, token).map(Obstacle::Present),
+        Ok(Answer::Found(found)) => in_the_way(&found, token).map(Obstacle::Present),
         Ok(Answer::Failed(error)) | Err(Unreachable(error)) => Some(Obstacle::Unknown(error)),
         Ok(other) => Some(Obstacle::Unknown(format!("unexpected answer {other:?}"))),
-    }
-}
-
-fn held(found: &Found, token: &str) -> Option<String> {
-    match judge(found, token) {
-        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
-        Verdict::Held(holder) => Some(holder),
-        Verdict::Unusable(what) => Some(what.to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lock::record::Found;
 
     #[test]
     fn a_peer_that_cannot_be_asked_is_never_free() {

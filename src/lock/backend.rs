@@ -39,17 +39,6 @@ pub enum Op {
     },
 }
 
-impl Op {
-    /// The file.
-    pub fn path(&self) -> &PathBuf {
-        match self {
-            Self::Look { path } | Self::Take { path, .. } | Self::Refresh { path, .. } | Self::Remove { path, .. } => {
-                path
-            }
-        }
-    }
-}
-
 /// What came of one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

@@ -130,6 +130,16 @@ pub fn judge(found: &Found, token: &str) -> Verdict {
     }
 }
 
+/// What makes a job wait that carries `token` and finds this in the place of a block: whose it is. Its own lock does not, nor does
+/// one whose holder is gone: the lease ends it. A directory or a link is a file that exists: it was put there to block.
+pub fn in_the_way(found: &Found, token: &str) -> Option<String> {
+    match judge(found, token) {
+        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
+        Verdict::Held(holder) => Some(holder),
+        Verdict::Unusable(what) => Some(what.to_owned()),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

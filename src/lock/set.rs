@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answer, Op, Unreachable};
-use super::record::{Found, Record, Verdict, judge};
+use super::record::{Record, Verdict, in_the_way, judge};
 use super::stores::Stores;
 use crate::clock::{self, Ticks};
 use crate::config::{Location, Place};
@@ -163,7 +163,7 @@ impl LockSet {
             seen[block] = answer.ok();
         }
         seen.iter().position(|answer| match answer {
-            Some(Answer::Found(found)) => is_in_the_way(found, &self.record.token),
+            Some(Answer::Found(found)) => in_the_way(found, &self.record.token).is_some(),
             _ => true,
         })
     }
@@ -201,7 +201,6 @@ impl LockSet {
         let lost = CancellationToken::new();
         let mut refreshers = JoinSet::new();
         let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
-        places.dedup();
         places.sort();
         places.dedup();
         for place in places {
@@ -260,16 +259,6 @@ impl LockSet {
             }
         }
         error.map_or(Ok(()), |error| Err(Problem::Error(error)))
-    }
-}
-
-/// Whether a block file with this content makes a job wait that carries `token`. Its own lock does not, nor does one whose
-/// holder is gone: the lease ends it.
-pub fn is_in_the_way(found: &Found, token: &str) -> bool {
-    match judge(found, token) {
-        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => false,
-        // A directory or a link is a file that exists: it was put there to block.
-        Verdict::Held(_) | Verdict::Unusable(_) => true,
     }
 }
 
