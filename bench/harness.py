@@ -116,9 +116,9 @@ class Stamper:
             return [int(line) for line in (self.directory / "stamps").read_text().split()]
         return []
 
-    def next(self, count=1, seconds=60.0):
-        """The next stamps, waited for."""
-        until("a stamp", lambda: len(self.stamps()) >= self.seen + count, seconds)
+    def next(self, count=1, seconds=60.0, pause=0.001):
+        """The next stamps, waited for. A long `pause` between two looks leaves the processors to what is measured."""
+        until("a stamp", lambda: len(self.stamps()) >= self.seen + count, seconds, pause)
         found = self.stamps()[self.seen : self.seen + count]
         self.seen += count
         return found if count > 1 else found[0]

@@ -36,13 +36,13 @@ def loop(sandbox, stamper):
 
 def directed(program, stamper):
     program.hup()
-    begin, end = stamper.next(2)
+    begin, end = stamper.next(2, pause=0.25)
     return harness.milliseconds(end - begin) / SYNCS
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--rounds", type=int, default=15)
+    arguments.add_argument("--rounds", type=int, default=25)
     options = arguments.parse_args()
     table = harness.Table(f"{SYNCS} no-op local syncs in one job, per sync")
     samples, ratios, bare = {}, {}, []
