@@ -86,7 +86,18 @@ pub(super) const LOCAL_FILE: Kind =
 /// A lock file or a block on a peer.
 pub(super) const REMOTE_FILE: Kind = Kind {
     name: "a remote file",
-    keys: &["type", "user", "host", "port", "private_ssh_key", "private_key_path", "path", "wait_time", "timeout"],
+    keys: &[
+        "type",
+        "user",
+        "host",
+        "port",
+        "private_ssh_key",
+        "private_key_path",
+        "via",
+        "path",
+        "wait_time",
+        "timeout",
+    ],
     idle: &[],
 };
 

@@ -129,8 +129,20 @@ impl fmt::Display for Peer {
 pub enum Place {
     /// This host.
     Local,
-    /// A remote host.
-    Remote(Peer),
+    /// A remote host, and how its files are reached.
+    Remote(Peer, Via),
+}
+
+/// How lock and block files on a peer are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Via {
+    /// By its shell, or by SFTP if it gives us none.
+    #[default]
+    Auto,
+    /// By its shell only.
+    Exec,
+    /// By SFTP only, for accounts that are confined to it.
+    Sftp,
 }
 
 /// Where a file is: on which host, under which path. Displays as `path` or `host:path`.
@@ -146,7 +158,7 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Local => write!(f, "{}", self.path.display()),
-            Place::Remote(peer) => write!(f, "{}:{}", peer.host, self.path.display()),
+            Place::Remote(peer, _) => write!(f, "{}:{}", peer.host, self.path.display()),
         }
     }
 }

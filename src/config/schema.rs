@@ -198,6 +198,8 @@ mod documentation {
             private_key_path: Option<String>,
             /// The same under its other name.
             private_ssh_key: Option<String>,
+            /// How the file is reached. Default: by the peer's shell, or by SFTP if it gives us none.
+            via: Option<Via>,
             /// Absolute path there.
             path: String,
             /// Time between two looks. Default: 30.
@@ -249,6 +251,15 @@ mod documentation {
             /// Pause before the first retry; doubles with each. Default: 10.
             retry_wait: Option<Duration>,
         },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Via {
+        /// By its shell only.
+        Exec,
+        /// By SFTP only.
+        Sftp,
     }
 
     #[derive(JsonSchema)]

@@ -32,7 +32,7 @@ impl Stores {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = known.entry(place.clone()).or_insert_with(|| match place {
             Place::Local => Arc::new(LocalBackend),
-            Place::Remote(peer) => Arc::new(RemoteBackend::new(self.pool.clone(), peer.clone(), self.timeout)),
+            Place::Remote(peer, _) => Arc::new(RemoteBackend::new(self.pool.clone(), peer.clone(), self.timeout)),
         });
         Arc::clone(backend)
     }
@@ -41,7 +41,7 @@ impl Stores {
     pub(super) fn order<'a>(&'a self, location: &'a Location) -> (&'a str, &'a std::path::Path) {
         let host = match &location.place {
             Place::Local => &self.host,
-            Place::Remote(peer) => peer.host.as_str(),
+            Place::Remote(peer, _) => peer.host.as_str(),
         };
         (host, &location.path)
     }

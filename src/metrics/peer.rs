@@ -86,6 +86,6 @@ fn peers_of(job: &Job) -> impl Iterator<Item = &Peer> {
 fn remote(location: &Location) -> Option<&Peer> {
     match &location.place {
         Place::Local => None,
-        Place::Remote(peer) => Some(peer),
+        Place::Remote(peer, _) => Some(peer),
     }
 }

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::Metrics;
 use crate::config::{
     Action, ActionId, ActionKind, Block, Command, Config, HostKeyPolicy, Job, JobId, JobSchedule, Location, LockFile,
-    Peer, Place, Route, SshPolicy, Sync, Wait,
+    Peer, Place, Route, SshPolicy, Sync, Via, Wait,
 };
 use crate::event::{
     ActionFailure, ActionReport, ExitStatus, JobEvent, JobFailure, JobOutcome, Observer, Obstacle, RunEvent, RunId,
@@ -371,7 +371,7 @@ fn peer(host: &str) -> Peer {
 /// A job `photos` with a push `copy` and a command `note`, a block and a lock on its peer; its listener is a free port
 /// of the loopback interface.
 pub(crate) fn config() -> Config {
-    let nas = |path: &str| Location { place: Place::Remote(peer("nas")), path: path.into() };
+    let nas = |path: &str| Location { place: Place::Remote(peer("nas"), Via::Auto), path: path.into() };
     let wait = Wait { every: secs(30), timeout: None };
     let sync = Sync {
         sources: vec!["/srv/photos".into()],

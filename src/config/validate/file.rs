@@ -8,7 +8,7 @@ use super::peer::{self, peer};
 use crate::config::context::{Context, Report};
 use crate::config::fields::{self, Fields};
 use crate::config::keys;
-use crate::config::model::{Block, Location, LockFile, Place, Wait};
+use crate::config::model::{Block, Location, LockFile, Place, Via, Wait};
 use crate::config::raw::Node;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -53,11 +53,28 @@ fn file<'a>(ctx: &'a Context<'a>, node: &'a Node, name: String) -> Option<Found<
     let fields = Fields::open(ctx, node, kind, name)?;
     fields.require("type");
     let kind = fields.read("type", "`local` or `remote`", peer::place);
-    let place = if is_remote { peer(&fields).map(Place::Remote) } else { Some(Place::Local) };
+    let place = if is_remote { remote(&fields) } else { Some(Place::Local) };
     let path = path(&fields, is_remote);
     let wait = wait(&fields);
     kind?;
     Some((node, Location { place: place?, path: path? }, wait?))
+}
+
+fn remote(fields: &Fields<'_>) -> Option<Place> {
+    let peer = peer(fields);
+    let via = match fields.get("via") {
+        Some(_) => fields.read("via", "`exec` or `sftp`", via),
+        None => Some(Via::Auto),
+    };
+    Some(Place::Remote(peer?, via?))
+}
+
+fn via(text: &str) -> Option<Via> {
+    match text {
+        "exec" => Some(Via::Exec),
+        "sftp" => Some(Via::Sftp),
+        _ => None,
+    }
 }
 
 fn path(fields: &Fields<'_>, is_remote: bool) -> Option<PathBuf> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::keys::{self, Kind};
 use crate::config::{
-    ActionKind, Command, Config, Diagnostics, HostKeyPolicy, Loaded, Place, Route, Severity, Wait, parse,
+    ActionKind, Command, Config, Diagnostics, HostKeyPolicy, Loaded, Place, Route, Severity, Via, Wait, parse,
 };
 
 fn env(name: &str) -> Option<OsString> {
@@ -124,10 +124,20 @@ fn files_say_where_they_are_and_how_to_wait() {
     let (lock, block) = (&config.jobs[0].lock_files[0], &config.jobs[0].blocks_on[0]);
     assert_eq!(lock.location.to_string(), "/home/ann/l");
     assert_eq!(lock.wait, Wait { every: Duration::from_secs(30), timeout: None });
-    let Place::Remote(peer) = &block.location.place else { panic!("a remote block") };
+    let Place::Remote(peer, via) = &block.location.place else { panic!("a remote block") };
+    assert_eq!(*via, Via::Auto);
     assert_eq!(peer.to_string(), "ann@h:2222");
     assert_eq!(peer.private_key, Some("/home/ann/.ssh/k".into()));
     assert_eq!(block.wait, Wait { every: Duration::from_secs(60), timeout: Some(Duration::from_secs(5)) });
+}
+
+#[test]
+fn a_file_on_a_peer_says_how_it_is_reached() {
+    for (word, expected) in [("exec", Via::Exec), ("sftp", Via::Sftp)] {
+        let files = format!("type: local, lock_files: [{{type: remote, host: h, path: /l, via: {word}}}]");
+        let place = &load(&with_action(&files, SYNC)).jobs[0].lock_files[0].location.place;
+        assert!(matches!(place, Place::Remote(_, via) if *via == expected), "{place:?}");
+    }
 }
 
 #[test]
