@@ -8,6 +8,7 @@
 
 pub mod account;
 pub mod event;
+pub mod human;
 
 pub mod config;
 pub mod schedule;

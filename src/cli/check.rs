@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::logging::human::count;
+use crate::human::count;
 
 use super::{Exit, config_path, load, print};
 

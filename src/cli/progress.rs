@@ -15,7 +15,8 @@ use jiff::Timestamp;
 
 use crate::config::{ActionId, JobId};
 use crate::event::{JobEvent, Observer, Obstacle, RunEvent};
-use crate::logging::{Stderr, escaped, human, outcome};
+use crate::human;
+use crate::logging::{Stderr, escaped, outcome};
 use crate::rsync::progress::Progress;
 use terminal::Terminal;
 

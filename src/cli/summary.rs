@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use crate::config::{ActionId, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, JobOutcome, Observer, RunEvent};
-use crate::logging::{Causes, escaped, human, outcome};
+use crate::human;
+use crate::logging::{Causes, escaped, outcome};
 use crate::rsync::stats::Stats;
 
 /// Collects how the actions and jobs of a run ended. Grows with their number, so it is for one run.

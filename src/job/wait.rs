@@ -93,7 +93,7 @@ async fn first_obstacle(
 /// What a look means for the job. Only what is known to be absent, our own, or stale is free.
 fn obstacle(answer: Result<Answer, Unreachable>, token: &str) -> Option<Obstacle> {
     match answer {
-        Ok(Answer::Found(found)) => in_the_way(&found, token).map(Obstacle::Present),
+        Ok(Answer::Found(found)) => in_the_way(&found, token, clock::now()).map(Obstacle::Present),
         Ok(Answer::Failed(error)) | Err(Unreachable(error)) => Some(Obstacle::Unknown(error)),
         Ok(other) => Some(Obstacle::Unknown(format!("unexpected answer {other:?}"))),
     }

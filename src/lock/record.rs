@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::human;
+
 /// Who holds a lock: the second line of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -48,7 +50,7 @@ impl Record {
         Duration::from_secs(self.lease_seconds)
     }
 
-    /// `photos@laptop for job nightly`.
+    /// Whose it is: `photos@laptop for job nightly`.
     pub fn holder(&self) -> String {
         format!("{}@{} for job {}", self.instance, self.host, self.job)
     }
@@ -99,12 +101,67 @@ pub enum Verdict {
     Free,
     /// It is our own.
     Ours,
-    /// Another has it. The text says who, for people.
-    Held(String),
+    /// Another has it.
+    Held(Holder),
     /// A director had it and did not refresh it for a whole lease.
     Stale(Record),
     /// No lock file can be here.
     Unusable(&'static str),
+}
+
+/// Who has a lock, so that we do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// A director, whose lease runs.
+    Director {
+        /// What it wrote.
+        record: Record,
+        /// Time since it last refreshed the file.
+        age: Duration,
+    },
+    /// A person, or another program.
+    Other {
+        /// The first line of the file.
+        line: String,
+        /// Time since the last change of it.
+        age: Duration,
+    },
+}
+
+impl Holder {
+    /// Who, since when, and how its lease stands, for people: `photos@laptop for job nightly, 3 min, lease fresh`. The second is
+    /// told by the clocks of two hosts, ours (`now`) and the holder's, so it is near enough and no more.
+    pub fn describe(&self, now: Timestamp) -> String {
+        match self {
+            Self::Director { record, age } => {
+                let held = Duration::try_from(now.duration_since(record.taken_at)).unwrap_or_default();
+                format!("{}, {}, {}", record.holder(), whole_seconds(held), lease_text(record, *age))
+            }
+            Self::Other { line, age } => {
+                let says =
+                    if line.is_empty() { "an empty file".to_owned() } else { format!("a file that says {line:?}") };
+                format!("someone else ({says}, {} old)", whole_seconds(*age))
+            }
+        }
+    }
+}
+
+/// How a lease stands: `lease fresh` up to the half of it.
+pub fn lease_text(record: &Record, age: Duration) -> String {
+    match age {
+        _ if age >= record.lease() => format!("lease of {} s ran out", record.lease_seconds),
+        _ if age * 2 >= record.lease() => {
+            format!("not refreshed for {} s of its lease of {} s", age.as_secs(), record.lease_seconds)
+        }
+        _ => "lease fresh".to_owned(),
+    }
+}
+
+fn whole_seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => "0 s".to_owned(),
+        seconds => human::duration(Duration::from_secs(seconds)),
+    }
 }
 
 /// Judges what was found.
@@ -116,26 +173,21 @@ pub fn judge(found: &Found, token: &str) -> Verdict {
         Found::File { content: Content::Director(record), age } if *age >= record.lease() => {
             Verdict::Stale(record.clone())
         }
-        Found::File { content: Content::Director(record), age } => Verdict::Held(format!(
-            "{}, pid {}, since {:.0}, refreshed {} s ago",
-            record.holder(),
-            record.pid,
-            record.taken_at,
-            age.as_secs()
-        )),
+        Found::File { content: Content::Director(record), age } => {
+            Verdict::Held(Holder::Director { record: record.clone(), age: *age })
+        }
         Found::File { content: Content::Foreign(line), age } => {
-            let says = if line.is_empty() { "an empty file".to_owned() } else { format!("a file that says {line:?}") };
-            Verdict::Held(format!("someone else ({says}, {} s old)", age.as_secs()))
+            Verdict::Held(Holder::Other { line: line.clone(), age: *age })
         }
     }
 }
 
 /// What makes a job wait that carries `token` and finds this in the place of a block: whose it is. Its own lock does not, nor does
 /// one whose holder is gone: the lease ends it. A directory or a link is a file that exists: it was put there to block.
-pub fn in_the_way(found: &Found, token: &str) -> Option<String> {
+pub fn in_the_way(found: &Found, token: &str, now: Timestamp) -> Option<String> {
     match judge(found, token) {
         Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
-        Verdict::Held(holder) => Some(holder),
+        Verdict::Held(holder) => Some(holder.describe(now)),
         Verdict::Unusable(what) => Some(what.to_owned()),
     }
 }
@@ -182,6 +234,24 @@ pub(crate) mod tests {
         let text = record("other").encode();
         assert!(matches!(judge(&file(text.as_bytes(), 59), "t"), Verdict::Held(_)));
         assert_eq!(judge(&file(text.as_bytes(), 60), "t"), Verdict::Stale(record("other")));
+    }
+
+    #[test]
+    fn a_holder_is_told_with_its_time_and_its_lease() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let text = record("other").encode();
+        let told = |age, now| in_the_way(&file(text.as_bytes(), age), "t", at(now)).unwrap();
+        assert_eq!(told(3, 180), "photos@laptop for job nightly, 3 min, lease fresh");
+        assert_eq!(
+            told(45, 200),
+            "photos@laptop for job nightly, 3 min 20 s, not refreshed for 45 s of its lease of 60 s"
+        );
+        assert_eq!(told(0, -5), "photos@laptop for job nightly, 0 s, lease fresh", "its clock is ahead of ours");
+        assert_eq!(in_the_way(&file(b"", 90), "t", at(0)).unwrap(), "someone else (an empty file, 1 min 30 s old)");
+        assert_eq!(
+            in_the_way(&file(b"4711\n", 9), "t", at(0)).unwrap(),
+            "someone else (a file that says \"4711\", 9 s old)"
+        );
     }
 
     #[test]

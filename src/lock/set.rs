@@ -147,7 +147,7 @@ impl LockSet {
                     Err(Obstacle::Held(format!("{} (stale, being replaced by another)", record.holder())))
                 }
                 Verdict::Free | Verdict::Ours => Err(Obstacle::Held("another, who comes and goes".into())),
-                Verdict::Held(holder) => Err(Obstacle::Held(holder)),
+                Verdict::Held(holder) => Err(Obstacle::Held(holder.describe(clock::now()))),
                 Verdict::Unusable(what) => Err(Obstacle::Error(format!("there is {what} in its place"))),
             },
             Some(Answer::Failed(error)) => Err(Obstacle::Error(error)),
@@ -163,7 +163,7 @@ impl LockSet {
             seen[block] = answer.ok();
         }
         seen.iter().position(|answer| match answer {
-            Some(Answer::Found(found)) => in_the_way(found, &self.record.token).is_some(),
+            Some(Answer::Found(found)) => in_the_way(found, &self.record.token, clock::now()).is_some(),
             _ => true,
         })
     }

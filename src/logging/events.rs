@@ -10,11 +10,12 @@ use std::time::Duration;
 use jiff::{Timestamp, tz::TimeZone};
 use tracing::Level;
 
+use super::Log;
 use super::format::{Entry, Subject};
 use super::outcome::{self, Causes};
-use super::{Log, human};
 use crate::config::ActionId;
 use crate::event::{ActionFailure, ActionReport, JobEvent, JobFailure, JobOutcome, Observer, RunEvent, Trigger};
+use crate::human;
 
 /// Writes what happens to the log.
 #[derive(Debug)]

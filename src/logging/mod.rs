@@ -11,7 +11,6 @@
 mod escape;
 mod events;
 mod format;
-pub mod human;
 mod journal;
 mod layer;
 pub(crate) mod outcome;

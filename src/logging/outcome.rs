@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use super::human;
 use crate::config::JobId;
 use crate::event::{
     ActionFailure, ActionReport, ExitStatus, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, SkipReason,
 };
+use crate::human;
 
 /// What stood in the way of each running job last. Bounded by the number of jobs.
 #[derive(Debug, Default)]
