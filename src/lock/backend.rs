@@ -3,8 +3,9 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
-use super::record::{Found, Record};
+use super::record::{BreakNote, Found, Record};
 
 /// One operation on one file.
 #[derive(Debug, Clone)]
@@ -37,12 +38,23 @@ pub enum Op {
         /// What we wrote.
         record: Record,
     },
+    /// Removes it on a person's behalf, if it is still what the person saw, after a note beside it of who did so.
+    Break {
+        /// The file.
+        path: PathBuf,
+        /// The director's lock that was seen; `None` when it was another's file.
+        seen: Option<Record>,
+        /// How old it was when it was seen: one that is younger now is another.
+        age: Duration,
+        /// What to note.
+        note: BreakNote,
+    },
 }
 
 /// What came of one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// What is there: of a look, or of a take that found something in the way.
+    /// What is there: of a look, of a take that found something in the way, or of a break that found something else.
     Found(Found),
     /// The take succeeded: the file is ours.
     Taken,

@@ -56,6 +56,39 @@ impl Record {
     }
 }
 
+/// Who broke a lock, and whose it was: a line of `.NAME.broken`, beside the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakNote {
+    /// The person, `user@host`.
+    pub by: String,
+    /// When, by that person's host.
+    pub at: Timestamp,
+    /// The lock's token; none if no director wrote it.
+    pub token: Option<String>,
+    /// Whose it was, for people.
+    pub holder: String,
+}
+
+impl BreakNote {
+    /// As it stands in the file.
+    pub fn line(&self) -> String {
+        let json = serde_json::to_string(self).expect("a note of strings is always JSON");
+        json + "\n"
+    }
+
+    /// Reads a line that tells the end of this lock.
+    pub fn of(line: &str, record: &Record) -> Option<Self> {
+        let note: Self = serde_json::from_str(line).ok()?;
+        (note.token.as_ref() == Some(&record.token)).then_some(note)
+    }
+
+    /// `it was broken by ann@laptop at 2026-01-01T00:00:00Z`.
+    pub fn describe(&self) -> String {
+        let by: String = self.by.chars().filter(|c| !c.is_control()).collect();
+        format!("it was broken by {by} at {:.0}", self.at)
+    }
+}
+
 /// A lock file's content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
@@ -207,6 +240,15 @@ pub(crate) mod tests {
             lease_seconds: 60,
             taken_at: Timestamp::UNIX_EPOCH,
             job: "nightly".into(),
+        }
+    }
+
+    pub(crate) fn note(token: Option<&str>) -> BreakNote {
+        BreakNote {
+            by: "ann@laptop".into(),
+            at: Timestamp::UNIX_EPOCH,
+            token: token.map(Into::into),
+            holder: "someone".into(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
 use super::local::describe;
-use super::record::{Content, Found};
+use super::record::{BreakNote, Content, Found};
 use crate::config::Peer;
 use crate::ssh::{Pool, SshError};
 
@@ -65,7 +65,10 @@ fn script(batch: &[Op], nonce: &str) -> Script {
             Op::Take { path, record, replaces } => {
                 script.raw("take").path(path).word(&record.token).word(&record.pid.to_string()).word(&record.json());
                 match replaces {
-                    Some(stale) => script.word(&stale.token).word(&stale.lease_seconds.to_string()),
+                    Some(stale) => {
+                        let nobodys = super::local::nobodys(record);
+                        script.word(&stale.token).word(&stale.lease_seconds.to_string()).word(&nobodys.json())
+                    }
                     None => script.word("").word(""),
                 }
             }
@@ -76,6 +79,15 @@ fn script(batch: &[Op], nonce: &str) -> Script {
                 let claim = super::local::removal(record);
                 script.raw("remove").path(path).word(&record.token).word(&record.lease_seconds.to_string());
                 script.word(&record.pid.to_string()).word(&claim.json())
+            }
+            Op::Break { path, seen: Some(record), note, .. } => {
+                let claim = super::local::removal(record);
+                script.raw("crack").path(path).word(&record.token).word(&record.lease_seconds.to_string());
+                script.word(&record.pid.to_string()).word(&claim.json()).word(note.line().trim_end())
+            }
+            Op::Break { path, seen: None, age, note } => {
+                script.raw("crack").path(path).word("").word(&age.as_secs().to_string());
+                script.word("").word("").word(note.line().trim_end())
             }
         }
         .raw("\n");
@@ -148,15 +160,29 @@ fn parse(batch: &[Op], nonce: &str, stdout: &[u8]) -> Option<Vec<Answer>> {
     let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
     let mut sections = sections.iter().peekable();
     while let Some(section) = sections.next() {
-        // A loss is followed by what is there now.
+        // A loss is followed by what is there now, and by the note of who broke the lock, if someone did.
         let below = sections.next_if(|next| next.index == section.index);
+        let note = sections.next_if(|next| next.index == section.index);
+        let op = batch.get(answers.len())?;
         if section.index.parse() != Ok(answers.len()) {
             return None;
         }
-        answers.push(answer(section, below)?);
+        answers.push(match note.and_then(|note| broken(op, note)) {
+            Some(note) => Answer::Lost(note.describe()),
+            None => answer(section, below)?,
+        });
     }
     let ended_early = answers.last().is_some_and(|last| *last != Answer::Taken);
     (answers.len() == batch.len() || ended_early).then_some(answers)
+}
+
+fn broken(op: &Op, section: &Section<'_>) -> Option<BreakNote> {
+    match op {
+        Op::Refresh { record, .. } | Op::Remove { record, .. } if section.word == "broken" => {
+            BreakNote::of(section.rest, record)
+        }
+        _ => None,
+    }
 }
 
 fn answer(section: &Section<'_>, below: Option<&Section<'_>>) -> Option<Answer> {
@@ -213,141 +239,4 @@ fn sections<'a>(nonce: &str, stdout: &'a [u8]) -> Vec<Section<'a>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::process::{Command, Stdio};
-
-    use super::super::record::tests::record;
-    use super::*;
-    use Answer::{Found as There, Lost, Refreshed, Removed, Taken};
-
-    fn perform(shell: &[&str], batch: &[Op]) -> Vec<Answer> {
-        let mut child = Command::new(shell[0])
-            .args(&shell[1..])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{shell:?}: {error}"));
-        child.stdin.take().unwrap().write_all(script(batch, "nonce").as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let noisy = [b"Welcome!\n@nonsense 0 taken\n", &output.stdout[..]].concat();
-        parse(batch, "nonce", &noisy).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&output.stdout)))
-    }
-
-    fn take(path: &Path, token: &str, stale: Option<&str>) -> Op {
-        Op::Take { path: path.into(), record: record(token), replaces: stale.map(record) }
-    }
-
-    fn refresh(path: &Path, token: &str) -> Op {
-        Op::Refresh { path: path.into(), record: record(token) }
-    }
-
-    fn remove(path: &Path, token: &str) -> Op {
-        Op::Remove { path: path.into(), record: record(token) }
-    }
-
-    fn look(path: &Path) -> Op {
-        Op::Look { path: path.into() }
-    }
-
-    fn grow_old(path: &Path) {
-        assert!(Command::new("touch").args(["-d", "100 seconds ago"]).arg(path).status().unwrap().success());
-    }
-
-    fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
-    /// One life of a lock, in every shell that may be `/bin/sh` somewhere.
-    fn check(shell: &[&str]) {
-        let dir = tempfile::tempdir().unwrap();
-        let sub = dir.path().join("a dir's \"name\" $(x) ;\n");
-        let path = sub.join("x y'.lock");
-        let held = |token: &str, answer: &Answer| matches!(answer, There(Found::File { content: Content::Director(r), .. }) if r.token == token);
-
-        let answers = perform(shell, &[look(&path), take(&path, "a", None), refresh(&path, "a"), look(&path)]);
-        assert_eq!(answers[..3], [There(Found::Absent), Taken, Refreshed]);
-        assert!(held("a", &answers[3]), "{answers:?}");
-        assert_eq!(names(&sub), ["x y'.lock"]);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), record("a").encode());
-
-        let other = sub.join("other");
-        let answers = perform(shell, &[take(&other, "b", None), take(&path, "b", None), look(&path)]);
-        assert!(answers.len() == 2 && answers[0] == Taken && held("a", &answers[1]), "{answers:?}");
-        assert_eq!(perform(shell, &[remove(&other, "b")]), [Removed]);
-
-        assert!(held("a", &perform(shell, &[take(&path, "b", Some("a"))])[0]), "it is fresh");
-        let answers = perform(shell, &[remove(&path, "b"), refresh(&path, "b")]);
-        assert!(matches!(&answers[..], [Lost(_), Lost(why)] if why.contains("photos@laptop")), "{answers:?}");
-
-        grow_old(&path);
-        assert_eq!(perform(shell, &[refresh(&path, "a")]), [Lost("its lease ran out".into())]);
-        assert_eq!(perform(shell, &[take(&path, "b", Some("a"))]), [Taken]);
-        assert_eq!(names(&sub), ["x y'.lock"]);
-        grow_old(&path);
-        std::fs::write(sub.join(".x y'.lock.claim-b"), record("crashed").encode()).unwrap();
-        assert!(held("b", &perform(shell, &[take(&path, "c", Some("b"))])[0]), "someone is replacing it");
-        grow_old(&sub.join(".x y'.lock.claim-b"));
-        assert_eq!(perform(shell, &[take(&path, "c", Some("b"))]), [Taken]);
-        grow_old(&path);
-        assert_eq!(perform(shell, &[remove(&path, "c")]), [Removed]);
-        assert_eq!(names(&sub), [""; 0]);
-        assert_eq!(perform(shell, &[remove(&path, "c")]), [Lost("it was removed".into())]);
-
-        std::fs::write(&path, "4711").unwrap();
-        let answers = perform(shell, &[take(&path, "d", None)]);
-        assert!(
-            matches!(&answers[..], [There(Found::File { content: Content::Foreign(pid), .. })] if pid == "4711"),
-            "{answers:?}"
-        );
-        let link = sub.join("link");
-        std::os::unix::fs::symlink(sub.join("target"), &link).unwrap();
-        assert_eq!(perform(shell, &[take(&link, "d", None)]), [There(Found::Other("a symbolic link"))]);
-        assert_eq!(perform(shell, &[take(&sub, "d", None)]), [There(Found::Other("a directory"))]);
-        let below = path.join("below");
-        assert!(matches!(&perform(shell, &[take(&below, "d", None)])[..], [Answer::Failed(_)]));
-        assert_eq!(names(&sub), ["link", "x y'.lock"]);
-    }
-
-    #[test]
-    fn the_protocol_holds_in_dash() {
-        check(&["dash"]);
-    }
-
-    #[test]
-    fn the_protocol_holds_in_bash() {
-        check(&["bash", "--posix"]);
-        check(&["bash"]);
-    }
-
-    #[test]
-    fn the_protocol_holds_in_busybox() {
-        check(&["busybox", "sh"]);
-    }
-
-    #[test]
-    fn a_path_below_the_home_there_is_found() {
-        let home = tempfile::tempdir().unwrap();
-        let shell = ["env", &format!("HOME={}", home.path().display()), "sh"];
-        let path = Path::new("~/a dir/x.lock");
-        assert_eq!(perform(&shell, &[take(path, "a", None), look(path)])[0], Taken);
-        assert_eq!(names(&home.path().join("a dir")), ["x.lock"]);
-        assert_eq!(perform(&shell, &[remove(path, "a")]), [Removed]);
-    }
-
-    #[test]
-    fn a_script_that_broke_off_is_no_answer() {
-        assert_eq!(parse(&[look(Path::new("/x"))], "n", b"\n@n 0 absent\n"), None);
-        assert_eq!(parse(&[look(Path::new("/x"))], "n", b"\n@n end end\n"), None);
-        assert_eq!(parse(&[look(Path::new("/x"))], "n", b"\n@n 1 absent\n\n@n end end\n"), None);
-    }
-
-    #[test]
-    fn content_cannot_pass_for_an_answer() {
-        let answers = parse(&[look(Path::new("/x"))], "n", b"\n@n 0 file 3\n1\n@other 0 absent\n\n@n end end\n");
-        assert!(matches!(answers.as_deref(), Some([There(Found::File { .. })])), "{answers:?}");
-    }
-}
+mod tests;

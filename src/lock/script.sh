@@ -56,6 +56,22 @@ claim() {
   done
   return 1
 }
+litter() {
+  for f in "$b".*; do
+    [ -f "$f" ] && [ ! -L "$f" ] && [ "$f" != "$b.broken" ] || continue
+    age "$f"; if [ "$a" -ge 86400 ]; then rm -f "$f"; fi
+  done
+}
+lost() {
+  say lost; look "$1"
+  b=${1%/*}/.${1##*/}
+  [ -f "$b.broken" ] || return 0
+  note=
+  while read -r l; do
+    case $l in *"\"token\":\"$2\""*) note=$l;; esac
+  done <"$b.broken"
+  [ -z "$note" ] || say broken "$note"
+}
 unclaim() { for k in $c; do rm -f "$b.claim-$k"; done; c=; }
 take() {
   [ "$go" = 1 ] || return 0
@@ -64,7 +80,12 @@ take() {
   if [ -n "$5" ] && holds "$1" "$5"; then
     put "$b.$2" "$3" "$4" || { say failed "$e"; return; }
     if claim "$1" "$b.$2" x "$5" "$6"; then
-      if holds "$1" "$5" && age "$1" && [ "$a" -ge "$6" ]; then mv -f "$b.$2" "$1" 2>/dev/null; fi
+      if holds "$1" "$5" && age "$1" && [ "$a" -ge "$6" ] && mv -f "$b.$2" "$1" 2>/dev/null; then
+        # Half a lease since the claim: the lock may have been another's by now. Then it is nobody's, for one lease.
+        t=; age "$f"
+        if [ "$((a * 2))" -ge "$6" ] && put "$b.$2-late" "$3" "$7"; then mv -f "$b.$2-late" "$1"; fi
+        litter
+      fi
       unclaim
     fi
     rm -f "$b.$2"
@@ -78,14 +99,14 @@ take() {
   if holds "$1" "$2"; then say taken; go=1; else look "$1"; fi
 }
 refresh() {
-  if ! holds "$1" "$2"; then say lost; look "$1"; return; fi
+  if ! holds "$1" "$2"; then lost "$1" "$2"; return; fi
   age "$1"
   if [ "$a" -ge "$3" ]; then say expired; return; fi
   touch -c "$1" 2>/dev/null || e=$(touch -c "$1" 2>&1) || { say failed "$e"; return; }
-  if holds "$1" "$2"; then say refreshed; else say lost; look "$1"; fi
+  if holds "$1" "$2"; then say refreshed; else lost "$1" "$2"; fi
 }
 remove() {
-  if ! holds "$1" "$2"; then say lost; look "$1"; return; fi
+  if ! holds "$1" "$2"; then lost "$1" "$2"; return; fi
   c=
   b=${1%/*}/.${1##*/}
   age "$1"
@@ -93,8 +114,26 @@ remove() {
     put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
     s=$?
     rm -f "$b.$2-release"
-    if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; say lost; look "$1"; return; fi
+    if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; lost "$1" "$2"; return; fi
   fi
   if rm -f "$1" "$b.$2" 2>/dev/null || e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
+  [ -z "$c" ] || unclaim
+}
+crack() {
+  c=
+  b=${1%/*}/.${1##*/}
+  if [ -n "$2" ]; then
+    put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
+    s=$?
+    rm -f "$b.$2-release"
+    if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; look "$1"; return; fi
+  else
+    if [ ! -f "$1" ] || [ -L "$1" ]; then look "$1"; return; fi
+    record "$1"; age "$1"
+    case $l in *'"token":"'*) look "$1"; return;; esac
+    # Ages in whole seconds, cut twice.
+    if [ "$((a + 3))" -lt "$3" ]; then look "$1"; return; fi
+  fi
+  if e=$( { printf '%s\n' "$6" >>"$b.broken"; } 2>&1 ) && e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
   [ -z "$c" ] || unclaim
 }

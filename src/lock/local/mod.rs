@@ -1,0 +1,291 @@
+//! Lock files on this host.
+//!
+//! A lock appears with its content in one step: the content goes to a temporary file beside it, which is then linked to the
+//! lock's name; a link fails if the name exists. Where a file system has no hard links, an exclusive create does it.
+//! Replacing a stale lock and removing one's own both need the *claim*, a file whose name holds the token of the lock that is
+//! to go away, so that only one can ever be about to do it. `remote` is the same protocol in shell; they meet on one file.
+//!
+//! A check and the act that it allows are neighbouring system calls, and the protocol counts on them not being half a lease
+//! apart. A replacement that finds afterwards that they were does not count (`docs/locks.md`).
+
+mod age;
+mod claim;
+mod crash;
+mod files;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use self::age::age;
+use self::claim::claim;
+pub(super) use self::files::beside;
+use self::files::{Temporary, give_name};
+use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
+use super::record::{BreakNote, Content, Found, Record};
+
+/// How much of a file is read to learn whose it is, bytes.
+pub(super) const CONTENT_LIMIT: u64 = 4096;
+/// What crashed contenders left beside a lock is removed when it is older than this.
+const LITTER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// This host's files.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalBackend;
+
+impl LockBackend for LocalBackend {
+    fn perform(&self, batch: Vec<Op>) -> Answers {
+        Box::pin(async move {
+            // File systems block, a network file system perhaps for ever: off the reactor.
+            tokio::task::spawn_blocking(move || perform(&batch))
+                .await
+                .map_err(|error| Unreachable(format!("lock operation broke off: {error}")))
+        })
+    }
+}
+
+fn perform(batch: &[Op]) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(batch.len());
+    for op in batch {
+        let answer = match op {
+            Op::Look { path } => look(path).map(Answer::Found),
+            Op::Take { path, record, replaces } => take(path, record, replaces.as_ref()),
+            Op::Refresh { path, record } => refresh(path, record),
+            Op::Remove { path, record } => remove(path, record),
+            Op::Break { path, seen, age, note } => break_open(path, seen.as_ref(), *age, note),
+        }
+        .unwrap_or_else(|error| Answer::Failed(error.to_string()));
+        let stop = matches!(op, Op::Take { .. }) && answer != Answer::Taken;
+        answers.push(answer);
+        if stop {
+            break;
+        }
+    }
+    answers
+}
+
+fn look(path: &Path) -> io::Result<Found> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Found::Absent);
+        }
+        Err(error) => return Err(error),
+    };
+    if metadata.is_dir() {
+        return Ok(Found::Other("a directory"));
+    }
+    if metadata.is_symlink() {
+        return Ok(Found::Other("a symbolic link"));
+    }
+    if !metadata.is_file() {
+        return Ok(Found::Other("not a regular file"));
+    }
+    match open(path) {
+        Ok(mut file) => {
+            let (content, age) = read(path, &mut file)?;
+            Ok(Found::File { content, age })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Absent),
+        // It exists, and that is what counts.
+        Err(_) => Ok(Found::File { content: Content::Foreign("unreadable".into()), age: age(path, &metadata) }),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(path)
+}
+
+fn read(path: &Path, file: &mut File) -> io::Result<(Content, Duration)> {
+    let mut bytes = Vec::new();
+    file.take(CONTENT_LIMIT).read_to_end(&mut bytes)?;
+    Ok((Content::parse(&bytes), age(path, &file.metadata()?)))
+}
+
+/// Whether the file at `path` carries this token, and its age.
+fn holds(path: &Path, token: &str) -> Option<Duration> {
+    match look(path) {
+        Ok(Found::File { content: Content::Director(record), age }) if record.token == token => Some(age),
+        _ => None,
+    }
+}
+
+fn take(path: &Path, record: &Record, replaces: Option<&Record>) -> io::Result<Answer> {
+    match look(path)? {
+        Found::Absent => {}
+        found @ Found::File { .. } if replaces.is_some() => {
+            let stale = replaces.filter(|stale| holds(path, &stale.token).is_some());
+            return match stale {
+                Some(stale) => replace(path, record, stale),
+                None => Ok(taken_or_found(path, record).unwrap_or(Answer::Found(found))),
+            };
+        }
+        _ => return taken_or_found(path, record),
+    }
+    if let Some(parent) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        crash::point();
+    }
+    let temporary = Temporary::write(beside(path, "", &record.token)?, record)?;
+    give_name(&temporary.path, path, record)?;
+    drop(temporary);
+    taken_or_found(path, record)
+}
+
+fn taken_or_found(path: &Path, record: &Record) -> io::Result<Answer> {
+    Ok(match look(path)? {
+        Found::File { content: Content::Director(there), .. } if there.token == record.token => Answer::Taken,
+        found => Answer::Found(found),
+    })
+}
+
+/// Replaces a stale lock by a rename, under the claim for it.
+fn replace(path: &Path, record: &Record, stale: &Record) -> io::Result<Answer> {
+    let temporary = Temporary::write(beside(path, "", &record.token)?, record)?;
+    if let Some(claim) = claim(path, &temporary.path, record, stale)?
+        && holds(path, &stale.token).is_some_and(|age| age >= stale.lease())
+    {
+        fs::rename(&temporary.path, path)?;
+        crash::point();
+        if !claim.holds(stale) {
+            // It may have been another's, who will see the loss at its next refresh. Until then nobody may have it: we leave
+            // there a lock that nobody owns, for one lease.
+            let nobodys = nobodys(record);
+            let lease = Temporary::write(beside(path, "", &nobodys.token)?, &nobodys)?;
+            fs::rename(&lease.path, path)?;
+        }
+        remove_litter(path);
+    }
+    drop(temporary);
+    taken_or_found(path, record)
+}
+
+/// What is left in the place of a lock that was replaced too late.
+pub(super) fn nobodys(record: &Record) -> Record {
+    Record { token: format!("{}-late", record.token), ..record.clone() }
+}
+
+/// Removes what crashed contenders left beside a lock long ago.
+fn remove_litter(path: &Path) {
+    let (Some(directory), Ok(prefix), Ok(notes)) = (path.parent(), beside(path, "", ""), notes(path)) else { return };
+    let Some(prefix) = prefix.file_name().map(ToOwned::to_owned) else { return };
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let is_beside = entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes());
+        let is_old = || entry.metadata().is_ok_and(|found| found.is_file() && age(&entry.path(), &found) >= LITTER_AGE);
+        if is_beside && entry.path() != notes && is_old() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes one's own lock. One that nobody can judge stale for another half lease is just removed; an older one under the
+/// claim for it, so that it cannot be replaced in the same moment.
+fn remove(path: &Path, record: &Record) -> io::Result<Answer> {
+    match holds(path, &record.token) {
+        None => return lost(path, record),
+        Some(age) if age < record.lease() / 2 => return unlink(path),
+        Some(_) => {}
+    }
+    let removal = removal(record);
+    let temporary = Temporary::write(beside(path, "", &removal.token)?, &removal)?;
+    let claim = claim(path, &temporary.path, &removal, record)?;
+    if claim.is_none() || holds(path, &record.token).is_none() {
+        return lost(path, record);
+    }
+    unlink(path)
+}
+
+fn unlink(path: &Path) -> io::Result<Answer> {
+    fs::remove_file(path)?;
+    crash::point();
+    Ok(Answer::Removed)
+}
+
+/// Removes what a person saw (`None`: what no director wrote) at an age, if it still is that. The lock of a director goes
+/// under its claim, so that it is not replaced in the same moment.
+fn break_open(path: &Path, seen: Option<&Record>, seen_age: Duration, note: &BreakNote) -> io::Result<Answer> {
+    let is_that = |found: &Found| match (found, seen) {
+        (Found::File { content: Content::Director(there), .. }, Some(seen)) => there.token == seen.token,
+        // Clocks of whole seconds: a second less is still the same file.
+        (Found::File { content: Content::Foreign(_), age }, None) => *age + Duration::from_secs(1) >= seen_age,
+        _ => false,
+    };
+    let _claim = match seen {
+        None => None,
+        Some(record) => {
+            let removal = removal(record);
+            let temporary = Temporary::write(beside(path, "", &removal.token)?, &removal)?;
+            match claim(path, &temporary.path, &removal, record)? {
+                Some(claim) => Some(claim),
+                None => return Ok(Answer::Found(look(path)?)),
+            }
+        }
+    };
+    let found = look(path)?;
+    if !is_that(&found) {
+        return Ok(Answer::Found(found));
+    }
+    let mut notes = OpenOptions::new().append(true).create(true).mode(0o644).open(notes(path)?)?;
+    notes.write_all(note.line().as_bytes())?;
+    crash::point();
+    unlink(path)
+}
+
+/// The file that tells who broke a lock.
+pub(super) fn notes(path: &Path) -> io::Result<std::path::PathBuf> {
+    beside(path, "broken", "")
+}
+
+/// What the claim for removing one's own lock says.
+pub(super) fn removal(record: &Record) -> Record {
+    Record { token: format!("{}-release", record.token), ..record.clone() }
+}
+
+fn lost(path: &Path, record: &Record) -> io::Result<Answer> {
+    let notes = notes(path).and_then(fs::read_to_string).unwrap_or_default();
+    let broken = notes.lines().rev().find_map(|line| BreakNote::of(line, record));
+    Ok(Answer::Lost(match broken {
+        Some(note) => note.describe(),
+        None => describe(&look(path)?),
+    }))
+}
+
+/// What became of a lock that was ours, for people.
+pub(super) fn describe(found: &Found) -> String {
+    match found {
+        Found::Absent => "it was removed".into(),
+        Found::Other(what) => format!("it was replaced by {what}"),
+        Found::File { content: Content::Director(record), .. } => format!("it is now held by {}", record.holder()),
+        Found::File { content: Content::Foreign(_), .. } => "its content was replaced".into(),
+    }
+}
+
+fn refresh(path: &Path, record: &Record) -> io::Result<Answer> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return lost(path, record),
+        Err(error) => return Err(error),
+    };
+    match read(path, &mut file)? {
+        (Content::Director(there), age) if there.token == record.token => {
+            if age >= record.lease() {
+                return Ok(Answer::Lost("its lease ran out".into()));
+            }
+        }
+        _ => return lost(path, record),
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let keep = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    rustix::fs::futimens(&file, &Timestamps { last_access: keep, last_modification: now })?;
+    crash::point();
+    // Someone may have replaced the file between the look and the touch: then the touch went to a file without a name.
+    if holds(path, &record.token).is_some() { Ok(Answer::Refreshed) } else { lost(path, record) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+use std::process::Command;
+
+use super::*;
+use crate::clock;
+use crate::lock::backend::Answer::{Found as There, Lost, Refreshed, Removed, Taken};
+use crate::lock::record::tests::{note, record};
+
+fn one(op: Op) -> Answer {
+    perform(&[op]).remove(0)
+}
+
+fn take_op(path: &Path, token: &str) -> Op {
+    Op::Take { path: path.into(), record: record(token), replaces: None }
+}
+
+fn replace_op(path: &Path, token: &str, stale: &str) -> Op {
+    Op::Take { path: path.into(), record: record(token), replaces: Some(record(stale)) }
+}
+
+fn grow_old(path: &Path, seconds: i64) {
+    let then = (clock::now().as_second() - seconds).max(0);
+    let at = Timespec { tv_sec: then, tv_nsec: 0 };
+    let file = File::open(path).unwrap();
+    rustix::fs::futimens(&file, &Timestamps { last_access: at, last_modification: at }).unwrap();
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_lock_is_taken_refreshed_and_removed_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("deep/er/x.lock");
+    let batch = [
+        take_op(&path, "a"),
+        Op::Refresh { path: path.clone(), record: record("a") },
+        Op::Remove { path: path.clone(), record: record("a") },
+    ];
+    assert_eq!(perform(&batch), [Taken, Refreshed, Removed]);
+    assert_eq!(names(path.parent().unwrap()), [""; 0]);
+}
+
+#[test]
+fn a_second_taker_learns_who_holds_it_and_ends_its_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    assert_eq!(one(take_op(&path, "a")), Taken, "a repeated take whose answer was lost finds its own");
+    let answers = perform(&[take_op(&path, "b"), take_op(&dir.path().join("y"), "b")]);
+    assert!(
+        matches!(&answers[..], [There(Found::File { content: Content::Director(r), .. })] if r.token == "a"),
+        "{answers:?}"
+    );
+    assert_eq!(names(dir.path()), ["x.lock"]);
+}
+
+#[test]
+fn what_is_not_ours_is_neither_refreshed_nor_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    fs::write(&path, "4711\n").unwrap();
+    assert!(matches!(one(Op::Refresh { path: path.clone(), record: record("a") }), Lost(_)));
+    assert!(matches!(one(Op::Remove { path: path.clone(), record: record("a") }), Lost(_)));
+    assert_eq!(fs::read(&path).unwrap(), b"4711\n");
+}
+
+#[test]
+fn a_stale_lock_is_replaced_and_a_fresh_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    assert!(matches!(one(replace_op(&path, "b", "a")), There(_)), "it is fresh");
+    grow_old(&path, 61);
+    assert!(matches!(one(Op::Refresh { path: path.clone(), record: record("a") }), Lost(_)));
+    assert_eq!(one(replace_op(&path, "b", "a")), Taken);
+    assert!(matches!(one(replace_op(&path, "c", "a")), There(_)), "another was faster");
+    assert_eq!(names(dir.path()), ["x.lock"]);
+}
+
+#[test]
+fn a_contender_that_crashed_in_a_take_over_is_stepped_over_after_a_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    grow_old(&path, 100);
+    let claim = dir.path().join(".x.lock.claim-a");
+    fs::write(&claim, record("crashed").encode()).unwrap();
+    assert!(matches!(one(replace_op(&path, "b", "a")), There(_)), "the claim is fresh");
+    grow_old(&claim, 100);
+    assert_eq!(one(replace_op(&path, "b", "a")), Taken);
+    assert_eq!(names(dir.path()), ["x.lock"]);
+}
+
+#[test]
+fn a_stale_lock_of_our_own_is_removed_unless_someone_is_replacing_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    grow_old(&path, 100);
+    let claim = dir.path().join(".x.lock.claim-a");
+    fs::write(&claim, record("other").encode()).unwrap();
+    assert!(matches!(one(Op::Remove { path: path.clone(), record: record("a") }), Lost(_)));
+    fs::remove_file(&claim).unwrap();
+    assert_eq!(one(Op::Remove { path: path.clone(), record: record("a") }), Removed);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn directories_links_and_pipes_are_named_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sub, link, target) = (dir.path().join("sub"), dir.path().join("link"), dir.path().join("target"));
+    fs::create_dir(&sub).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    assert_eq!(one(take_op(&sub, "a")), There(Found::Other("a directory")));
+    assert_eq!(one(take_op(&link, "a")), There(Found::Other("a symbolic link")));
+    assert_eq!(names(dir.path()), ["link", "sub"], "a link is not followed");
+}
+
+#[test]
+fn of_many_threads_exactly_one_takes_a_lock_and_one_replaces_a_stale_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let race = |stale: Option<&str>| {
+        let winners: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|n| {
+                    let op = match stale {
+                        None => take_op(&path, &format!("t{n}")),
+                        Some(old) => replace_op(&path, &format!("n{n}"), old),
+                    };
+                    scope.spawn(move || (n, one(op)))
+                })
+                .collect();
+            threads.into_iter().map(|t| t.join().unwrap()).filter(|(_, a)| *a == Taken).map(|(n, _)| n).collect()
+        });
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        winners[0]
+    };
+    for _ in 0..50 {
+        let winner = race(None);
+        grow_old(&path, 100);
+        let _ = race(Some(&format!("t{winner}")));
+        assert_eq!(names(dir.path()), ["x.lock"]);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+fn break_op(path: &Path, seen: Option<&str>, age: u64) -> Op {
+    Op::Break { path: path.into(), seen: seen.map(record), age: Duration::from_secs(age), note: note(seen) }
+}
+
+#[test]
+fn a_broken_lock_is_gone_and_its_owner_learns_by_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    assert!(
+        matches!(one(break_op(&path, Some("b"), 0)), There(Found::File { .. })),
+        "another's than the one that was seen"
+    );
+    assert_eq!(one(break_op(&path, Some("a"), 0)), Removed);
+    assert_eq!(names(dir.path()), [".x.lock.broken"]);
+    let lost = Lost("it was broken by ann@laptop at 1970-01-01T00:00:00Z".into());
+    assert_eq!(one(Op::Refresh { path: path.clone(), record: record("a") }), lost);
+    assert_eq!(one(Op::Remove { path: path.clone(), record: record("a") }), lost);
+    assert_eq!(one(break_op(&path, Some("a"), 0)), There(Found::Absent));
+    assert_eq!(one(take_op(&path, "b")), Taken);
+    assert_eq!(
+        one(Op::Refresh { path: path.clone(), record: record("c") }),
+        Lost("it is now held by photos@laptop for job nightly".into())
+    );
+}
+
+#[test]
+fn a_file_of_nobody_is_broken_only_while_it_is_the_one_that_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    fs::write(&path, "4711\n").unwrap();
+    assert!(matches!(one(break_op(&path, None, 100)), There(Found::File { .. })), "it is younger");
+    grow_old(&path, 101);
+    assert!(matches!(one(break_op(&path, Some("a"), 0)), There(Found::File { .. })), "it is no director's");
+    assert_eq!(one(break_op(&path, None, 100)), Removed);
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    assert!(matches!(one(break_op(&path, None, 0)), There(Found::File { .. })), "it is a director's now");
+}
+
+#[test]
+fn a_lock_that_is_just_being_replaced_is_not_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    fs::write(dir.path().join(".x.lock.claim-a"), record("other").encode()).unwrap();
+    assert!(matches!(one(break_op(&path, Some("a"), 0)), There(Found::File { .. })));
+}
+
+#[test]
+fn a_claim_counts_for_half_a_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let temporary = Temporary::write(beside(&path, "", "b").unwrap(), &record("b")).unwrap();
+    let mine = claim(&path, &temporary.path, &record("b"), &record("a")).unwrap().unwrap();
+    assert!(mine.holds(&record("a")));
+    assert!(!mine.holds(&Record { lease_seconds: 0, ..record("a") }));
+}
+
+#[test]
+fn a_name_is_given_once_without_hard_links_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert!(files::without_hard_links(&path, &record("a")).unwrap());
+    assert!(!files::without_hard_links(&path, &record("b")).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), record("a").encode());
+    assert_eq!(names(dir.path()), ["x.lock"]);
+}
+
+#[test]
+fn the_clock_of_a_file_system_is_asked_by_a_file_that_does_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let there = age::clock_there(&dir.path().join("x.lock")).unwrap();
+    assert!((clock::now().as_nanosecond() - there).abs() < 1_000_000_000, "{there}");
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn litter_of_crashes_goes_with_a_later_take_over_and_notes_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    grow_old(&path, 100);
+    for (name, age) in
+        [(".x.lock.claim-0", 100_000), (".x.lock.fresh", 100), (".x.lock.broken", 100_000), (".y.old", 100_000)]
+    {
+        fs::write(dir.path().join(name), "").unwrap();
+        grow_old(&dir.path().join(name), age);
+    }
+    assert_eq!(one(replace_op(&path, "b", "a")), Taken);
+    assert_eq!(names(dir.path()), [".x.lock.broken", ".x.lock.fresh", ".y.old", "x.lock"]);
+}
+
+/// The operations that a crash interrupts, each on a lock in a certain state, and how many points there are at least.
+const SCENES: [(&str, u32); 5] = [("take", 4), ("take-over", 5), ("refresh", 1), ("release", 1), ("late release", 4)];
+
+/// Brings the lock into the state from which the operation starts.
+fn set_the_scene(scene: &str, path: &Path) {
+    match scene {
+        "take" => return,
+        "take-over" => assert_eq!(one(take_op(path, "old")), Taken),
+        _ => assert_eq!(one(take_op(path, "a")), Taken),
+    }
+    match scene {
+        "take-over" => grow_old(path, 100),
+        "late release" => grow_old(path, 45),
+        _ => {}
+    }
+}
+
+/// What happens in the process that crashes.
+fn play(scene: &str, path: &Path) {
+    one(match scene {
+        "take" => take_op(path, "a"),
+        "take-over" => replace_op(path, "a", "old"),
+        "refresh" => Op::Refresh { path: path.into(), record: record("a") },
+        _ => Op::Remove { path: path.into(), record: record("a") },
+    });
+}
+
+const SCENE: &str = "RSYNCDIRECTOR_TEST_SCENE";
+const LOCK: &str = "RSYNCDIRECTOR_TEST_LOCK";
+
+/// Not a test of its own: the process that crashes in the next one.
+#[test]
+fn a_process_that_crashes() {
+    if let (Ok(scene), Ok(path)) = (std::env::var(SCENE), std::env::var(LOCK)) {
+        play(&scene, Path::new(&path));
+    }
+}
+
+/// Plays a scene in a process of its own that dies at a point. Whether it came to that.
+fn crashed_at(point: u32, scene: &str, path: &Path) -> bool {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "lock::local::tests::a_process_that_crashes", "--quiet"]);
+    child.env(crash::testing::AT, point.to_string()).env(SCENE, scene).env(LOCK, path);
+    let output = child.output().unwrap();
+    assert!(output.status.code() == Some(crash::testing::CODE) || output.status.success(), "{output:?}");
+    !output.status.success()
+}
+
+/// Lets a contender come who tries as a director does. Whether it got the lock.
+fn contend(path: &Path) -> bool {
+    match one(take_op(path, "next")) {
+        Taken => true,
+        There(Found::File { content: Content::Director(stale), age }) if age >= stale.lease() => {
+            one(Op::Take { path: path.into(), record: record("next"), replaces: Some(stale) }) == Taken
+        }
+        There(_) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_crash_at_any_point_leaves_nothing_that_needs_a_person() {
+    for (scene, least) in SCENES {
+        let mut points = 0;
+        loop {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("x.lock");
+            set_the_scene(scene, &path);
+            if !crashed_at(points, scene, &path) {
+                break;
+            }
+            if !contend(&path) {
+                // A lease later, in the eyes of all files.
+                names(dir.path()).iter().for_each(|name| grow_old(&dir.path().join(name), 100));
+                assert!(contend(&path), "{scene}, point {points}: {:?}", names(dir.path()));
+            }
+            assert_eq!(one(Op::Remove { path: path.clone(), record: record("next") }), Removed);
+            points += 1;
+        }
+        assert!(points >= least, "{scene} has {points} points");
+    }
+}
