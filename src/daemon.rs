@@ -94,8 +94,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
 
 fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, log: Log, events: Events) -> Performer {
     let identity = identity(config);
-    let timeout = config.ssh.connect_timeout + LOCK_OPERATION_TIMEOUT;
-    let stores = Stores::new(pool.clone(), timeout, identity.host.as_str().into());
+    let stores = stores(config, pool.clone());
     let runner = Runner {
         spawner,
         pool,
@@ -110,11 +109,21 @@ fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, l
     Performer { runner, stores, identity, lease: config.lease }
 }
 
+/// The hosts that store an instance's lock files.
+pub fn stores(config: &Config, pool: Pool) -> Stores {
+    Stores::new(pool, config.ssh.connect_timeout + LOCK_OPERATION_TIMEOUT, host_name().as_str().into())
+}
+
+/// This host's name, as others know it from its lock files.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 fn identity(config: &Config) -> Identity {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Identity {
         rsync_id: config.rsync_id.to_string(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: host_name(),
         user: account::name().unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw())),
         pid: std::process::id(),
         boot_id: boot_id.trim().to_owned(),

@@ -58,7 +58,7 @@ fn is_taken_over(sandbox: &Sandbox, place: &str) {
 
     assert!(sandbox.exists("done") && !sandbox.exists("a.lock"));
     assert_eq!(successor.samples().sum("rsyncdirector_lock_takeovers_total"), 1.0);
-    successor.wait_for_log(&killed.pid().to_string());
+    successor.wait_for_log(" of main@");
 }
 
 #[test]

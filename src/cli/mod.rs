@@ -2,6 +2,7 @@
 
 mod check;
 mod environment;
+mod locks;
 mod next;
 pub mod progress;
 mod run;
@@ -16,7 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
-  1  --once: a job failed or was skipped
+  1  --once: a job failed or was skipped; locks: one could not be looked at or broken
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -49,6 +50,8 @@ enum Command {
     Check(check::Args),
     /// Show when jobs will run
     Next(next::Args),
+    /// Show every lock and block file: who holds it, for how long, how its lease stands
+    Locks(locks::Args),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -67,6 +70,8 @@ pub enum Exit {
     Success,
     /// `--once`: a job failed or was skipped.
     JobFailed,
+    /// `locks`: a file could not be looked at, or was not broken.
+    LockFailed,
     /// The command line or the configuration is wrong.
     Configuration,
     /// Another instance holds the pid file.
@@ -79,7 +84,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed => 1,
+            Exit::JobFailed | Exit::LockFailed => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -94,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
         Command::Next(args) => next::run(&args),
+        Command::Locks(args) => locks::run(&args),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

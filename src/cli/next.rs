@@ -70,7 +70,7 @@ fn times(config: &Config, schedule: &JobSchedule, lane: &str, from: Timestamp, c
     if schedule.schedule == Schedule::Reboot {
         return vec!["  once when the daemon starts".into()];
     }
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = crate::daemon::host_name();
     let delay = jitter_delay(&host, &config.rsync_id, lane, schedule.jitter);
     let next = |after: &Timestamp| schedule.schedule.next_after(*after, &schedule.timezone);
     let start = from.saturating_sub(delay).expect("a delay is a plain duration");

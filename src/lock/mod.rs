@@ -2,12 +2,13 @@
 //!
 //! [`record`] says what a lock file holds and means; [`LocalBackend`] and [`RemoteBackend`] do the four operations on
 //! one; [`Stores`] finds the backend of a place and performs batches over several; [`LockSet`] takes all or none, and keeps
-//! them fresh until they are released.
+//! them fresh until they are released; [`inventory`] shows all of a configuration to a person, who may break one.
 //!
 //! Deliberately absent: any judgement by pid or `ps`. A lock is alive as long as its file is refreshed, by the clock of the
 //! host that stores it.
 
 mod backend;
+pub mod inventory;
 mod local;
 pub mod record;
 mod remote;

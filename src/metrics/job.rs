@@ -8,7 +8,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
 
 use super::registrar::Registrar;
 use crate::config::{Job, JobId};
-use crate::event::{JobEvent, JobFailure, JobOutcome, SkipReason, Trigger};
+use crate::event::{JobEvent, JobFailure, JobOutcome, Obstacle, SkipReason, Trigger};
 
 const JOB: &[&str] = &["job_id"];
 const LOCAL: &str = "local";
@@ -29,6 +29,7 @@ pub(super) struct Families {
     next_run: GaugeVec,
     duration: HistogramVec,
     block_waits: IntCounterVec,
+    lock_waits: IntCounterVec,
     locks_held: GaugeVec,
     lock_wait: HistogramVec,
     lock_lost: IntCounterVec,
@@ -69,6 +70,7 @@ impl Families {
             duration: r.histograms("rsyncdirector_job_duration_seconds", "Time from the job's start to its end, waits included, however it ended.", JOB),
             block_waits: r.counters("rsyncdirector_job_block_waits_total", "Looks at a block that found it in the way, or could not tell.", JOB),
             locks_held: r.gauges("rsyncdirector_locks_held", "Lock files that the job holds, on this host (local) or others (remote).", &["job_id", "scope"]),
+            lock_waits: r.counters("rsyncdirector_lock_waits_total", "Attempts to take the job's lock files that found one held by another.", JOB),
             lock_wait: r.histograms("rsyncdirector_lock_wait_duration_seconds", "Time that the job took to get all of its lock files.", JOB),
             lock_lost: r.counters("rsyncdirector_lock_lost_total", "Lock files that were lost while the job held them.", JOB),
             lock_takeovers: r.counters("rsyncdirector_lock_takeovers_total", "Stale lock files that the job took over.", JOB),
@@ -86,7 +88,9 @@ impl Families {
         for reason in SkipReason::ALL {
             self.skipped.with_label_values(&[id, reason.as_str()]);
         }
-        for counter in [&self.missed, &self.retries, &self.block_waits, &self.lock_lost, &self.lock_takeovers] {
+        for counter in
+            [&self.missed, &self.retries, &self.block_waits, &self.lock_waits, &self.lock_lost, &self.lock_takeovers]
+        {
             counter.with_label_values(&[id]);
         }
         self.running.with_label_values(&[id]).set(0.0);
@@ -106,6 +110,7 @@ impl Families {
         match event {
             JobEvent::Started { trigger } => self.started(at, id, *trigger),
             JobEvent::BlockWait { .. } => self.block_waits.with_label_values(&[id]).inc(),
+            JobEvent::LockWait { obstacle: Obstacle::Present(_), .. } => self.lock_waits.with_label_values(&[id]).inc(),
             JobEvent::LockTakenOver { .. } => self.lock_takeovers.with_label_values(&[id]).inc(),
             JobEvent::Locked { local, remote, waited } => {
                 self.hold(id, *local, *remote);
