@@ -1,5 +1,6 @@
 //! The sequence of a job.
 
+use std::future::pending;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,7 +11,7 @@ use crate::clock::{self, Ticks};
 use crate::config::{Job, Location};
 use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, RunId, SkipReason, Trigger};
 use crate::lock::record::Record;
-use crate::lock::{Attempt, Held, LockSet, Stores, random_token};
+use crate::lock::{Attempt, Claim, Held, LockSet, Stores, random_token};
 use crate::process::Stop;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
@@ -106,7 +107,7 @@ impl Course<'_> {
             Ok(held) => held,
             Err(outcome) => return outcome,
         };
-        let result = self.act(held.as_ref().map(Held::lost)).await;
+        let result = self.act(held.as_ref().map(Held::claim)).await;
         if let Some(held) = &mut held
             && let Some(loss) = held.loss().await
         {
@@ -208,12 +209,13 @@ impl Course<'_> {
     }
 
     /// All actions in order, up to the first that fails. A lost lock kills the action that is under way.
-    async fn act(&self, lost: Option<&CancellationToken>) -> Result<(), JobFailure> {
+    async fn act(&self, claim: Option<&Claim>) -> Result<(), JobFailure> {
         let never = CancellationToken::new();
-        let lost = lost.unwrap_or(&never);
+        let lost = claim.map_or(&never, Claim::token);
+        let is_lost = || claim.is_some_and(Claim::is_lost);
         let stop = Stop { term: self.stop.term.child_token(), kill: self.stop.kill.child_token() };
         for action in &self.job.actions {
-            if lost.is_cancelled() {
+            if is_lost() {
                 return Err(JobFailure::LockLost);
             }
             if stop.term.is_cancelled() {
@@ -226,21 +228,24 @@ impl Course<'_> {
                 tokio::select! {
                     biased;
                     report = &mut run => report,
-                    () = self.fence_off(lost, &stop) => run.await,
+                    () = self.fence_off(claim, &stop) => run.await,
                 }
             };
             let Some(failure) = report.failure else { continue };
             return Err(JobFailure::Action { action: action.id.clone(), failure });
         }
-        if lost.is_cancelled() { Err(JobFailure::LockLost) } else { Ok(()) }
+        if is_lost() { Err(JobFailure::LockLost) } else { Ok(()) }
     }
 
-    /// Waits for the loss of a lock, then ends the action: TERM, and KILL before another may take the lock over.
-    async fn fence_off(&self, lost: &CancellationToken, stop: &Stop) {
-        lost.cancelled().await;
+    /// Waits for the loss of a lock, then ends the action: TERM, and KILL before another may take the lock over; KILL at once if
+    /// another may have it already.
+    async fn fence_off(&self, claim: Option<&Claim>, stop: &Stop) {
+        let Some(claim) = claim else { return pending().await };
+        claim.lost().await;
+        let grace = self.performer.fence_grace().min(claim.time_left());
         stop.term.cancel();
         tokio::select! {
-            () = clock::sleep(self.performer.fence_grace()) => stop.kill.cancel(),
+            () = clock::sleep(grace) => stop.kill.cancel(),
             () = stop.kill.cancelled() => {}
         }
     }

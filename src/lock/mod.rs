@@ -18,7 +18,7 @@ mod stores;
 pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
 pub use local::LocalBackend;
 pub use remote::RemoteBackend;
-pub use set::{Attempt, Held, LockSet, Lost};
+pub use set::{Attempt, Claim, Held, LockSet, Lost};
 pub use stores::Stores;
 
 /// A random word of 32 hexadecimal digits.

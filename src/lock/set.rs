@@ -1,6 +1,6 @@
 //! All of a job's locks: taken together or not at all, kept fresh, released.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -121,13 +121,34 @@ impl LockSet {
                 Err(Obstacle::Error(error)) => return self.fail(next, error).await,
             }
         }
-        match self.second_look(blocks, seen).await {
-            Some(block) => {
-                self.give_back(self.locks.len()).await;
-                Attempt::Blocked { block }
-            }
-            None => Attempt::Taken { taken_over, since },
+        if let Some(block) = self.second_look(blocks, seen).await {
+            self.give_back(self.locks.len()).await;
+            return Attempt::Blocked { block };
         }
+        match self.freshen(since).await {
+            Ok(since) => Attempt::Taken { taken_over, since },
+            Err((lock, error)) => {
+                self.give_back(self.locks.len()).await;
+                Attempt::Failed { lock, error }
+            }
+        }
+    }
+
+    /// When taking them took long (several hosts, one of them slow), the first locks are old already: refreshes all. Returns the moment from
+    /// which the lease counts.
+    async fn freshen(&self, since: Ticks) -> Result<Ticks, (usize, String)> {
+        if since.elapsed() < self.record.lease() / 4 {
+            return Ok(since);
+        }
+        let asked = Ticks::now();
+        let locations: Vec<Location> = self.locks.iter().map(|(_, location)| location.clone()).collect();
+        let (lock, error) = match self.renew(&locations).await {
+            Ok(()) => return Ok(asked),
+            Err(Problem::Lost(lost)) => (lost.location, lost.reason),
+            Err(Problem::Error(at, error)) => (*at, error),
+        };
+        let lock = self.locks.iter().find(|(_, location)| *location == lock).map_or(0, |(index, _)| *index);
+        Err((lock, format!("taking all locks took {} s: {error}", since.elapsed().as_secs())))
     }
 
     /// The locks from `start` on that one batch can take: neighbours in canonical order on the same place.
@@ -198,20 +219,23 @@ impl LockSet {
     /// at which a lock counts as lost.
     pub fn hold(self, since: Ticks, fence: Duration) -> Held {
         let set = Arc::new(self);
-        let lost = CancellationToken::new();
         let mut refreshers = JoinSet::new();
         let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
         places.sort();
         places.dedup();
-        for place in places {
-            let (set, lost) = (Arc::clone(&set), lost.clone());
-            refreshers.spawn(async move { set.refresh(&place, since, fence, &lost).await });
+        let lease = set.record.lease();
+        let fresh = Mutex::new(Fresh { places: vec![since; places.len()], gone: false });
+        let claim = Claim { lost: CancellationToken::new(), fence, lease, fresh: Arc::new(fresh) };
+        for (index, place) in places.into_iter().enumerate() {
+            let (set, claim) = (Arc::clone(&set), claim.clone());
+            refreshers.spawn(async move { set.refresh(&place, index, since, &claim).await });
         }
-        Held { set, lost, refreshers }
+        Held { set, claim, refreshers }
     }
 
     /// Refreshes the locks of one place four times a lease. Returns the first that is lost.
-    async fn refresh(&self, place: &Place, since: Ticks, fence: Duration, lost: &CancellationToken) -> Lost {
+    async fn refresh(&self, place: &Place, index: usize, since: Ticks, claim: &Claim) -> Lost {
+        let fence = claim.fence;
         let every = self.record.lease() / 4;
         let locations: Vec<Location> =
             self.locks.iter().map(|(_, l)| l.clone()).filter(|location| location.place == *place).collect();
@@ -225,18 +249,20 @@ impl LockSet {
             let problem = match answers {
                 Ok(Ok(())) => {
                     fresh = asked;
+                    claim.fresh().places[index] = fresh;
                     pause = every;
                     continue;
                 }
-                Ok(Err(Problem::Lost(lost_one))) => {
-                    lost.cancel();
-                    return *lost_one;
+                Ok(Err(Problem::Lost(lost))) => {
+                    claim.fresh().gone = true;
+                    claim.lost.cancel();
+                    return *lost;
                 }
-                Ok(Err(Problem::Error(error))) => error,
+                Ok(Err(Problem::Error(_, error))) => error,
                 Err(_elapsed) => "no answer".to_owned(),
             };
             if fresh.elapsed() >= fence {
-                lost.cancel();
+                claim.lost.cancel();
                 let reason = format!("it could not be refreshed for {} s: {problem}", fresh.elapsed().as_secs());
                 return Lost { location: locations[0].clone(), reason };
             }
@@ -254,11 +280,11 @@ impl LockSet {
                 Ok(Answer::Lost(reason)) => {
                     return Err(Problem::Lost(Box::new(Lost { location: location.clone(), reason })));
                 }
-                Ok(Answer::Failed(text)) | Err(Unreachable(text)) => error = Some(text),
-                Ok(other) => error = Some(format!("unexpected answer {other:?}")),
+                Ok(Answer::Failed(text)) | Err(Unreachable(text)) => error = Some((location, text)),
+                Ok(other) => error = Some((location, format!("unexpected answer {other:?}"))),
             }
         }
-        error.map_or(Ok(()), |error| Err(Problem::Error(error)))
+        error.map_or(Ok(()), |(location, error)| Err(Problem::Error(Box::new(location.clone()), error)))
     }
 }
 
@@ -269,25 +295,71 @@ enum Obstacle {
 
 enum Problem {
     Lost(Box<Lost>),
-    Error(String),
+    Error(Box<Location>, String),
+}
+
+/// Our right to act, as long as the locks are ours. Clones share it.
+#[derive(Clone)]
+pub struct Claim {
+    lost: CancellationToken,
+    fence: Duration,
+    lease: Duration,
+    fresh: Arc<Mutex<Fresh>>,
+}
+
+/// When the locks of each place were last known to be ours.
+struct Fresh {
+    places: Vec<Ticks>,
+    /// Whether one was found not to be ours.
+    gone: bool,
+}
+
+impl Claim {
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes as soon as a lock is lost.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// The same as a token.
+    pub fn token(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Whether a lock is lost. Tells it also in the moment in which a host goes on that was suspended.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.age() >= self.fence
+    }
+
+    /// Time until another may have a lock: zero if one may have it already.
+    pub fn time_left(&self) -> Duration {
+        if self.fresh().gone { Duration::ZERO } else { (self.lease * 9 / 10).saturating_sub(self.age()) }
+    }
+
+    fn age(&self) -> Duration {
+        self.fresh().places.iter().map(|fresh| fresh.elapsed()).max().unwrap_or_default()
+    }
 }
 
 /// Locks that are ours and kept fresh.
 pub struct Held {
     set: Arc<LockSet>,
-    lost: CancellationToken,
+    claim: Claim,
     refreshers: JoinSet<Lost>,
 }
 
 impl Held {
-    /// Cancelled as soon as one of them is lost.
-    pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+    /// What may be done while they are ours.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
     }
 
     /// What was lost, if anything was.
     pub async fn loss(&mut self) -> Option<Lost> {
-        if !self.lost.is_cancelled() {
+        if !self.claim.is_lost() {
             return None;
         }
         self.refreshers.join_next().await.and_then(Result::ok)
