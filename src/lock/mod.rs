@@ -8,6 +8,7 @@
 //! host that stores it.
 
 mod backend;
+mod hold;
 pub mod inventory;
 mod local;
 pub mod record;
@@ -16,9 +17,10 @@ mod set;
 mod stores;
 
 pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
+pub use hold::{Claim, Held, Lost};
 pub use local::LocalBackend;
 pub use remote::RemoteBackend;
-pub use set::{Attempt, Claim, Held, LockSet, Lost};
+pub use set::{Attempt, LockSet};
 pub use stores::Stores;
 
 /// A random word of 32 hexadecimal digits.

@@ -1,0 +1,175 @@
+//! Locks that are ours: kept fresh, and given back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::backend::{Answer, Unreachable};
+use super::set::{LockSet, Problem};
+use crate::clock::{self, Ticks};
+use crate::config::{Location, Place};
+
+/// A lock that is not ours any more although we did not release it.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Which.
+    pub location: Location,
+    /// How.
+    pub reason: String,
+}
+
+impl LockSet {
+    /// Keeps the locks fresh, from `since` on, until they are released. `fence` is the time after the last successful refresh
+    /// at which a lock counts as lost.
+    pub fn hold(self, since: Ticks, fence: Duration) -> Held {
+        let set = Arc::new(self);
+        let mut refreshers = JoinSet::new();
+        let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
+        places.sort();
+        places.dedup();
+        let lease = set.record.lease();
+        let fresh = Mutex::new(Fresh { places: vec![since; places.len()], gone: false });
+        let claim = Claim { lost: CancellationToken::new(), fence, lease, fresh: Arc::new(fresh) };
+        for (index, place) in places.into_iter().enumerate() {
+            let (set, claim) = (Arc::clone(&set), claim.clone());
+            refreshers.spawn(async move { set.refresh(&place, index, since, &claim).await });
+        }
+        Held { set, claim, refreshers }
+    }
+
+    /// Refreshes the locks of one place four times a lease. Returns the first that is lost.
+    async fn refresh(&self, place: &Place, index: usize, since: Ticks, claim: &Claim) -> Lost {
+        let fence = claim.fence;
+        let every = self.record.lease() / 4;
+        let locations: Vec<Location> =
+            self.locks.iter().map(|(_, l)| l.clone()).filter(|location| location.place == *place).collect();
+        let mut fresh = since;
+        let mut pause = every.saturating_sub(since.elapsed());
+        loop {
+            clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
+            let left = fence.saturating_sub(fresh.elapsed());
+            let asked = Ticks::now();
+            let answers = tokio::time::timeout(left.min(every), self.renew(&locations)).await;
+            let problem = match answers {
+                Ok(Ok(())) => {
+                    fresh = asked;
+                    claim.fresh().places[index] = fresh;
+                    pause = every;
+                    continue;
+                }
+                Ok(Err(Problem::Lost(lost))) => {
+                    claim.fresh().gone = true;
+                    claim.lost.cancel();
+                    return *lost;
+                }
+                Ok(Err(Problem::Error(_, error))) => error,
+                Err(_elapsed) => "no answer".to_owned(),
+            };
+            if fresh.elapsed() >= fence {
+                claim.lost.cancel();
+                let reason = format!("it could not be refreshed for {} s: {problem}", fresh.elapsed().as_secs());
+                return Lost { location: locations[0].clone(), reason };
+            }
+            tracing::warn!(place = %locations[0], "lock not refreshed, trying again: {problem}");
+            pause = (every / 4).max(Duration::from_millis(100)).saturating_sub(asked.elapsed());
+        }
+    }
+}
+
+/// Our right to act, as long as the locks are ours. Clones share it.
+#[derive(Clone)]
+pub struct Claim {
+    lost: CancellationToken,
+    fence: Duration,
+    lease: Duration,
+    fresh: Arc<Mutex<Fresh>>,
+}
+
+/// When the locks of each place were last known to be ours.
+struct Fresh {
+    places: Vec<Ticks>,
+    /// Whether one was found not to be ours.
+    gone: bool,
+}
+
+impl Claim {
+    fn fresh(&self) -> MutexGuard<'_, Fresh> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes as soon as a lock is lost.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// The same as a token.
+    pub fn token(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Whether a lock is lost. Tells it also in the moment in which a host goes on that was suspended.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.age() >= self.fence
+    }
+
+    /// Time until another may have a lock: zero if one may have it already.
+    pub fn time_left(&self) -> Duration {
+        if self.fresh().gone { Duration::ZERO } else { (self.lease * 9 / 10).saturating_sub(self.age()) }
+    }
+
+    fn age(&self) -> Duration {
+        self.fresh().places.iter().map(|fresh| fresh.elapsed()).max().unwrap_or_default()
+    }
+}
+
+/// Locks that are ours and kept fresh.
+pub struct Held {
+    set: Arc<LockSet>,
+    claim: Claim,
+    refreshers: JoinSet<Lost>,
+}
+
+impl Held {
+    /// What may be done while they are ours.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// What was lost, if anything was.
+    pub async fn loss(&mut self) -> Option<Lost> {
+        if !self.claim.is_lost() {
+            return None;
+        }
+        self.refreshers.join_next().await.and_then(Result::ok)
+    }
+
+    /// Gives all back, within `deadline` and not beyond `hurry`. Returns those that could not be removed, with the reason; their lease ends them.
+    pub async fn release(mut self, deadline: Duration, hurry: &CancellationToken) -> Vec<String> {
+        // No refresher holds anything that an abort could leave half done: each operation is atomic on the storing host.
+        self.refreshers.shutdown().await;
+        let locations: Vec<Location> = self.set.locks.iter().map(|(_, location)| location.clone()).collect();
+        let removals = self.set.stores.each(&locations, |location| self.set.remove(location));
+        let in_time = tokio::time::timeout(deadline, removals);
+        let answers = tokio::select! {
+            biased;
+            answers = in_time => answers.ok(),
+            () = hurry.cancelled() => None,
+        };
+        let Some(answers) = answers else {
+            return locations.iter().map(|location| format!("{location}: no answer")).collect();
+        };
+        answers
+            .into_iter()
+            .zip(&locations)
+            .filter_map(|(answer, location)| match answer {
+                Ok(Answer::Removed) => None,
+                Ok(Answer::Lost(why) | Answer::Failed(why)) | Err(Unreachable(why)) => {
+                    Some(format!("{location}: {why}"))
+                }
+                Ok(other) => Some(format!("{location}: unexpected answer {other:?}")),
+            })
+            .collect()
+    }
+}
