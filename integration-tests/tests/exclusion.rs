@@ -1,6 +1,6 @@
 //! Two directors and one file: never both at once, and none waits for ever.
 
-use integration_tests::{Director, Sandbox, Sshd};
+use integration_tests::{Director, Finished, Sandbox, Sshd};
 
 /// The jobs of one director: takes `lock`, blocks on `block`, records.
 fn jobs(place: &str, locks: &[&str], blocks: &[&str]) -> String {
@@ -81,4 +81,47 @@ fn two_directors_with_the_same_locks_in_another_order_do_not_wait_for_each_other
     let first = jobs("type: local", &["one.lock", "two.lock"], &[]);
     let second = jobs("type: local", &["two.lock", "one.lock"], &[]);
     never_both(&Sandbox::new(), 3, &first, &second);
+}
+
+/// Starts 200 instances in one moment, each of which wants the same lock for its one job. How many ran it; the rest found it held.
+#[track_caller]
+fn of_200_at_once_one_runs_at_a_time(sandbox: &Sandbox, lock: &str, section: &str) -> usize {
+    sandbox.define_record(section);
+    let jobs = format!(
+        "connect_timeout: 60
+lease: 60
+jobs:
+- {{id: j, type: local, lock_files: [{{{lock}, path: @/one.lock}}], actions: [{{action: command, id: c, command: <record>}}]}}
+"
+    );
+    let starts: Vec<_> = (0..200)
+        .map(|n| {
+            let mut command = sandbox.command();
+            command.args(["run", "--once", "--config"]).arg(sandbox.config_of(&format!("n{n}"), &jobs));
+            std::thread::spawn(|| Finished::of(command))
+        })
+        .collect();
+    let ended: Vec<_> = starts.into_iter().map(|start| start.join().expect("a start ends")).collect();
+    let ran = ended.iter().filter(|ended| ended.status.code() == Some(0)).count();
+    for ended in ended.iter().filter(|ended| ended.status.code() != Some(0)) {
+        ended.expect_code(1).expect_said("held by");
+    }
+    assert_eq!(sandbox.lines("ran").len(), ran);
+    assert!(sandbox.lines("clashes").is_empty(), "two ran at the same time");
+    assert!(!sandbox.exists("one.lock"));
+    ran
+}
+
+#[test]
+fn of_200_simultaneous_starts_with_a_local_lock_one_runs_at_a_time_and_all_get_their_turn() {
+    let ran = of_200_at_once_one_runs_at_a_time(&Sandbox::new(), "type: local, wait_time: 0.5", "0.01");
+    assert_eq!(ran, 200);
+}
+
+#[test]
+fn of_200_simultaneous_starts_with_a_remote_lock_one_runs_at_a_time() {
+    let sandbox = Sandbox::new();
+    let _peer = Sshd::start_with(&sandbox, "peer", "MaxStartups 1000\nLoginGraceTime 0");
+    let ran = of_200_at_once_one_runs_at_a_time(&sandbox, "type: remote, <peer>, wait_time: 1, timeout: 1", "0.5");
+    assert!(ran > 0);
 }
