@@ -6,6 +6,7 @@ cannot be, its column is empty and the bars stand alone.
 """
 
 import contextlib
+import heapq
 import os
 import pathlib
 import pwd
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -24,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEER = ROOT / "bench/.venv/bin/rsyncdirector"
 USER = pwd.getpwuid(os.getuid()).pw_name
 MILLISECOND = 1_000_000  # nanoseconds
+DELAY = 0.05  # seconds, each way: how long a DelayingProxy keeps each byte
 
 
 def binary():
@@ -265,6 +268,62 @@ class Sshd:
     def keys(self, port=None):
         """The peer's keys of a configuration, to stand in a flow mapping."""
         return f"user: {USER}, host: 127.0.0.1, port: {port or self.port}, private_key_path: {self.dir}/key"
+
+
+class DelayingProxy:
+    """Forwards connections, each byte `DELAY` after it came."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.connections = 0
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink in ((client, server), (server, client)):
+                sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                threading.Thread(target=self.forward, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def forward(source, sink):
+        late, number, arrived = [], 0, threading.Condition()
+
+        def deliver():
+            while True:
+                with arrived:
+                    arrived.wait_for(lambda: late)
+                    due, _, data = heapq.heappop(late)
+                time.sleep(max(0.0, due - time.monotonic()))
+                try:
+                    if not data:
+                        sink.shutdown(socket.SHUT_WR)
+                        return
+                    sink.sendall(data)
+                except OSError:
+                    return
+
+        threading.Thread(target=deliver, daemon=True).start()
+        data = b"-"
+        while data:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            with arrived:
+                number += 1
+                heapq.heappush(late, (time.monotonic() + DELAY, number, data))
+                arrived.notify()
+
+
+def trips(slow, fast):
+    """How many round trips the difference makes."""
+    fast = sorted(fast)[len(fast) // 2]
+    return [(sample - fast) / (2000 * DELAY) for sample in slow]
 
 
 class Table:

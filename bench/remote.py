@@ -7,65 +7,9 @@ own.
 """
 
 import argparse
-import heapq
-import socket
-import threading
 import time
 
 import harness
-
-DELAY = 0.05  # seconds, each way
-
-
-class Proxy:
-    """Forwards connections, each byte `DELAY` after it came."""
-
-    def __init__(self, target):
-        self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.connections = 0
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            client, _ = self.listener.accept()
-            self.connections += 1
-            server = socket.create_connection(("127.0.0.1", self.target))
-            for source, sink in ((client, server), (server, client)):
-                sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=self.forward, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def forward(source, sink):
-        late, number, arrived = [], 0, threading.Condition()
-
-        def deliver():
-            while True:
-                with arrived:
-                    arrived.wait_for(lambda: late)
-                    due, _, data = heapq.heappop(late)
-                time.sleep(max(0.0, due - time.monotonic()))
-                try:
-                    if not data:
-                        sink.shutdown(socket.SHUT_WR)
-                        return
-                    sink.sendall(data)
-                except OSError:
-                    return
-
-        threading.Thread(target=deliver, daemon=True).start()
-        data = b"-"
-        while data:
-            try:
-                data = source.recv(65536)
-            except OSError:
-                data = b""
-            with arrived:
-                number += 1
-                heapq.heappush(late, (time.monotonic() + DELAY, number, data))
-                arrived.notify()
-
 
 def jobs(sandbox, keys):
     at = f"type: remote, {keys}"
@@ -108,19 +52,13 @@ def measure(sandbox, sshd, start, settle, name, cold_rounds, warm_rounds):
 
 def delayed(sandbox, sshd, start, settle, name):
     """The same through the proxy: the second run of an instance."""
-    proxy = Proxy(sshd.port)
+    proxy = harness.DelayingProxy(sshd.port)
     sshd.know(proxy.port)
     stamper = sandbox.stamper(f"{name}-delayed")
     with start(sandbox, jobs(sandbox, sshd.keys(proxy.port)), path=stamper.directory) as program:
         program.ready(settle)
         run_once(sandbox, program, stamper)
         return [run_once(sandbox, program, stamper) for _ in range(3)]
-
-
-def trips(slow, fast):
-    """How many round trips the difference makes."""
-    fast = sorted(fast)[len(fast) // 2]
-    return [(sample - fast) / (2000 * DELAY) for sample in slow]
 
 
 def main():
@@ -143,8 +81,8 @@ def main():
             collect("gone", name, (to_gone for _, to_gone in warm))
             collect("connections", name, (connections for connections, _ in counts))
             collect("sessions", name, (sessions for _, sessions in counts))
-            collect("taking", name, trips([a for a, _ in slow], [a for a, _ in warm]))
-            collect("releasing", name, trips([b for _, b in slow], [b for _, b in warm]))
+            collect("taking", name, harness.trips([a for a, _ in slow], [a for a, _ in warm]))
+            collect("releasing", name, harness.trips([b for _, b in slow], [b for _, b in warm]))
     table.row("HUP -> rsync executed, first run", rows["cold"], "ms", bar=150)
     table.row("HUP -> rsync executed, later runs", rows["warm"], "ms", bar=15)
     table.row("rsync executed -> locks gone, later runs", rows["gone"], "ms")
