@@ -1,7 +1,7 @@
 //! Lock files that can be trusted.
 //!
-//! [`record`] says what a lock file holds and means; [`LocalBackend`] and [`RemoteBackend`] do the four operations on
-//! one; [`Stores`] finds the backend of a place and performs batches over several; [`LockSet`] takes all or none, and keeps
+//! [`record`] says what a lock file holds and means; [`LocalBackend`], [`RemoteBackend`] (by a shell there) and
+//! [`SftpBackend`] do the four operations on one, [`PeerBackend`] by whichever way a peer offers; [`Stores`] finds the backend of a place and performs batches over several; [`LockSet`] takes all or none, and keeps
 //! them fresh until they are released.
 //!
 //! Deliberately absent: any judgement by pid or `ps`. A lock is alive as long as its file is refreshed, by the clock of the
@@ -9,15 +9,19 @@
 
 mod backend;
 mod local;
+mod peer;
 pub mod record;
 mod remote;
 mod set;
+mod sftp;
 mod stores;
 
 pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
 pub use local::LocalBackend;
+pub use peer::PeerBackend;
 pub use remote::RemoteBackend;
 pub use set::{Attempt, Held, LockSet, Lost};
+pub use sftp::SftpBackend;
 pub use stores::Stores;
 
 /// A random word of 32 hexadecimal digits.
