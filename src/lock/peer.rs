@@ -35,6 +35,11 @@ impl PeerBackend {
         Self { peer, shell, sftp, by_sftp: Arc::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_by_sftp(&self) -> bool {
+        *self.by_sftp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn choose(&self, batch: &[Op]) -> Result<Vec<super::Answer>, Unreachable> {
         if *self.by_sftp.lock().unwrap_or_else(PoisonError::into_inner) {
             match self.sftp.try_perform(batch).await {

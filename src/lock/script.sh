@@ -9,6 +9,7 @@ age() {
 }
 record() { l=; { read -r _; read -r l; } 2>/dev/null <"$1"; }
 holds() {
+  l=
   [ -f "$1" ] && [ ! -L "$1" ] && record "$1"
   case $l in *"\"token\":\"$2\""*) return 0;; esac
   return 1
@@ -85,10 +86,11 @@ refresh() {
   if holds "$1" "$2"; then say refreshed; else say lost; look "$1"; fi
 }
 remove() {
+  # The age first: were it asked for after the look, it could be that of another's lock, which is young.
+  age "$1"
   if ! holds "$1" "$2"; then say lost; look "$1"; return; fi
   c=
   b=${1%/*}/.${1##*/}
-  age "$1"
   if [ "$((a * 2))" -ge "$3" ]; then
     put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
     s=$?

@@ -24,7 +24,7 @@ mod pool;
 mod sftp;
 
 #[cfg(test)]
-mod test_sshd;
+pub(crate) mod test_sshd;
 #[cfg(test)]
 mod tests;
 

@@ -112,7 +112,7 @@ pub struct Sftp {
     channel: Arc<SftpChannel>,
     /// So many more requests are sent; what comes after them meets a lost connection.
     #[cfg(test)]
-    pub(crate) fuse: Option<Arc<AtomicUsize>>,
+    fuse: Option<Arc<AtomicUsize>>,
 }
 
 impl Sftp {
@@ -125,6 +125,11 @@ impl Sftp {
             #[cfg(test)]
             fuse: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_fuse(self, fuse: Option<Arc<AtomicUsize>>) -> Self {
+        Self { fuse, ..self }
     }
 
     /// Ends the connection with a reset, so that requests that were not delivered yet never are. Whoever else uses it gets

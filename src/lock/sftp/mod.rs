@@ -3,7 +3,7 @@
 //! The protocol, the names and the answers are those of `local`: a temporary file that is linked to the lock's name, a claim
 //! for whoever replaces or removes an old lock, a take-over by rename. All three backends work together on one file. `files`
 //! does the single steps; `protocol` puts them together; `ages` knows how old a file is by the server's clock. This module
-//! performs batches: takes one after the other, everything else of a batch at the same time.
+//! performs batches: takes one after the other, neighbours that are on different files and no takes at the same time.
 //!
 //! A shell's script runs where the file is; here each step is decided on this host and executed on that one, so a step may be
 //! late: our decision is old by then, and another may have replaced what we looked at. The rule that makes this safe: **all
@@ -24,6 +24,7 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl SftpBackend {
     async fn attempt(&self, batch: &[Op], began: Ticks) -> Result<Vec<Answer>, SshError> {
         let sftp = self.pool.sftp(&self.peer, self.left(began)).await?;
         #[cfg(test)]
-        let sftp = Sftp { fuse: self.fuse.clone(), ..sftp };
+        let sftp = sftp.with_fuse(self.fuse.clone());
         let mut answers = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while let Some((first, others)) = rest.split_first() {
@@ -95,9 +96,9 @@ impl SftpBackend {
                 rest = others;
                 continue;
             }
-            let end = rest.iter().position(|op| matches!(op, Op::Take { .. })).unwrap_or(rest.len());
-            answers.extend(try_join_all(rest[..end].iter().map(|op| self.one(&sftp, op, began))).await?);
-            rest = &rest[end..];
+            let (together, later) = rest.split_at(independent(rest));
+            answers.extend(try_join_all(together.iter().map(|op| self.one(&sftp, op, began))).await?);
+            rest = later;
         }
         Ok(answers)
     }
@@ -125,6 +126,16 @@ impl SftpBackend {
             }
         }
     }
+}
+
+/// How many operations at the beginning of a batch may be done at the same time: no take, no path twice.
+fn independent(batch: &[Op]) -> usize {
+    let mut paths = HashSet::new();
+    let dependent = batch.iter().position(|op| match op {
+        Op::Take { .. } => true,
+        Op::Look { path } | Op::Refresh { path, .. } | Op::Remove { path, .. } => !paths.insert(path),
+    });
+    dependent.unwrap_or(batch.len())
 }
 
 /// What one operation may take at most, from its check to its end.
