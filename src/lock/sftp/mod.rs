@@ -39,6 +39,9 @@ use ages::Ages;
 use files::Trouble;
 use protocol::Operation;
 
+/// Who gives up an operation after this much time wants another connection for the next.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A peer's files, reached by SFTP.
 #[derive(Clone)]
 pub struct SftpBackend {
@@ -112,10 +115,12 @@ impl SftpBackend {
         let limit = bound(op).map_or(self.left(began), |bound| bound.min(self.left(began)));
         let since = Ticks::now();
         let operation = Operation { sftp, ages: &self.ages, since };
+        let patience = Patience { sftp, since, ended: false };
         let result = tokio::select! {
             result = operation.perform(op) => Some(result),
             () = clock::sleep(limit) => None,
         };
+        patience.end();
         match result.filter(|_| since.elapsed() <= limit) {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(Trouble::Failed(why))) => Ok(Answer::Failed(why)),
@@ -124,6 +129,27 @@ impl SftpBackend {
                 sftp.cut();
                 Err(SshError::Timeout { peer: self.peer.to_string(), doing: "a lock operation on", limit })
             }
+        }
+    }
+}
+
+/// Takes a peer for dead whose answer was awaited for longer than [`PATIENCE`] and then given up.
+struct Patience<'a> {
+    sftp: &'a Sftp,
+    since: Ticks,
+    ended: bool,
+}
+
+impl Patience<'_> {
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if !self.ended && self.since.elapsed() > PATIENCE {
+            self.sftp.cut();
         }
     }
 }

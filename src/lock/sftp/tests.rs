@@ -52,6 +52,11 @@ impl Rig {
     async fn one(&self, op: Op) -> Answer {
         self.perform(&[op]).await.remove(0)
     }
+
+    /// Waits for removals that nobody awaits: the server works in order, so once this is answered, all before is done.
+    async fn flush(&self) {
+        let _ = self.one(look(Path::new("/"))).await;
+    }
 }
 
 fn pool(sshd: &TestSshd) -> Pool {
@@ -99,10 +104,9 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until the directory holds these names and no others: a removal that nobody awaits may still be on its way.
+/// The directory holds these names and no others.
 async fn settles(rig: &Rig, expected: &[&str]) {
-    // The server works in order: once this is answered, all before is done.
-    let _ = rig.one(look(Path::new("/"))).await;
+    rig.flush().await;
     assert_eq!(names(rig.dir.path()), expected);
 }
 
@@ -115,6 +119,7 @@ async fn a_lock_lives_as_on_the_other_backends() {
     let answers = rig.perform(&[look(&path), take(&path, "a"), refresh(&path, "a"), look(&path)]).await;
     assert_eq!(answers[..3], [There(Found::Absent), Taken, Refreshed]);
     assert_eq!(age_of(&answers[3], "a"), Some(0), "{answers:?}");
+    rig.flush().await;
     assert_eq!(names(&sub), ["x y'.lock"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), record("a").encode());
     assert_eq!(rig.one(take(&path, "a")).await, Taken, "a repeated take whose answer was lost finds its own");
@@ -136,6 +141,7 @@ async fn a_lock_lives_as_on_the_other_backends() {
     assert_eq!(rig.one(replace(&path, "b", "a")).await, Taken);
     assert!(age_of(&rig.one(replace(&path, "c", "a")).await, "b").is_some(), "another was faster");
     assert_eq!(rig.one(remove(&path, "b")).await, Removed);
+    rig.flush().await;
     assert_eq!(names(&sub), [""; 0]);
     assert_eq!(rig.one(remove(&path, "b")).await, Lost("it was removed".into()));
 }
@@ -221,6 +227,7 @@ async fn paths_below_the_home_and_in_a_chroot_are_found() {
     let rig = Rig::with(&format!("{SFTP}\nForceCommand internal-sftp -d {}", home.path().display()));
     let path = Path::new("~/a dir/x.lock");
     assert_eq!(rig.perform(&[take(path, "a"), refresh(path, "a")]).await, [Taken, Refreshed]);
+    rig.flush().await;
     assert_eq!(names(&home.path().join("a dir")), ["x.lock"]);
     assert_eq!(rig.perform(&[remove(path, "a"), look(Path::new("~/none"))]).await, [Removed, There(Found::Absent)]);
 
@@ -229,6 +236,7 @@ async fn paths_below_the_home_and_in_a_chroot_are_found() {
     let rig = Rig::with(&format!("{ONLY_SFTP}\nChrootDirectory {}", root.path().display()));
     let path = Path::new("/locks/x.lock");
     assert_eq!(rig.perform(&[take(path, "a"), refresh(path, "a")]).await, [Taken, Refreshed]);
+    rig.flush().await;
     assert_eq!(names(&root.path().join("locks")), ["x.lock"]);
     grow_old(&root.path().join("locks/x.lock"), 100);
     assert_eq!(rig.perform(&[replace(path, "b", "a"), remove(path, "b")]).await, [Taken, Removed]);
@@ -266,7 +274,7 @@ async fn a_directory_that_we_cannot_write_lets_us_look_and_says_why_it_lets_us_t
     assert!(matches!(&answer, There(Found::File { content: Content::Foreign(why), .. }) if why == "unreadable"));
     chmod(rig.dir.path(), 0o700);
     assert_eq!(rig.one(look(&path)).await, denied("look at", "x.lock"));
-    assert_eq!(names(rig.dir.path()), ["x.lock"]);
+    settles(&rig, &["x.lock"]).await;
 }
 
 trait ModifiedSeconds {
@@ -316,7 +324,7 @@ async fn a_full_disk_is_named_and_leaves_nothing() {
     let _ = fs::write(disk.join("filler"), [0; 16 * 1024]);
     let Answer::Failed(why) = rig.one(take(&disk.join("x.lock"), "a")).await else { panic!("there is no room") };
     assert!(why.contains("a full disk") && why.contains("x.lock"), "{why}");
-    let _ = rig.one(look(Path::new("/"))).await;
+    rig.flush().await;
     assert_eq!(names(&disk), ["filler"]);
     fs::remove_file(disk.join("filler")).unwrap();
     assert_eq!(rig.one(take(&disk.join("x.lock"), "a")).await, Taken);

@@ -135,8 +135,13 @@ impl Session {
         self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Says goodbye and waits until the connection is over; without a bound of its own.
+    /// Says goodbye and waits until the connection is over; without a bound of its own. What was asked of its SFTP session is
+    /// done before.
     pub(super) async fn disconnect(&self) {
+        let sftp = self.sftp.try_lock().ok().and_then(|slot| slot.clone());
+        if let Some(sftp) = sftp {
+            sftp.flush().await;
+        }
         // An error says that the connection is over, which is what is wanted.
         let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
         self.ended.cancelled().await;

@@ -16,7 +16,7 @@ use super::exec::ExecError;
 use super::{Session, from_library, lost, protocol};
 use crate::config::Peer;
 use crate::ssh::error::SshError;
-use crate::ssh::sftp::packet::{self, INIT, Packet, Reply, VERSION};
+use crate::ssh::sftp::packet::{self, INIT, Packet, Reply, STAT, VERSION};
 
 const DOING: &str = "opening an SFTP session on";
 const USING: &str = "using the SFTP session of";
@@ -69,6 +69,12 @@ impl SftpChannel {
             let _ = self.requests.send(fields(Packet::new(kind).u32(id)).finish());
         }
         receiver
+    }
+
+    /// Waits until all that was sent before is done, or the session is over.
+    pub(super) async fn flush(&self) {
+        // A server answers in the order of the requests. Whatever this one's answer is, it is the last.
+        let _ = self.send(STAT, |packet| packet.bytes(b".")).await;
     }
 
     /// Whether the server named this extension.

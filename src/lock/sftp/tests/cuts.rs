@@ -11,7 +11,7 @@ async fn cut_after(rig: &Rig, requests: usize, op: Op) -> Option<()> {
     let result = backend.perform(vec![op]).await;
     let burnt = fuse.load(Ordering::SeqCst) == 0;
     // What reached the peer is done when an answer to something later is here.
-    let _ = rig.one(look(Path::new("/"))).await;
+    rig.flush().await;
     match result {
         Err(error) => {
             assert!(burnt && error.0.starts_with("lost the connection while"), "{error}");
@@ -131,7 +131,7 @@ async fn a_call_that_is_dropped_at_any_time_leaves_a_peer_that_works() {
         old_lock(&path);
         let call = rig.backend.perform(vec![replace(&path, "b", "a"), remove(&path, "b")]);
         let _ = tokio::time::timeout(Duration::from_micros(microseconds), call).await;
-        let _ = rig.one(look(Path::new("/"))).await;
+        rig.flush().await;
         for name in names(dir.path()) {
             grow_old(&dir.path().join(name), 100);
         }
