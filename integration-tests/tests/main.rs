@@ -17,6 +17,7 @@ mod outcomes;
 mod peers;
 mod pid_file;
 mod schedule;
+mod sftp;
 mod shutdown;
 mod signals;
 mod syncs;

@@ -1,8 +1,9 @@
 //! Lock files that can be trusted.
 //!
-//! [`record`] says what a lock file holds and means; [`LocalBackend`] and [`RemoteBackend`] do the four operations on
-//! one; [`Stores`] finds the backend of a place and performs batches over several; [`LockSet`] takes all or none, and keeps
-//! them fresh until they are released; [`inventory`] shows all of a configuration to a person, who may break one.
+//! [`record`] says what a lock file holds and means; [`LocalBackend`], [`RemoteBackend`] (by a shell there) and
+//! [`SftpBackend`] do the four operations on one, [`PeerBackend`] by whichever way a peer offers; [`Stores`] finds the backend
+//! of a place and performs batches over several; [`LockSet`] takes all or none, and keeps them fresh until they are released;
+//! [`inventory`] shows all of a configuration to a person, who may break one.
 //!
 //! Deliberately absent: any judgement by pid or `ps`. A lock is alive as long as its file is refreshed, by the clock of the
 //! host that stores it.
@@ -11,16 +12,20 @@ mod backend;
 mod hold;
 pub mod inventory;
 mod local;
+mod peer;
 pub mod record;
 mod remote;
 mod set;
+mod sftp;
 mod stores;
 
 pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
 pub use hold::{Claim, Held, Lost};
 pub use local::LocalBackend;
+pub use peer::PeerBackend;
 pub use remote::RemoteBackend;
 pub use set::{Attempt, LockSet};
+pub use sftp::SftpBackend;
 pub use stores::Stores;
 
 /// A random word of 32 hexadecimal digits.

@@ -35,21 +35,50 @@ impl RemoteBackend {
 impl LockBackend for RemoteBackend {
     fn perform(&self, batch: Vec<Op>) -> Answers {
         let this = self.clone();
-        Box::pin(async move {
-            let nonce = super::random_token();
-            let script = script(&batch, &nonce);
-            let ask = || this.pool.script(&this.peer, script.as_bytes(), this.timeout);
-            let output = match ask().await {
-                // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
-                Err(SshError::Lost { .. }) => ask().await,
-                answer => answer,
-            };
-            let output = output.map_err(|error| Unreachable(crate::error_chain(&error)))?;
-            parse(&batch, &nonce, &output.stdout).ok_or_else(|| {
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                let hint = stderr.lines().last().unwrap_or("no answer from its shell").trim();
-                Unreachable(format!("{} could not perform a lock operation: {hint}", this.peer))
-            })
+        Box::pin(async move { this.try_perform(&batch).await.map_err(Unreachable::from) })
+    }
+}
+
+/// Why a batch has no answers.
+#[derive(Debug)]
+pub(super) enum ShellError {
+    /// The peer was reached, but did not let the script say a word: there is no shell for us.
+    NoShell(String),
+    /// Anything else.
+    Unreachable(String),
+}
+
+impl From<ShellError> for Unreachable {
+    fn from(error: ShellError) -> Self {
+        match error {
+            ShellError::NoShell(why) | ShellError::Unreachable(why) => Self(why),
+        }
+    }
+}
+
+impl RemoteBackend {
+    /// [`LockBackend::perform`] with an error that tells whether there is a shell.
+    pub(super) async fn try_perform(&self, batch: &[Op]) -> Result<Vec<Answer>, ShellError> {
+        let nonce = super::random_token();
+        let script = script(batch, &nonce);
+        let ask = || self.pool.script(&self.peer, script.as_bytes(), self.timeout);
+        let output = match ask().await {
+            // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
+            Err(SshError::Lost { .. }) => ask().await,
+            answer => answer,
+        };
+        let output = output.map_err(|error| match error {
+            SshError::Protocol { .. } => ShellError::NoShell(crate::error_chain(&error)),
+            error => ShellError::Unreachable(crate::error_chain(&error)),
+        })?;
+        parse(batch, &nonce, &output.stdout).ok_or_else(|| {
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let hint = stderr.lines().last().unwrap_or("no answer from its shell").trim();
+            let why = format!("{} could not perform a lock operation: {hint}", self.peer);
+            match sections(&nonce, &output.stdout).is_empty() {
+                true => ShellError::NoShell(why),
+                false => ShellError::Unreachable(why),
+            }
         })
     }
 }

@@ -9,6 +9,7 @@ age() {
 }
 record() { l=; { read -r _; read -r l; } 2>/dev/null <"$1"; }
 holds() {
+  l=
   [ -f "$1" ] && [ ! -L "$1" ] && record "$1"
   case $l in *"\"token\":\"$2\""*) return 0;; esac
   return 1
@@ -106,10 +107,11 @@ refresh() {
   if holds "$1" "$2"; then say refreshed; else lost "$1" "$2"; fi
 }
 remove() {
+  # The age first: were it asked for after the look, it could be that of another's lock, which is young.
+  age "$1"
   if ! holds "$1" "$2"; then lost "$1" "$2"; return; fi
   c=
   b=${1%/*}/.${1##*/}
-  age "$1"
   if [ "$((a * 2))" -ge "$3" ]; then
     put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
     s=$?

@@ -8,8 +8,10 @@ use futures_util::future::join_all;
 
 use super::backend::{Answer, LockBackend, Op, Unreachable};
 use super::local::LocalBackend;
+use super::peer::PeerBackend;
 use super::remote::RemoteBackend;
-use crate::config::{Location, Place};
+use super::sftp::SftpBackend;
+use crate::config::{Location, Peer, Place, Via};
 use crate::ssh::Pool;
 
 /// All hosts that store lock and block files. Cheap to clone.
@@ -32,9 +34,19 @@ impl Stores {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = known.entry(place.clone()).or_insert_with(|| match place {
             Place::Local => Arc::new(LocalBackend),
-            Place::Remote(peer, _) => Arc::new(RemoteBackend::new(self.pool.clone(), peer.clone(), self.timeout)),
+            Place::Remote(peer, via) => self.remote(peer, *via),
         });
         Arc::clone(backend)
+    }
+
+    fn remote(&self, peer: &Peer, via: Via) -> Arc<dyn LockBackend> {
+        let shell = RemoteBackend::new(self.pool.clone(), peer.clone(), self.timeout);
+        let sftp = SftpBackend::new(self.pool.clone(), peer.clone(), self.timeout);
+        match via {
+            Via::Auto => Arc::new(PeerBackend::new(peer.clone(), shell, sftp)),
+            Via::Exec => Arc::new(shell),
+            Via::Sftp => Arc::new(sftp),
+        }
     }
 
     /// The name by which locks are ordered, the same for every instance of a fleet that names its hosts alike.

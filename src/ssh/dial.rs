@@ -75,6 +75,14 @@ impl Lifeline {
         // Fails when the peer has already ended it, which is as good.
         let _ = rustix::net::shutdown(&self.0, Shutdown::Both);
     }
+
+    /// Ends the connection now, and discards what is still to be sent: connect(2) dissolves an association so, for TCP with a
+    /// reset.
+    pub(super) fn reset(&self) {
+        // Fails when the connection has ended already, which is as good.
+        let _ = rustix::net::connect_unspec(&self.0);
+        self.cut();
+    }
 }
 
 impl Drop for Lifeline {

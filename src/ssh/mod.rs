@@ -4,6 +4,8 @@
 //! host key judged by [`host_keys`], login by public key), opens a channel, and hands back status and output when the
 //! peer has closed it.
 //!
+//! Files on a peer without a shell are reached by [`Pool::sftp`], over the same connection.
+//!
 //! The SSH library is used inside `native` alone; everything else sees its `Session` (connect, exec, disconnect) and plain
 //! key types. A connection that carries bulk data belongs beside it as another kind of session: it must not share one with
 //! commands, since the library stops reading for all channels when one of them is not read.
@@ -19,11 +21,13 @@ mod known_hosts;
 mod native;
 mod openssh;
 mod pool;
+mod sftp;
 
 #[cfg(test)]
-mod test_sshd;
+pub(crate) mod test_sshd;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Cause, HostKeyError, KeyError, SshError};
 pub use pool::{Output, Pool};
+pub use sftp::{Attributes, Handle, Mode, Sftp, SftpError, Status};

@@ -19,6 +19,7 @@ use super::error::SshError;
 use super::keys::Sources;
 use super::native::{ExecError, Request, Session};
 use super::openssh;
+use super::sftp::Sftp;
 use crate::config::{Peer, SshPolicy};
 use crate::event::{Events, ExitStatus, RunEvent};
 
@@ -82,8 +83,8 @@ impl Pool {
 
     /// Runs `command` by the peer's login shell with `stdin` as its standard input, then end of file.
     ///
-    /// `timeout` bounds the whole call, connecting included; when it passes, the connection is given up too, since the peer
-    /// may be gone. It should exceed the policy's `connect_timeout`: an attempt to connect that nobody waits for any more is
+    /// `timeout` bounds the whole call, connecting included; when it passes, the connection is cut too, so that a command that
+    /// was not delivered yet never is. Others that use it get [`SshError::Lost`]. It should exceed the policy's `connect_timeout`: an attempt to connect that nobody waits for any more is
     /// given up without an event. A pooled connection that turns out dead before the command was sent is replaced once. After that point
     /// nothing is repeated: an error then means that the command may have run.
     pub async fn exec(&self, peer: &Peer, command: &str, stdin: &[u8], timeout: Duration) -> Result<Output, SshError> {
@@ -104,7 +105,7 @@ impl Pool {
         let result = tokio::time::timeout(timeout, self.exec_unbounded(peer, request, &mut used)).await;
         result.unwrap_or_else(|_| {
             if let Some(session) = used {
-                self.inner.forget(peer, &session);
+                self.cut(peer, &session);
             }
             Err(SshError::Timeout { peer: peer.to_string(), doing: "running a command on", limit: timeout })
         })
@@ -128,6 +129,41 @@ impl Pool {
             }
             result => Ok(result?),
         }
+    }
+
+    /// The SFTP session of the peer's connection, both made if need be, within `timeout`. When it passes, the connection is
+    /// cut. A pooled connection that turns out dead is replaced once.
+    pub async fn sftp(&self, peer: &Peer, timeout: Duration) -> Result<Sftp, SshError> {
+        let mut used = None;
+        let result = tokio::time::timeout(timeout, self.sftp_unbounded(peer, &mut used)).await;
+        result.unwrap_or_else(|_| {
+            if let Some(session) = used {
+                self.cut(peer, &session);
+            }
+            Err(SshError::Timeout { peer: peer.to_string(), doing: "opening an SFTP session on", limit: timeout })
+        })
+    }
+
+    async fn sftp_unbounded(&self, peer: &Peer, used: &mut Option<Arc<Session>>) -> Result<Sftp, SshError> {
+        let mut lease = self.lease(peer).await?;
+        loop {
+            let session = Arc::clone(&lease.session);
+            *used = Some(Arc::clone(&session));
+            match session.sftp(&self.inner.tasks).await {
+                Ok(channel) => return Ok(Sftp::new(self.clone(), peer.clone(), session, channel)),
+                Err(ExecError::NotSent(_)) if lease.pooled => {
+                    self.inner.forget(peer, &session);
+                    lease = Lease { pooled: false, ..self.lease(peer).await? };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends a connection with a reset, so that nothing that was given up is done later.
+    pub(super) fn cut(&self, peer: &Peer, session: &Arc<Session>) {
+        self.inner.forget(peer, session);
+        session.reset();
     }
 
     /// Connects ahead of the first command, if there is no connection yet.

@@ -19,9 +19,9 @@ const SSHD: &str = "/usr/sbin/sshd";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running sshd, ended when dropped.
-pub(super) struct TestSshd {
-    pub(super) dir: TempDir,
-    pub(super) port: u16,
+pub(crate) struct TestSshd {
+    pub(crate) dir: TempDir,
+    pub(crate) port: u16,
     child: Child,
     log: Receiver<String>,
     seen: Vec<String>,
@@ -30,12 +30,12 @@ pub(super) struct TestSshd {
 
 impl TestSshd {
     /// One that accepts the key `user`, has an ed25519 host key, and is listed in `known_hosts`.
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
     /// With further lines of sshd_config(5).
-    pub(super) fn start_with(config: &str) -> Self {
+    pub(crate) fn start_with(config: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         keygen(dir.path(), "host_ed25519", "ed25519", "");
         keygen(dir.path(), "user", "ed25519", "");
@@ -46,7 +46,7 @@ impl TestSshd {
     }
 
     /// Runs sshd with the keys that are in `dir`.
-    pub(super) fn run_in(dir: TempDir, config: &str) -> Self {
+    pub(crate) fn run_in(dir: TempDir, config: &str) -> Self {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: these tests need it (Debian: openssh-server)");
         // Its privilege separation wants this directory, which a service manager would make.
         fs::create_dir_all("/run/sshd").expect("/run/sshd, which sshd needs (as root)");
@@ -77,22 +77,22 @@ impl TestSshd {
         panic!("five free ports were taken by others");
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// root on this sshd with the accepted key.
-    pub(super) fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         self.peer_with_key("user")
     }
 
-    pub(super) fn peer_with_key(&self, key: &str) -> Peer {
+    pub(crate) fn peer_with_key(&self, key: &str) -> Peer {
         let private_key = Some(self.path(key));
         Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key }
     }
 
     /// Strict, with this sshd's own known_hosts.
-    pub(super) fn policy(&self) -> SshPolicy {
+    pub(crate) fn policy(&self) -> SshPolicy {
         SshPolicy {
             connect_timeout: Duration::from_secs(20),
             host_key_policy: HostKeyPolicy::Strict,
@@ -101,23 +101,23 @@ impl TestSshd {
     }
 
     /// Lists this sshd in a file with the public key of `key`.
-    pub(super) fn write_known_hosts(&self, file: &str, key: &str) {
+    pub(crate) fn write_known_hosts(&self, file: &str, key: &str) {
         let line = format!("[127.0.0.1]:{} {}", self.port, self.public_key(key));
         fs::write(self.path(file), line).expect("writing known_hosts");
     }
 
-    pub(super) fn public_key(&self, key: &str) -> String {
+    pub(crate) fn public_key(&self, key: &str) -> String {
         fs::read_to_string(self.path(&format!("{key}.pub"))).expect("a public key")
     }
 
     /// Number of logins so far. The log line is written before a login's first command runs.
-    pub(super) fn logins(&mut self) -> usize {
+    pub(crate) fn logins(&mut self) -> usize {
         self.seen.extend(self.log.try_iter());
         self.seen.iter().filter(|line| line.contains("Accepted publickey")).count()
     }
 
     /// Waits for a line of the log that contains `text`. Blocks the thread, so the test's runtime needs a second one.
-    pub(super) fn wait_for_log(&mut self, text: &str) {
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
         while !self.seen.iter().any(|line| line.contains(text)) {
             match self.log.recv_timeout(PATIENCE) {
                 Ok(line) => self.seen.push(line),
@@ -137,22 +137,22 @@ impl Drop for TestSshd {
 }
 
 /// A key pair `name`, `name.pub` of the type in `dir`.
-pub(super) fn keygen(dir: &Path, name: &str, key_type: &str, passphrase: &str) {
+pub(crate) fn keygen(dir: &Path, name: &str, key_type: &str, passphrase: &str) {
     run("ssh-keygen", &["-q", "-t", key_type, "-N", passphrase, "-C", name, "-f", &dir.join(name).to_string_lossy()]);
 }
 
 /// Runs a program that must succeed.
-pub(super) fn run(program: &str, args: &[&str]) {
+pub(crate) fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|error| panic!("{program}, which these tests need: {error}"));
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-pub(super) fn chmod(path: &Path, mode: u32) {
+pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }

@@ -98,7 +98,7 @@ impl Session {
             permit = self.permits.acquire() => permit,
             () = answer.closed() => return,
         };
-        match self.open_channel(&mut answer).await {
+        match self.open_channel(&mut answer, DOING).await {
             Ok(Some(channel)) => match self.start(channel, &request.command).await {
                 Ok(started) => self.run(started, request, answer).await,
                 Err(error) => drop(answer.send(Err(error))),
@@ -118,7 +118,11 @@ impl Session {
     }
 
     /// `None` when the caller went away.
-    async fn open_channel(&self, answer: &mut Answer) -> Result<Option<Channel<Msg>>, ExecError> {
+    pub(super) async fn open_channel<T>(
+        &self,
+        answer: &mut oneshot::Sender<T>,
+        doing: &'static str,
+    ) -> Result<Option<Channel<Msg>>, ExecError> {
         let mut pause = FIRST_PAUSE;
         loop {
             use ChannelOpenFailure::{ConnectFailed, ResourceShortage};
@@ -133,9 +137,9 @@ impl Session {
                 Ok(channel) => return Ok(Some(channel)),
                 Err(russh::Error::ChannelOpenFailure(ConnectFailed | ResourceShortage)) => {}
                 Err(error @ russh::Error::ChannelOpenFailure(_)) => {
-                    return Err(ExecError::Failed(protocol(&self.peer, DOING, error)));
+                    return Err(ExecError::Failed(protocol(&self.peer, doing, error)));
                 }
-                Err(error) => return Err(ExecError::NotSent(from_library(&self.peer, DOING, error))),
+                Err(error) => return Err(ExecError::NotSent(from_library(&self.peer, doing, error))),
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
@@ -219,7 +223,7 @@ impl Session {
 }
 
 /// Ends [`ABANDONED_OPEN_MAX`] after the caller has gone away.
-async fn abandoned(answer: &mut Answer) {
+async fn abandoned<T>(answer: &mut oneshot::Sender<T>) {
     answer.closed().await;
     tokio::time::sleep(ABANDONED_OPEN_MAX).await;
 }

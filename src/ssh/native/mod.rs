@@ -1,13 +1,15 @@
 //! The SSH library behind a small interface: connect, run a command, disconnect.
 //!
 //! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
-//! command (`exec`), on one started ahead where there is one (`spare`). Nothing outside this module uses the library's connection types.
+//! command (`exec`), on one started ahead where there is one (`spare`); [`Session::sftp`] gives the connection's one SFTP
+//! session (`sftp`). Nothing outside this module uses the library's connection types.
 //!
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
 //! socket is shut down; both happen when the [`Session`] is dropped.
 
 mod exec;
 mod login;
+mod sftp;
 mod spare;
 
 use std::borrow::Cow;
@@ -24,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
+pub(super) use sftp::SftpChannel;
 
 use super::dial::{Lifeline, dial, tune};
 use super::error::{HostKeyError, SshError};
@@ -73,6 +76,7 @@ pub(super) struct Session {
     ended: CancellationToken,
     last_used: Mutex<Ticks>,
     spare: Mutex<spare::Slot>,
+    sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
@@ -104,8 +108,8 @@ impl Session {
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let spare = Mutex::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, spare, lifeline })
+        let (spare, sftp) = Default::default();
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, spare, sftp, lifeline })
     }
 
     /// Whether the connection is over.
@@ -131,8 +135,13 @@ impl Session {
         self.last_used.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// Says goodbye and waits until the connection is over; without a bound of its own.
+    /// Says goodbye and waits until the connection is over; without a bound of its own. What was asked of its SFTP session is
+    /// done before.
     pub(super) async fn disconnect(&self) {
+        let sftp = self.sftp.try_lock().ok().and_then(|slot| slot.clone());
+        if let Some(sftp) = sftp {
+            sftp.flush().await;
+        }
         // An error says that the connection is over, which is what is wanted.
         let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
         self.ended.cancelled().await;
@@ -141,6 +150,11 @@ impl Session {
     /// Ends the connection without a goodbye.
     pub(super) fn cut(&self) {
         self.lifeline.cut();
+    }
+
+    /// Ends the connection with a reset: what the peer has not received yet, it never will.
+    pub(super) fn reset(&self) {
+        self.lifeline.reset();
     }
 }
 

@@ -48,6 +48,14 @@ impl Session {
         Some(started)
     }
 
+    /// Closes the spare, if there is one, so that its place at the peer becomes free.
+    pub(super) async fn close_spare(&self) {
+        let spare = std::mem::take(&mut *self.slot());
+        if let Slot::Ready(Spare { started, .. }) = spare {
+            self.abandon(&started.writer).await;
+        }
+    }
+
     /// Starts a spare where there is none. A peer that allows no further session just has none.
     pub(super) async fn prepare_spare(&self, command: &str) {
         {
@@ -61,9 +69,22 @@ impl Session {
             Ok(channel) => self.start(channel, command).await.ok(),
             Err(_) => None,
         };
-        *self.slot() = match started {
-            Some(started) => Slot::Ready(Spare { command: command.to_owned(), started }),
-            None => Slot::Empty,
+        let unwanted = {
+            let mut slot = self.slot();
+            match (&*slot, started) {
+                (Slot::Preparing, started) => {
+                    *slot = match started {
+                        Some(started) => Slot::Ready(Spare { command: command.to_owned(), started }),
+                        None => Slot::Empty,
+                    };
+                    None
+                }
+                // It was to be closed meanwhile.
+                (_, started) => started,
+            }
         };
+        if let Some(started) = unwanted {
+            self.abandon(&started.writer).await;
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod commands;
 mod login;
 mod openssh;
+mod sftp;
 mod trust;
 
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,179 @@
+//! Lock files on a peer that gives no shell, over its connection's SFTP session.
+//!
+//! The protocol, the names and the answers are those of `local`: a temporary file that is linked to the lock's name, a claim
+//! for whoever replaces or removes an old lock, a take-over by rename. All three backends work together on one file. `files`
+//! does the single steps; `protocol` puts them together; `ages` knows how old a file is by the server's clock. This module
+//! performs batches: takes one after the other, neighbours that are on different files and no takes at the same time.
+//!
+//! A shell's script runs where the file is; here each step is decided on this host and executed on that one, so a step may be
+//! late: our decision is old by then, and another may have replaced what we looked at. The rule that makes this safe: **all
+//! of one operation, from its first request to the last answer, happens within half a lease**, by the clock of this host that
+//! counts through suspends. When that time passes, or when an operation is given up between a check and the answer of what
+//! depends on it (a rename over a stale lock, a removal), the connection is ended by a reset, which discards what was not
+//! delivered; the operation is then [`Unreachable`], also if its answer came in the same moment. So a rename happens while its
+//! claim is younger than half a lease and cannot be stepped over, and a removal without a claim, which is done only while the
+//! lock is younger than half a lease, happens before anyone may judge the lock stale.
+//!
+//! What stays: a request that was delivered, but is executed by a server that then stands still for longer than that (a
+//! stopped virtual machine). And where the peer's file system has no hard links, a connection that ends between the
+//! creation of a lock and the writing of its content leaves an empty file, which a person must remove.
+
+mod ages;
+mod files;
+mod protocol;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
+use crate::clock::{self, Ticks};
+use crate::config::Peer;
+use crate::ssh::{Pool, Sftp, SshError};
+
+use ages::Ages;
+use files::Trouble;
+use protocol::Operation;
+
+/// Who gives up an operation after this much time wants another connection for the next.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A peer's files, reached by SFTP.
+#[derive(Clone)]
+pub struct SftpBackend {
+    pool: Pool,
+    peer: Peer,
+    timeout: Duration,
+    ages: Arc<Ages>,
+    /// So many requests reach the peer, whatever the number of batches; then every connection is dead.
+    #[cfg(test)]
+    fuse: Option<Arc<std::sync::atomic::AtomicUsize>>,
+}
+
+impl LockBackend for SftpBackend {
+    fn perform(&self, batch: Vec<Op>) -> Answers {
+        let this = self.clone();
+        Box::pin(async move { this.try_perform(&batch).await.map_err(|error| Unreachable(crate::error_chain(&error))) })
+    }
+}
+
+impl SftpBackend {
+    /// The files of `peer`; a batch, connecting included, may take `timeout`.
+    pub fn new(pool: Pool, peer: Peer, timeout: Duration) -> Self {
+        Self {
+            pool,
+            peer,
+            timeout,
+            ages: Arc::default(),
+            #[cfg(test)]
+            fuse: None,
+        }
+    }
+
+    /// [`LockBackend::perform`] with the error as it is. [`SshError::Protocol`] says that the peer has no SFTP.
+    pub(super) async fn try_perform(&self, batch: &[Op]) -> Result<Vec<Answer>, SshError> {
+        let began = Ticks::now();
+        match self.attempt(batch, began).await {
+            // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
+            Err(SshError::Lost { .. }) => self.attempt(batch, began).await,
+            result => result,
+        }
+    }
+
+    async fn attempt(&self, batch: &[Op], began: Ticks) -> Result<Vec<Answer>, SshError> {
+        let sftp = self.pool.sftp(&self.peer, self.left(began)).await?;
+        #[cfg(test)]
+        let sftp = sftp.with_fuse(self.fuse.clone());
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut rest = batch;
+        while let Some((first, others)) = rest.split_first() {
+            if matches!(first, Op::Take { .. }) {
+                answers.push(self.one(&sftp, first, began).await?);
+                if answers.last() != Some(&Answer::Taken) {
+                    break;
+                }
+                rest = others;
+                continue;
+            }
+            let (together, later) = rest.split_at(independent(rest));
+            answers.extend(try_join_all(together.iter().map(|op| self.one(&sftp, op, began))).await?);
+            rest = later;
+        }
+        Ok(answers)
+    }
+
+    fn left(&self, began: Ticks) -> Duration {
+        self.timeout.saturating_sub(began.elapsed())
+    }
+
+    /// One operation within its bound, and a cut connection otherwise.
+    async fn one(&self, sftp: &Sftp, op: &Op, began: Ticks) -> Result<Answer, SshError> {
+        let limit = bound(op).map_or(self.left(began), |bound| bound.min(self.left(began)));
+        let since = Ticks::now();
+        let operation = Operation { sftp, ages: &self.ages, since };
+        let patience = Patience { sftp, since, ended: false };
+        let result = tokio::select! {
+            result = operation.perform(op) => Some(result),
+            () = clock::sleep(limit) => None,
+        };
+        patience.end();
+        match result.filter(|_| since.elapsed() <= limit) {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(Trouble::Failed(why))) => Ok(Answer::Failed(why)),
+            Some(Err(Trouble::Broken(error))) => Err(error),
+            None => {
+                sftp.cut();
+                Err(SshError::Timeout { peer: self.peer.to_string(), doing: "a lock operation on", limit })
+            }
+        }
+    }
+}
+
+/// Takes a peer for dead whose answer was awaited for longer than [`PATIENCE`] and then given up.
+struct Patience<'a> {
+    sftp: &'a Sftp,
+    since: Ticks,
+    ended: bool,
+}
+
+impl Patience<'_> {
+    fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if !self.ended && self.since.elapsed() > PATIENCE {
+            self.sftp.cut();
+        }
+    }
+}
+
+/// How many operations at the beginning of a batch may be done at the same time: no take, no path twice.
+fn independent(batch: &[Op]) -> usize {
+    let mut paths = HashSet::new();
+    let dependent = batch.iter().position(|op| match op {
+        Op::Take { .. } => true,
+        Op::Look { path } | Op::Refresh { path, .. } | Op::Remove { path, .. } | Op::Break { path, .. } => {
+            !paths.insert(path)
+        }
+    });
+    dependent.unwrap_or(batch.len())
+}
+
+/// What one operation may take at most, from its check to its end.
+fn bound(op: &Op) -> Option<Duration> {
+    match op {
+        Op::Look { .. } | Op::Break { .. } => None,
+        Op::Take { record, replaces, .. } => {
+            let shortest = replaces.iter().fold(record.lease(), |shortest, stale| shortest.min(stale.lease()));
+            Some(shortest / 2)
+        }
+        Op::Refresh { record, .. } | Op::Remove { record, .. } => Some(record.lease() / 2),
+    }
+}
