@@ -61,7 +61,8 @@ impl RemoteBackend {
     pub(super) async fn try_perform(&self, batch: &[Op]) -> Result<Vec<Answer>, ShellError> {
         let nonce = super::random_token();
         let script = script(batch, &nonce);
-        let ask = || self.pool.script(&self.peer, script.as_bytes(), self.timeout);
+        let end = format!("\n@{nonce} end end\n");
+        let ask = || self.pool.script(&self.peer, script.as_bytes(), end.as_bytes(), self.timeout);
         let output = match ask().await {
             // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
             Err(SshError::Lost { .. }) => ask().await,

@@ -1,6 +1,6 @@
 umask 022
 unset IFS
-cur=0 go=1
+cur=0 go=1 c= e= f= l=
 say() { printf '\n@%s %s %s\n' "$n" "$cur" "$*"; }
 t=
 # Both clock readings are cut to seconds: a second less is never too old. The script is over in less than one.

@@ -88,14 +88,15 @@ impl Pool {
     /// given up without an event. A pooled connection that turns out dead before the command was sent is replaced once. After that point
     /// nothing is repeated: an error then means that the command may have run.
     pub async fn exec(&self, peer: &Peer, command: &str, stdin: &[u8], timeout: Duration) -> Result<Output, SshError> {
-        let request = Request { command: command.to_owned(), stdin: stdin.to_vec(), waits: false };
+        let request = Request { command: command.to_owned(), stdin: stdin.to_vec(), end: None };
         self.exec_bounded(peer, request, timeout).await
     }
 
-    /// Runs a script by the peer's `/bin/sh`, as [`Pool::exec`] runs a command. The login shell sees only `exec /bin/sh`. Once
-    /// one was run on a connection, a shell for the next is started ahead: then a script takes one round trip.
-    pub async fn script(&self, peer: &Peer, script: &[u8], timeout: Duration) -> Result<Output, SshError> {
-        let request = Request { command: "exec /bin/sh".into(), stdin: script.to_vec(), waits: true };
+    /// Runs a script by the peer's `/bin/sh`. The login shell sees only `exec /bin/sh`. The script must not read its standard input
+    /// nor exit, and the last of its output must be `end`, which nothing else in it is: the shell then stays for the next script, which
+    /// takes one round trip. When the shell exits all the same, the output is what there was. Else as [`Pool::exec`].
+    pub async fn script(&self, peer: &Peer, script: &[u8], end: &[u8], timeout: Duration) -> Result<Output, SshError> {
+        let request = Request { command: "exec /bin/sh".into(), stdin: script.to_vec(), end: Some(end.to_vec()) };
         self.exec_bounded(peer, request, timeout).await
     }
 

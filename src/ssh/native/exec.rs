@@ -34,8 +34,8 @@ const DOING: &str = "running a command on";
 pub(in crate::ssh) struct Request {
     pub(in crate::ssh) command: String,
     pub(in crate::ssh) stdin: Vec<u8>,
-    /// Whether the command does nothing before it has its input, so that the next one may be started ahead.
-    pub(in crate::ssh) waits: bool,
+    /// The command is a shell and the input a script for it, whose output ends with this: then the shell stays for the next.
+    pub(in crate::ssh) end: Option<Vec<u8>>,
 }
 
 /// Why a command has no result.
@@ -59,8 +59,14 @@ impl From<ExecError> for SshError {
 pub(super) struct Started {
     pub(super) reader: ChannelReadHalf,
     pub(super) writer: ChannelWriteHalf<Msg>,
-    /// Standard output that was read already.
-    pub(super) early: Vec<u8>,
+}
+
+/// What became of a command.
+enum Conversation {
+    /// It has ended.
+    Over(Output),
+    /// The script has, and its shell waits for another.
+    Paused(Output),
 }
 
 type Answer = oneshot::Sender<Result<Output, ExecError>>;
@@ -80,17 +86,21 @@ impl Session {
 
     async fn serve(&self, request: &Request, answer: Answer) {
         self.touch();
-        if request.waits {
-            // While one command runs, the next one is started.
-            let ahead = self.prepare_spare(&request.command);
-            match self.take_spare(&request.command) {
-                Some(spare) => tokio::join!(self.run(spare, request, answer), ahead),
-                None => tokio::join!(self.serve_anew(request, answer), ahead),
-            };
-        } else {
-            self.serve_anew(request, answer).await;
+        let shell = request.end.as_ref().and_then(|_| self.take_shell());
+        match shell {
+            Some(shell) => self.serve_again(shell, request, answer).await,
+            None => self.serve_anew(request, answer).await,
         }
         self.touch();
+    }
+
+    /// By a shell that stayed. One that ends before it has said anything ended before the script came: another gets it.
+    async fn serve_again(&self, shell: Started, request: &Request, answer: Answer) {
+        let Some((result, answer)) = self.run(shell, request, answer).await else { return };
+        match result {
+            Ok(output) if output.stdout.is_empty() => self.serve_anew(request, answer).await,
+            result => drop(answer.send(result.map_err(ExecError::Failed))),
+        }
     }
 
     async fn serve_anew(&self, request: &Request, mut answer: Answer) {
@@ -100,7 +110,11 @@ impl Session {
         };
         match self.open_channel(&mut answer, DOING).await {
             Ok(Some(channel)) => match self.start(channel, &request.command).await {
-                Ok(started) => self.run(started, request, answer).await,
+                Ok(started) => {
+                    if let Some((result, answer)) = self.run(started, request, answer).await {
+                        drop(answer.send(result.map_err(ExecError::Failed)));
+                    }
+                }
                 Err(error) => drop(answer.send(Err(error))),
             },
             Ok(None) => {}
@@ -114,7 +128,7 @@ impl Session {
         let (reader, writer) = channel.split();
         let sent = writer.exec(true, command).await;
         sent.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))?;
-        Ok(Started { reader, writer, early: Vec::new() })
+        Ok(Started { reader, writer })
     }
 
     /// `None` when the caller went away.
@@ -135,7 +149,8 @@ impl Session {
             };
             match opened {
                 Ok(channel) => return Ok(Some(channel)),
-                Err(russh::Error::ChannelOpenFailure(ConnectFailed | ResourceShortage)) => {}
+                // Perhaps the place that the shell takes is the last one.
+                Err(russh::Error::ChannelOpenFailure(ConnectFailed | ResourceShortage)) => self.close_shell().await,
                 Err(error @ russh::Error::ChannelOpenFailure(_)) => {
                     return Err(ExecError::Failed(protocol(&self.peer, doing, error)));
                 }
@@ -148,16 +163,32 @@ impl Session {
         }
     }
 
-    async fn run(&self, started: Started, request: &Request, mut answer: Answer) {
-        let Started { mut reader, writer, early } = started;
+    /// `None` when the caller went away.
+    async fn run(
+        &self,
+        mut started: Started,
+        request: &Request,
+        mut answer: Answer,
+    ) -> Option<(Result<Output, SshError>, Answer)> {
         let result = tokio::select! {
-            result = self.converse(&mut reader, &writer, early, &request.stdin) => result,
-            () = answer.closed() => return self.abandon(&writer).await,
+            result = self.converse(&mut started, request) => result,
+            () = answer.closed() => {
+                self.abandon(&started.writer).await;
+                return None;
+            }
         };
-        if result.is_err() {
-            self.abandon(&writer).await;
-        }
-        drop(answer.send(result.map_err(ExecError::Failed)));
+        let result = match result {
+            Ok(Conversation::Over(output)) => Ok(output),
+            Ok(Conversation::Paused(output)) => {
+                self.keep_shell(started).await;
+                Ok(output)
+            }
+            Err(error) => {
+                self.abandon(&started.writer).await;
+                Err(error)
+            }
+        };
+        Some((result, answer))
     }
 
     /// Closes a channel whose end is not awaited: the library does not tell of it once we have closed our side.
@@ -167,19 +198,16 @@ impl Session {
     }
 
     /// Feeds standard input and collects output at once, so that neither can block the other.
-    async fn converse(
-        &self,
-        reader: &mut ChannelReadHalf,
-        writer: &ChannelWriteHalf<Msg>,
-        early: Vec<u8>,
-        stdin: &[u8],
-    ) -> Result<Output, SshError> {
+    async fn converse(&self, started: &mut Started, request: &Request) -> Result<Conversation, SshError> {
+        let Started { reader, writer } = started;
         let feed = async {
             // A command may end without reading its input, which is not an error.
-            let _ = writer.data_bytes(stdin.to_vec()).await;
-            let _ = writer.eof().await;
+            let _ = writer.data_bytes(request.stdin.clone()).await;
+            if request.end.is_none() {
+                let _ = writer.eof().await;
+            }
         };
-        let collect = self.collect(reader, early);
+        let collect = self.collect(reader, request.end.as_deref());
         tokio::pin!(collect);
         tokio::select! {
             result = &mut collect => return result,
@@ -188,16 +216,24 @@ impl Session {
         collect.await
     }
 
-    /// Reads until the peer closes the channel: the status may come before the last output.
-    async fn collect(&self, reader: &mut ChannelReadHalf, early: Vec<u8>) -> Result<Output, SshError> {
+    /// Reads until `end`, or until the peer closes the channel: the status may come before the last output.
+    async fn collect(&self, reader: &mut ChannelReadHalf, end: Option<&[u8]>) -> Result<Conversation, SshError> {
         let failed = |why: &str| protocol(&self.peer, DOING, io::Error::other(why.to_owned()));
-        let (mut status, mut stdout, mut stderr) = (None, early, Vec::new());
+        let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
         loop {
             match reader.wait().await {
                 Some(ChannelMsg::Data { data }) if stdout.len() + data.len() > STDOUT_MAX => {
                     return Err(failed("it wrote more than 1 MiB to its standard output"));
                 }
-                Some(ChannelMsg::Data { data }) => stdout.extend_from_slice(&data),
+                Some(ChannelMsg::Data { data }) => {
+                    let before = stdout.len();
+                    stdout.extend_from_slice(&data);
+                    if end.is_some_and(|end| {
+                        memchr::memmem::find(&stdout[before.saturating_sub(end.len())..], end).is_some()
+                    }) {
+                        return Ok(Conversation::Paused(Output { status: ExitStatus::Code(0), stdout, stderr }));
+                    }
+                }
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
                     stderr.extend_from_slice(&data[..data.len().min(STDERR_MAX - stderr.len())]);
                 }
@@ -218,7 +254,7 @@ impl Session {
             }
         }
         let status = status.ok_or_else(|| failed("the peer did not tell its exit status"))?;
-        Ok(Output { status, stdout, stderr })
+        Ok(Conversation::Over(Output { status, stdout, stderr }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The SSH library behind a small interface: connect, run a command, disconnect.
 //!
 //! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
-//! command (`exec`), on one started ahead where there is one (`spare`); [`Session::sftp`] gives the connection's one SFTP
+//! command (`exec`), a script by a shell that stays (`shell`); [`Session::sftp`] gives the connection's one SFTP
 //! session (`sftp`). Nothing outside this module uses the library's connection types.
 //!
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
@@ -10,7 +10,7 @@
 mod exec;
 mod login;
 mod sftp;
-mod spare;
+mod shell;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -75,7 +75,7 @@ pub(super) struct Session {
     permits: Semaphore,
     ended: CancellationToken,
     last_used: Mutex<Ticks>,
-    spare: Mutex<spare::Slot>,
+    shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
@@ -108,8 +108,8 @@ impl Session {
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let (spare, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, spare, sftp, lifeline })
+        let (shell, sftp) = Default::default();
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, lifeline })
     }
 
     /// Whether the connection is over.

@@ -112,7 +112,7 @@ impl Session {
     /// Opens a session and serves it to its end. The connection is not kept alive by it.
     async fn open_sftp(self: Arc<Self>, mut answer: Opened) {
         // A peer of SFTP alone has no use for a shell that waits, and may not allow a second session.
-        self.close_spare().await;
+        self.close_shell().await;
         let channel = match self.open_channel(&mut answer, DOING).await {
             Ok(Some(channel)) => channel,
             Ok(None) => return,

@@ -100,17 +100,26 @@ async fn a_dead_pooled_connection_is_replaced() {
     assert_eq!(sshd.logins(), 4);
 }
 
+/// Runs a script that ends with `.`.
+async fn script(fixture: &Fixture, peer: &Peer, script: &str) -> Result<Output, SshError> {
+    fixture.pool.script(peer, format!("{script}\nprintf .\n").as_bytes(), b".", LONG).await
+}
+
 #[tokio::test]
-async fn scripts_run_one_after_the_other_and_at_once_on_one_connection() {
+async fn scripts_one_after_the_other_share_a_shell_and_those_at_once_do_not() {
     let mut sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());
     let peer = sshd.peer();
+    let mut shells = Vec::new();
     for round in 0..5 {
-        let script = format!("echo {round} in\nexit {round}");
-        let output = fixture.pool.script(&peer, script.as_bytes(), LONG).await.unwrap();
-        assert_eq!((text(&output.stdout), output.status), (format!("{round} in\n").as_str(), ExitStatus::Code(round)));
+        let output = script(&fixture, &peer, &format!("echo oops >&2; printf '%s ' {round} $$")).await.unwrap();
+        let (said, shell) = text(&output.stdout).split_once(' ').unwrap();
+        assert_eq!((said, output.status), (round.to_string().as_str(), ExitStatus::Code(0)));
+        shells.push(shell.to_owned());
     }
-    let at_once = (0..20).map(|_| fixture.pool.script(&peer, b"echo $$", LONG));
+    shells.dedup();
+    assert_eq!(shells.len(), 1);
+    let at_once = (0..20).map(|_| script(&fixture, &peer, "printf $$"));
     let mut shells: Vec<_> =
         futures_util::future::join_all(at_once).await.into_iter().map(|output| output.unwrap().stdout).collect();
     shells.sort();
@@ -119,16 +128,42 @@ async fn scripts_run_one_after_the_other_and_at_once_on_one_connection() {
 }
 
 #[tokio::test]
-async fn a_shell_that_was_started_ahead_is_lost_with_its_connection_and_the_next_is_not() {
+async fn a_shell_that_ended_meanwhile_is_replaced() {
     let sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());
     let peer = sshd.peer();
-    let ask = || fixture.pool.script(&peer, b"echo $PPID", LONG);
+    let mut last = String::new();
+    for _ in 0..5 {
+        let shell = text(&script(&fixture, &peer, "printf $$").await.unwrap().stdout).trim_end_matches('.').to_owned();
+        assert_ne!(shell, last);
+        run("kill", &["-KILL", &shell]);
+        last = shell;
+    }
+    let output = script(&fixture, &peer, "echo said; exit 3").await.unwrap();
+    assert_eq!((text(&output.stdout), output.status), ("said\n", ExitStatus::Code(3)), "it ended under the script");
+}
+
+#[tokio::test]
+async fn a_shell_that_stays_leaves_its_place_to_a_command() {
+    let sshd = TestSshd::start_with("MaxSessions 1");
+    let fixture = Fixture::new(sshd.policy());
     for _ in 0..3 {
-        let server = text(&ask().await.unwrap().stdout).trim().to_owned();
+        assert_eq!(text(&script(&fixture, &sshd.peer(), "printf a").await.unwrap().stdout), "a.");
+        assert_eq!(text(&fixture.run(&sshd.peer(), "printf b").await.stdout), "b");
+    }
+}
+
+#[tokio::test]
+async fn a_shell_that_stayed_is_lost_with_its_connection_and_the_next_is_not() {
+    let sshd = TestSshd::start();
+    let fixture = Fixture::new(sshd.policy());
+    let peer = sshd.peer();
+    for _ in 0..3 {
+        let server =
+            text(&script(&fixture, &peer, "printf $PPID").await.unwrap().stdout).trim_end_matches('.').to_owned();
         run("kill", &["-KILL", &server]);
-        match ask().await {
-            Ok(output) => assert_ne!(text(&output.stdout).trim(), server),
+        match script(&fixture, &peer, "printf $PPID").await {
+            Ok(output) => assert_ne!(text(&output.stdout).trim_end_matches('.'), server),
             Err(error) => assert_eq!(error.reason(), "unreachable", "{error:?}"),
         }
     }
