@@ -2,7 +2,8 @@
 //!
 //! The protocol, the names and the answers are those of `local`: a temporary file that is linked to the lock's name, a claim
 //! for whoever replaces or removes an old lock, a take-over by rename. All three backends work together on one file. `files`
-//! does the single steps; `protocol` puts them together; `ages` knows how old a file is by the server's clock. This module
+//! looks at files and `temporary` makes some; `protocol` puts such steps together; `ages` knows how old a file is by the
+//! server's clock. This module
 //! performs batches: takes one after the other, neighbours that are on different files and no takes at the same time.
 //!
 //! A shell's script runs where the file is; here each step is decided on this host and executed on that one, so a step may be
@@ -21,6 +22,7 @@
 mod ages;
 mod files;
 mod protocol;
+mod temporary;
 #[cfg(test)]
 mod tests;
 

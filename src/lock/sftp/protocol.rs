@@ -8,9 +8,8 @@ use super::super::backend::{Answer, Op};
 use super::super::local::{describe, removal};
 use super::super::record::{Content, Found, Record};
 use super::ages::{Ages, at_least, at_most, roughly};
-use super::files::{
-    Act, Seen, Temporary, There, Trouble, failed, hidden, link_or_create, open_own, read, remote, see, see_more, status,
-};
+use super::files::{Seen, There, Trouble, failed, hidden, open_own, read, remote, see, see_more, status, time};
+use super::temporary::{Act, Temporary, link_or_create};
 use crate::clock::Ticks;
 use crate::ssh::{Mode, Sftp, SftpError, Status};
 
@@ -233,7 +232,7 @@ impl<'a> Operation<'a> {
         let (written, after) = (handle.write(0, &bytes), handle.stat());
         let lstat = self.sftp.lstat(remote(path));
         written.await.map_err(|error| failed("refresh", path, error))?;
-        let after = after.await.map_err(|error| failed("refresh", path, error))?.modified.unwrap_or(u32::MAX);
+        let after = time(path, after.await.map_err(|error| failed("refresh", path, error))?)?;
         // Just before the write it was as old as the two times differ, to less than a second.
         if u64::from(after.saturating_sub(before.modified)) >= record.lease_seconds {
             return Ok(Answer::Lost("its lease ran out".into()));
