@@ -124,6 +124,7 @@ async fn a_lock_lives_as_on_the_other_backends() {
     assert_eq!(fs::read_to_string(&path).unwrap(), record("a").encode());
     assert_eq!(rig.one(take(&path, "a")).await, Taken, "a repeated take whose answer was lost finds its own");
 
+    assert_eq!(rig.perform(&[take(&path, "a"), take(&path, "a")]).await, [Taken, Taken], "the same file twice");
     let other = sub.join("other");
     let answers = rig.perform(&[take(&other, "b"), take(&path, "b"), look(&path)]).await;
     assert!(answers.len() == 2 && answers[0] == Taken && age_of(&answers[1], "a").is_some(), "{answers:?}");
