@@ -87,18 +87,22 @@ pub enum Mode {
     Update,
     /// To be written, where nothing is; with the mode 0644. Fails at a symbolic link.
     CreateNew,
+    /// To be written at its end, made with the mode 0644 where nothing is. Follows symbolic links.
+    Append,
 }
 
 impl Mode {
     fn flags(self) -> u32 {
         const READ: u32 = 0x01;
         const WRITE: u32 = 0x02;
+        const APPEND: u32 = 0x04;
         const CREATE: u32 = 0x08;
         const EXCLUSIVE: u32 = 0x20;
         match self {
             Self::Read => READ,
             Self::Update => READ | WRITE,
             Self::CreateNew => WRITE | CREATE | EXCLUSIVE,
+            Self::Append => WRITE | CREATE | APPEND,
         }
     }
 }
@@ -151,7 +155,7 @@ impl Sftp {
     /// Opens a file.
     pub fn open(&self, path: &[u8], mode: Mode) -> impl Future<Output = Result<Handle, SftpError>> + Send + use<> {
         let permissions = |packet: Packet| match mode {
-            Mode::CreateNew => packet.u32(ATTRIBUTE_PERMISSIONS).u32(0o644),
+            Mode::CreateNew | Mode::Append => packet.u32(ATTRIBUTE_PERMISSIONS).u32(0o644),
             Mode::Read | Mode::Update => packet.u32(0),
         };
         let answer = self.send(OPEN, |packet| permissions(packet.bytes(path).u32(mode.flags())));

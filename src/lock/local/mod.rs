@@ -230,7 +230,12 @@ fn break_open(path: &Path, seen: Option<&Record>, seen_age: Duration, note: &Bre
     if !is_that(&found) {
         return Ok(Answer::Found(found));
     }
-    let mut notes = OpenOptions::new().append(true).create(true).mode(0o644).open(notes(path)?)?;
+    let mut notes = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(notes(path)?)?;
     notes.write_all(note.line().as_bytes())?;
     crash::point();
     unlink(path)

@@ -1,10 +1,10 @@
-//! Single steps on a peer's files: what is there, a temporary file, a name given only once; and what an error means.
+//! Looks at a peer's files, and what an error means.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::super::local::{CONTENT_LIMIT, beside};
-use super::super::record::{Content, Record};
+use super::super::record::Content;
 use crate::ssh::{Attributes, Handle, Mode, Sftp, SftpError, SshError, Status};
 
 /// Why an operation has no proper answer.
@@ -110,7 +110,7 @@ pub(super) async fn see_more(sftp: &Sftp, path: &Path, lstat: Result<Attributes,
     };
     let unreadable = |attributes: Attributes| {
         let content = Content::Foreign("unreadable".into());
-        There::File(Seen { content, modified: attributes.modified.unwrap_or(u32::MAX) })
+        There::File(Seen { content, modified: attributes.modified.unwrap_or_default() })
     };
     match sftp.open(remote(path), Mode::Read).await {
         Ok(handle) => Ok(There::File(read(path, &handle).await?.0)),
@@ -152,9 +152,23 @@ pub(super) async fn read(path: &Path, handle: &Handle) -> Result<(Seen, Vec<u8>)
             more => bytes.extend_from_slice(&more),
         }
     }
-    // A server that tells no time: never old.
-    let modified = attributes.modified.unwrap_or(u32::MAX);
-    Ok((Seen { content: Content::parse(&bytes), modified }, bytes))
+    Ok((Seen { content: Content::parse(&bytes), modified: time(path, attributes)? }, bytes))
+}
+
+/// The time of a file's last change, seconds since 1970.
+pub(super) fn time(path: &Path, attributes: Attributes) -> Result<u32, Trouble> {
+    let none = || Trouble::Failed(format!("could not look at {}: its SFTP server tells no times", path.display()));
+    attributes.modified.ok_or_else(none)
+}
+
+/// Adds a line to a file.
+pub(super) async fn append(sftp: &Sftp, path: &Path, line: &[u8]) -> Result<(), SftpError> {
+    let handle = sftp.open(remote(path), Mode::Append).await?;
+    // The server puts it at the end, whatever the offset.
+    let written = handle.write(0, line);
+    let closed = handle.close();
+    written.await?;
+    closed.await
 }
 
 /// Makes the directories that a path lacks.
@@ -184,155 +198,7 @@ pub(super) async fn make_parents(sftp: &Sftp, path: &Path) -> Result<(), Trouble
     Ok(())
 }
 
-/// What must not be done late: if it is given up before it is [`Act::over`], the connection is cut.
-pub(super) struct Act<'a>(Option<&'a Sftp>);
-
-impl<'a> Act<'a> {
-    pub(super) fn of(sftp: &'a Sftp) -> Self {
-        Self(Some(sftp))
-    }
-
-    pub(super) fn over(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Act<'_> {
-    fn drop(&mut self) {
-        if let Some(sftp) = self.0 {
-            sftp.cut();
-        }
-    }
-}
-
-/// A file of ours that the server has just made; removed when dropped.
-pub(super) struct Temporary<'a> {
-    sftp: &'a Sftp,
-    pub(super) path: PathBuf,
-    /// The server's clock when it was filled, seconds since 1970.
-    pub(super) now: u32,
-    /// Not when it has become the lock.
-    exists: bool,
-}
-
-/// A temporary file with nothing in it yet.
-pub(super) struct Blank<'a> {
-    temporary: Temporary<'a>,
-    handle: Handle,
-}
-
-impl<'a> Temporary<'a> {
-    /// Makes one. The name is this run's alone: what is there already was left by an operation that broke off.
-    pub(super) async fn create(sftp: &'a Sftp, path: PathBuf) -> Result<Blank<'a>, Trouble> {
-        let opened = sftp.open(remote(&path), Mode::CreateNew).await;
-        Self::created(sftp, path, opened).await
-    }
-
-    /// The rest of [`Temporary::create`], from the answer of the open on.
-    pub(super) async fn created(
-        sftp: &'a Sftp,
-        path: PathBuf,
-        opened: Result<Handle, SftpError>,
-    ) -> Result<Blank<'a>, Trouble> {
-        let opened = match status(&opened) {
-            Some(Status::NoSuchFile) => {
-                make_parents(sftp, &path).await?;
-                sftp.open(remote(&path), Mode::CreateNew).await
-            }
-            Some(Status::Failure) => {
-                let (removed, again) = (sftp.remove(remote(&path)), sftp.open(remote(&path), Mode::CreateNew));
-                // Fails where nothing was left; then the second attempt tells why.
-                let _ = removed.await;
-                again.await
-            }
-            _ => opened,
-        };
-        let handle = opened.map_err(|error| failed("create", &path, error))?;
-        Ok(Blank { temporary: Self { sftp, path, now: 0, exists: true }, handle })
-    }
-
-    /// It is the lock now.
-    pub(super) fn renamed(mut self) {
-        self.exists = false;
-    }
-}
-
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        if self.exists {
-            drop(self.sftp.remove(remote(&self.path)));
-        }
-    }
-}
-
-impl<'a> Blank<'a> {
-    /// The server's clock, seconds since 1970: when the file was made. Asked for at once.
-    pub(super) fn now(&self) -> impl Future<Output = Result<u32, Trouble>> + Send + use<> {
-        let (attributes, path) = (self.handle.stat(), self.temporary.path.clone());
-        async move { attributes.await.map(time).map_err(|error| failed("look at", &path, error)) }
-    }
-
-    /// Fills it.
-    pub(super) async fn fill(self, record: &Record) -> Result<Temporary<'a>, Trouble> {
-        let Self { mut temporary, handle } = self;
-        let filled = fill(handle, record).await;
-        temporary.now = filled.map_err(|error| failed("write", &temporary.path, error))?;
-        Ok(temporary)
-    }
-}
-
-/// Writes a record into a new file; returns the server's clock.
-async fn fill(handle: Handle, record: &Record) -> Result<u32, SftpError> {
-    let (written, attributes) = (handle.write(0, record.encode().as_bytes()), handle.stat());
-    let closed = handle.close();
-    written.await?;
-    let attributes = attributes.await?;
-    closed.await?;
-    Ok(time(attributes))
-}
-
-/// A server that tells no time: nothing is old.
-fn time(attributes: Attributes) -> u32 {
-    attributes.modified.unwrap_or(0)
-}
-
-/// Gives `path` the content of `temporary` if nothing is there: `false` if something is.
-pub(super) async fn link_or_create(
-    sftp: &Sftp,
-    temporary: &Temporary<'_>,
-    path: &Path,
-    record: &Record,
-) -> Result<bool, Trouble> {
-    // The answer is the same for "something is there" and for "no hard links here". What was there may just have gone, so
-    // that counts for the latter only when it comes twice.
-    for _ in 0..if sftp.can_hardlink() { 2 } else { 0 } {
-        match sftp.hardlink(remote(&temporary.path), remote(path)).await {
-            Ok(()) => return Ok(true),
-            Err(error @ SftpError::Broken(_)) => return Err(failed("create", path, error)),
-            Err(SftpError::Status { .. }) => {}
-        }
-        if exists(sftp, path).await? {
-            return Ok(false);
-        }
-    }
-    let handle = match sftp.open(remote(path), Mode::CreateNew).await {
-        Ok(handle) => handle,
-        Err(error @ SftpError::Broken(_)) => return Err(failed("create", path, error)),
-        Err(_) if exists(sftp, path).await? => return Ok(false),
-        Err(error) => return Err(failed("create", path, error)),
-    };
-    let act = Act::of(sftp);
-    let filled = fill(handle, record).await;
-    if matches!(filled, Err(SftpError::Status { .. })) {
-        sftp.remove(remote(path)).await.map_err(|error| failed("remove", path, error))?;
-    }
-    if !matches!(filled, Err(SftpError::Broken(_))) {
-        act.over();
-    }
-    filled.map(|_| true).map_err(|error| failed("write", path, error))
-}
-
-async fn exists(sftp: &Sftp, path: &Path) -> Result<bool, Trouble> {
+pub(super) async fn exists(sftp: &Sftp, path: &Path) -> Result<bool, Trouble> {
     match sftp.lstat(remote(path)).await {
         Ok(_) => Ok(true),
         Err(SftpError::Status { status: Status::NoSuchFile, .. }) => Ok(false),

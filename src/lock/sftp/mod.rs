@@ -2,8 +2,9 @@
 //!
 //! The protocol, the names and the answers are those of `local`: a temporary file that is linked to the lock's name, a claim
 //! for whoever replaces or removes an old lock, a take-over by rename. All three backends work together on one file. `files`
-//! does the single steps; `protocol` puts them together; `ages` knows how old a file is by the server's clock. This module
-//! performs batches: takes one after the other, neighbours that are on different files and no takes at the same time.
+//! looks at files and `temporary` makes some; `protocol`, `take` and `claim` put such steps together; `ages` knows how old a
+//! file is by the server's clock. This module performs batches: neighbours on different files at the same time, but takes one
+//! after the other once all are prepared.
 //!
 //! A shell's script runs where the file is; here each step is decided on this host and executed on that one, so a step may be
 //! late: our decision is old by then, and another may have replaced what we looked at. The rule that makes this safe: **all
@@ -19,18 +20,23 @@
 //! creation of a lock and the writing of its content leaves an empty file, which a person must remove.
 
 mod ages;
+mod claim;
 mod files;
 mod protocol;
+mod take;
+mod temporary;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
+use super::record::Record;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
 use crate::ssh::{Pool, Sftp, SshError};
@@ -90,46 +96,115 @@ impl SftpBackend {
         let sftp = sftp.with_fuse(self.fuse.clone());
         let mut answers = Vec::with_capacity(batch.len());
         let mut rest = batch;
-        while let Some((first, others)) = rest.split_first() {
-            if matches!(first, Op::Take { .. }) {
-                answers.push(self.one(&sftp, first, began).await?);
-                if answers.last() != Some(&Answer::Taken) {
-                    break;
-                }
-                rest = others;
-                continue;
-            }
+        while !rest.is_empty() {
             let (together, later) = rest.split_at(independent(rest));
             answers.extend(try_join_all(together.iter().map(|op| self.one(&sftp, op, began))).await?);
-            rest = later;
+            let mut paths = HashSet::new();
+            let takes: Vec<_> =
+                later.iter().map_while(|op| Taking::of(op).filter(|take| paths.insert(take.path))).collect();
+            rest = &later[takes.len()..];
+            if !self.takes(&sftp, &takes, began, &mut answers).await? {
+                break;
+            }
         }
         Ok(answers)
+    }
+
+    /// An operation other than a take.
+    async fn one(&self, sftp: &Sftp, op: &Op, began: Ticks) -> Result<Answer, SshError> {
+        let since = Ticks::now();
+        let bound = Bound { sftp, since, limit: self.limit(began, lease(op)) };
+        let answer = self.within(bound, Operation { sftp, ages: &self.ages, since }.perform(op)).await?;
+        Ok(answer.unwrap_or_else(Answer::Failed))
+    }
+
+    /// Takes, up to the first that fails; whether none did.
+    async fn takes(
+        &self,
+        sftp: &Sftp,
+        takes: &[Taking<'_>],
+        began: Ticks,
+        answers: &mut Vec<Answer>,
+    ) -> Result<bool, SshError> {
+        let since = Ticks::now();
+        let operation = Operation { sftp, ages: &self.ages, since };
+        let bound = |take: &Taking<'_>| Bound { sftp, since, limit: self.limit(began, Some(take.lease())) };
+        let preparing = takes.iter().map(|take| self.within(bound(take), operation.prepare(take.path, take.record)));
+        let prepared = try_join_all(preparing).await?;
+        for (take, prepared) in takes.iter().zip(prepared) {
+            let answer = match prepared {
+                Ok(prepared) => {
+                    let done = operation.take(take.path, take.record, take.replaces, prepared);
+                    self.within(bound(take), done).await?.unwrap_or_else(Answer::Failed)
+                }
+                Err(why) => Answer::Failed(why),
+            };
+            answers.push(answer);
+            if answers.last() != Some(&Answer::Taken) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn left(&self, began: Ticks) -> Duration {
         self.timeout.saturating_sub(began.elapsed())
     }
 
-    /// One operation within its bound, and a cut connection otherwise.
-    async fn one(&self, sftp: &Sftp, op: &Op, began: Ticks) -> Result<Answer, SshError> {
-        let limit = bound(op).map_or(self.left(began), |bound| bound.min(self.left(began)));
-        let since = Ticks::now();
-        let operation = Operation { sftp, ages: &self.ages, since };
+    /// What an operation may take at most, from its first request to its end.
+    fn limit(&self, began: Ticks, lease: Option<Duration>) -> Duration {
+        lease.map_or(self.left(began), |lease| self.left(began).min(lease / 2))
+    }
+
+    /// Does something within its bound; cuts the connection otherwise. The inner error is the text of [`Answer::Failed`].
+    async fn within<T>(
+        &self,
+        Bound { sftp, since, limit }: Bound<'_>,
+        work: impl Future<Output = Result<T, Trouble>>,
+    ) -> Result<Result<T, String>, SshError> {
         let patience = Patience { sftp, since, ended: false };
         let result = tokio::select! {
-            result = operation.perform(op) => Some(result),
-            () = clock::sleep(limit) => None,
+            result = work => Some(result),
+            () = clock::sleep(limit.saturating_sub(since.elapsed())) => None,
         };
         patience.end();
         match result.filter(|_| since.elapsed() <= limit) {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(Trouble::Failed(why))) => Ok(Answer::Failed(why)),
+            Some(Ok(done)) => Ok(Ok(done)),
+            Some(Err(Trouble::Failed(why))) => Ok(Err(why)),
             Some(Err(Trouble::Broken(error))) => Err(error),
             None => {
                 sftp.cut();
                 Err(SshError::Timeout { peer: self.peer.to_string(), doing: "a lock operation on", limit })
             }
         }
+    }
+}
+
+/// Until when something must be over.
+struct Bound<'a> {
+    sftp: &'a Sftp,
+    since: Ticks,
+    limit: Duration,
+}
+
+/// The fields of an [`Op::Take`].
+struct Taking<'a> {
+    path: &'a Path,
+    record: &'a Record,
+    replaces: Option<&'a Record>,
+}
+
+impl<'a> Taking<'a> {
+    fn of(op: &'a Op) -> Option<Self> {
+        match op {
+            Op::Take { path, record, replaces } => Some(Self { path, record, replaces: replaces.as_ref() }),
+            _ => None,
+        }
+    }
+
+    /// The shorter one of its own and of what it replaces.
+    fn lease(&self) -> Duration {
+        self.replaces.map_or(self.record.lease(), |stale| stale.lease().min(self.record.lease()))
     }
 }
 
@@ -166,14 +241,12 @@ fn independent(batch: &[Op]) -> usize {
     dependent.unwrap_or(batch.len())
 }
 
-/// What one operation may take at most, from its check to its end.
-fn bound(op: &Op) -> Option<Duration> {
+/// The lease by which an operation is bounded.
+fn lease(op: &Op) -> Option<Duration> {
     match op {
-        Op::Look { .. } | Op::Break { .. } => None,
-        Op::Take { record, replaces, .. } => {
-            let shortest = replaces.iter().fold(record.lease(), |shortest, stale| shortest.min(stale.lease()));
-            Some(shortest / 2)
-        }
-        Op::Refresh { record, .. } | Op::Remove { record, .. } => Some(record.lease() / 2),
+        Op::Look { .. } => None,
+        Op::Take { .. } => Taking::of(op).map(|take| take.lease()),
+        Op::Refresh { record, .. } | Op::Remove { record, .. } => Some(record.lease()),
+        Op::Break { seen, .. } => seen.as_ref().map(Record::lease),
     }
 }

@@ -1,21 +1,16 @@
-//! The operations on one lock file, made of single steps. See `super` for the rule that bounds them in time.
+//! The operations on one lock file, made of single steps; a take and a claim have files of their own. See `super` for the rule that bounds them in time.
 
-use std::path::{Path, PathBuf};
-
-use futures_util::future::join_all;
+use std::path::Path;
+use std::time::Duration;
 
 use super::super::backend::{Answer, Op};
-use super::super::local::{describe, removal};
-use super::super::record::{Content, Found, Record};
+use super::super::local::{CONTENT_LIMIT, describe, removal};
+use super::super::record::{BreakNote, Content, Found, Record};
 use super::ages::{Ages, at_least, at_most, roughly};
-use super::files::{
-    Act, Seen, Temporary, There, Trouble, failed, hidden, link_or_create, open_own, read, remote, see, see_more, status,
-};
+use super::files::{There, Trouble, append, failed, hidden, open_own, read, remote, see, see_more, time};
+use super::temporary::{Act, Temporary};
 use crate::clock::Ticks;
 use crate::ssh::{Mode, Sftp, SftpError, Status};
-
-/// How many crashed take-overs of one lock are stepped over.
-const CLAIM_DEPTH: usize = 8;
 
 /// One operation, begun at `since`.
 #[derive(Clone, Copy)]
@@ -25,20 +20,17 @@ pub(super) struct Operation<'a> {
     pub(super) since: Ticks,
 }
 
-/// The right to replace or remove the lock with a certain token: files that are to be removed when that is done.
-struct Claim<'a> {
-    names: Vec<PathBuf>,
-    act: Act<'a>,
-}
-
-impl<'a> Operation<'a> {
+impl Operation<'_> {
     pub(super) async fn perform(self, op: &Op) -> Result<Answer, Trouble> {
         match op {
             Op::Look { path } => self.look(path).await.map(Answer::Found),
-            Op::Take { path, record, replaces } => self.take(path, record, replaces.as_ref()).await,
+            Op::Take { path, record, replaces } => {
+                let prepared = self.prepare(path, record).await?;
+                self.take(path, record, replaces.as_ref(), prepared).await
+            }
             Op::Refresh { path, record } => self.refresh(path, record).await,
             Op::Remove { path, record } => self.remove(path, record).await,
-            Op::Break { path, .. } => Err(Trouble::Failed(format!("{} cannot be broken by SFTP", path.display()))),
+            Op::Break { path, seen, age, note } => self.break_open(path, seen.as_ref(), *age, note).await,
         }
     }
 
@@ -65,7 +57,7 @@ impl<'a> Operation<'a> {
     }
 
     /// What is there, with its age; `now` is the server's clock.
-    fn found(self, path: &Path, there: There, now: Option<u32>) -> Found {
+    pub(super) fn found(self, path: &Path, there: There, now: Option<u32>) -> Found {
         match there {
             There::Absent => Found::Absent,
             There::Other(what) => Found::Other(what),
@@ -80,161 +72,21 @@ impl<'a> Operation<'a> {
         }
     }
 
-    async fn take(self, path: &Path, record: &Record, replaces: Option<&Record>) -> Result<Answer, Trouble> {
-        let name = hidden(path, "", &record.token)?;
-        // The temporary file comes with the look: it also tells the time.
-        let (lstat, opened) = (self.sftp.lstat(remote(path)), self.sftp.open(remote(&name), Mode::CreateNew));
-        let (lstat, opened) = (lstat.await, opened.await);
-        let is_absent = status(&lstat) == Some(Status::NoSuchFile);
-        let blank = match Temporary::created(self.sftp, name, opened).await {
-            Ok(blank) => blank,
-            // It may still be told what is there.
-            Err(Trouble::Failed(_)) if !is_absent => return self.occupied(path, record, None).await,
-            Err(error) => return Err(error),
-        };
-        if !is_absent {
-            let now = blank.now();
-            let there = see_more(self.sftp, path, lstat).await?;
-            if let Some(stale) = replaces.filter(|stale| there.held_by(&stale.token).is_some()) {
-                return self.replace(path, blank.fill(record).await?, record, stale).await;
-            }
-            return Ok(self.taken_or_found(path, record, there, Some(now.await?)));
-        }
-        let temporary = blank.fill(record).await?;
-        if link_or_create(self.sftp, &temporary, path, record).await? {
-            return Ok(self.taken(path, record));
-        }
-        self.occupied(path, record, Some(temporary.now)).await
-    }
-
-    fn taken(self, path: &Path, record: &Record) -> Answer {
-        self.ages.refreshed(path, &record.token, self.since);
-        Answer::Taken
-    }
-
-    /// What is in the way of a take, unless it is what an earlier attempt took.
-    async fn occupied(self, path: &Path, record: &Record, now: Option<u32>) -> Result<Answer, Trouble> {
-        let there = see(self.sftp, path).await?;
-        Ok(self.taken_or_found(path, record, there, now))
-    }
-
-    fn taken_or_found(self, path: &Path, record: &Record, there: There, now: Option<u32>) -> Answer {
-        match there.held_by(&record.token) {
-            Some(_) => Answer::Taken,
-            None => Answer::Found(self.found(path, there, now)),
-        }
-    }
-
-    /// Replaces a stale lock by a rename, under the claim for it.
-    async fn replace(
-        self,
-        path: &Path,
-        temporary: Temporary<'_>,
-        record: &Record,
-        stale: &Record,
-    ) -> Result<Answer, Trouble> {
-        if !self.sftp.can_rename_over() {
-            let why = "its SFTP server cannot rename a file over another (posix-rename@openssh.com)";
-            return Err(Trouble::Failed(format!("could not take over {}: {why}", path.display())));
-        }
-        let now = temporary.now;
-        let claim = self.claim(path, &temporary, record, stale).await?;
-        let Some(claim) = claim else { return self.occupied(path, record, Some(now)).await };
-        let renamed = self.rename_if_stale(path, temporary, stale).await;
-        self.unclaim(claim).await?;
-        match renamed? {
-            true => Ok(self.taken(path, record)),
-            false => self.occupied(path, record, Some(now)).await,
-        }
-    }
-
-    async fn rename_if_stale(self, path: &Path, temporary: Temporary<'_>, stale: &Record) -> Result<bool, Trouble> {
-        let there = see(self.sftp, path).await?;
-        let is_stale = |seen: &Seen| at_least(seen.modified, temporary.now) >= stale.lease();
-        if !there.held_by(&stale.token).is_some_and(is_stale) {
-            return Ok(false);
-        }
-        let renamed = self.sftp.rename_over(remote(&temporary.path), remote(path)).await;
-        renamed.map_err(|error| failed("replace", path, error))?;
-        temporary.renamed();
-        Ok(true)
-    }
-
-    /// Claims the lock with the token of `target`. A claim whose owner crashed is itself stale after a lease; the next one then
-    /// claims that claim, and so on.
-    async fn claim(
-        self,
-        path: &Path,
-        temporary: &Temporary<'_>,
-        record: &Record,
-        target: &Record,
-    ) -> Result<Option<Claim<'a>>, Trouble> {
-        let act = Act::of(self.sftp);
-        match self.claim_names(path, temporary, record, target).await {
-            Ok(Some(names)) => Ok(Some(Claim { names, act })),
-            Err(error @ Trouble::Broken(_)) => Err(error),
-            nothing_claimed => {
-                act.over();
-                nothing_claimed.map(|_| None)
-            }
-        }
-    }
-
-    async fn claim_names(
-        self,
-        path: &Path,
-        temporary: &Temporary<'_>,
-        record: &Record,
-        target: &Record,
-    ) -> Result<Option<Vec<PathBuf>>, Trouble> {
-        let mut token = target.token.clone();
-        let mut names = Vec::new();
-        for _ in 0..CLAIM_DEPTH {
-            let name = hidden(path, "claim-", &token)?;
-            let is_ours = link_or_create(self.sftp, temporary, &name, record).await?;
-            names.push(name.clone());
-            if is_ours {
-                return Ok(Some(names));
-            }
-            match see(self.sftp, &name).await? {
-                There::File(Seen { content: Content::Director(other), modified })
-                    if at_least(modified, temporary.now) >= target.lease() =>
-                {
-                    token = other.token;
-                }
-                _ => break,
-            }
-        }
-        Ok(None)
-    }
-
-    async fn unclaim(self, claim: Claim<'_>) -> Result<(), Trouble> {
-        let removals: Vec<_> = claim.names.iter().map(|name| self.sftp.remove(remote(name))).collect();
-        for (removal, name) in join_all(removals).await.into_iter().zip(&claim.names) {
-            if let Err(error @ SftpError::Broken(_)) = removal {
-                return Err(failed("remove", name, error));
-            }
-            // One that stays is garbage without an effect: its lock is gone.
-        }
-        claim.act.over();
-        Ok(())
-    }
-
     async fn refresh(self, path: &Path, record: &Record) -> Result<Answer, Trouble> {
         let handle = match open_own(self.sftp, path).await? {
             Ok(handle) => handle,
-            Err(there) => return Ok(self.lost(path, there)),
+            Err(there) => return Ok(self.lost(path, record, there).await),
         };
         let (before, bytes) = read(path, &handle).await?;
         if !matches!(&before.content, Content::Director(there) if there.token == record.token) {
-            return Ok(self.lost(path, There::File(before)));
+            return Ok(self.lost(path, record, There::File(before)).await);
         }
         // The same bytes again give it the server's time.
         let sent = Ticks::now();
         let (written, after) = (handle.write(0, &bytes), handle.stat());
         let lstat = self.sftp.lstat(remote(path));
         written.await.map_err(|error| failed("refresh", path, error))?;
-        let after = after.await.map_err(|error| failed("refresh", path, error))?.modified.unwrap_or(u32::MAX);
+        let after = time(path, after.await.map_err(|error| failed("refresh", path, error))?)?;
         // Just before the write it was as old as the two times differ, to less than a second.
         if u64::from(after.saturating_sub(before.modified)) >= record.lease_seconds {
             return Ok(Answer::Lost("its lease ran out".into()));
@@ -242,7 +94,7 @@ impl<'a> Operation<'a> {
         // Someone may have replaced the file between the look and the write: then that went to a file without a name.
         let there = see_more(self.sftp, path, lstat.await).await?;
         if there.held_by(&record.token).is_none() {
-            return Ok(self.lost(path, there));
+            return Ok(self.lost(path, record, there).await);
         }
         self.ages.refreshed(path, &record.token, sent);
         Ok(Answer::Refreshed)
@@ -255,7 +107,7 @@ impl<'a> Operation<'a> {
             Ok(handle) => There::File(read(path, &handle).await?.0),
             Err(there) => there,
         };
-        let Some(seen) = there.held_by(&record.token) else { return Ok(self.lost(path, there)) };
+        let Some(seen) = there.held_by(&record.token) else { return Ok(self.lost(path, record, there).await) };
         let known = self.ages.since_refreshed(path, &record.token);
         if known.is_some_and(|age| age < record.lease() / 2) {
             return self.remove_now(path, record).await;
@@ -267,7 +119,7 @@ impl<'a> Operation<'a> {
         }
         let temporary = blank.fill(&removal).await?;
         let claim = self.claim(path, &temporary, &removal, record).await?;
-        let Some(claim) = claim else { return Ok(self.lost(path, see(self.sftp, path).await?)) };
+        let Some(claim) = claim else { return Ok(self.lost(path, record, see(self.sftp, path).await?).await) };
         let answer = self.remove_if_ours(path, record).await;
         self.unclaim(claim).await?;
         answer
@@ -277,7 +129,7 @@ impl<'a> Operation<'a> {
         let there = see(self.sftp, path).await?;
         match there.held_by(&record.token) {
             Some(_) => self.remove_now(path, record).await,
-            None => Ok(self.lost(path, there)),
+            None => Ok(self.lost(path, record, there).await),
         }
     }
 
@@ -294,14 +146,75 @@ impl<'a> Operation<'a> {
                 self.ages.released(path);
                 Ok(Answer::Removed)
             }
-            Err(SftpError::Status { status: Status::NoSuchFile, .. }) => Ok(self.lost(path, There::Absent)),
+            Err(SftpError::Status { status: Status::NoSuchFile, .. }) => {
+                Ok(self.lost(path, record, There::Absent).await)
+            }
             Err(error) => Err(failed("remove", path, error)),
         }
     }
 
-    fn lost(self, path: &Path, there: There) -> Answer {
+    /// Removes what a person saw (`None`: what no director wrote) at an age, if it still is that. The lock of a director goes
+    /// under its claim, so that it is not replaced in the same moment.
+    async fn break_open(
+        self,
+        path: &Path,
+        seen: Option<&Record>,
+        seen_age: Duration,
+        note: &BreakNote,
+    ) -> Result<Answer, Trouble> {
+        let Some(seen) = seen else {
+            let found = self.look(path).await?;
+            let is_that = match &found {
+                // Ages in whole seconds, by two clocks.
+                Found::File { content: Content::Foreign(_), age } => *age + Duration::from_secs(3) >= seen_age,
+                _ => false,
+            };
+            return if is_that { self.break_now(path, note).await } else { Ok(Answer::Found(found)) };
+        };
+        let removal = removal(seen);
+        let blank = Temporary::create(self.sftp, hidden(path, "", &removal.token)?).await?;
+        let temporary = blank.fill(&removal).await?;
+        let Some(claim) = self.claim(path, &temporary, &removal, seen).await? else {
+            return self.look(path).await.map(Answer::Found);
+        };
+        let answer = match see(self.sftp, path).await {
+            Ok(there) if there.held_by(&seen.token).is_some() => self.break_now(path, note).await,
+            Ok(there) => Ok(Answer::Found(self.found(path, there, Some(temporary.now)))),
+            Err(trouble) => Err(trouble),
+        };
+        self.unclaim(claim).await?;
+        answer
+    }
+
+    async fn break_now(self, path: &Path, note: &BreakNote) -> Result<Answer, Trouble> {
+        let notes = hidden(path, "broken", "")?;
+        let noted = append(self.sftp, &notes, note.line().as_bytes()).await;
+        noted.map_err(|error| failed("note in", &notes, error))?;
+        let act = Act::of(self.sftp);
+        let removed = self.sftp.remove(remote(path)).await;
+        if !matches!(removed, Err(SftpError::Broken(_))) {
+            act.over();
+        }
+        removed.map(|()| Answer::Removed).map_err(|error| failed("remove", path, error))
+    }
+
+    async fn lost(self, path: &Path, record: &Record, there: There) -> Answer {
         self.ages.released(path);
+        if let Some(note) = self.broken(path, record).await {
+            return Answer::Lost(note.describe());
+        }
         // The age is not told to anyone here.
         Answer::Lost(describe(&self.found(path, there, Some(0))))
+    }
+
+    /// The note of who broke this lock, if someone did.
+    async fn broken(self, path: &Path, record: &Record) -> Option<BreakNote> {
+        let notes = hidden(path, "broken", "").ok()?;
+        let handle = self.sftp.open(remote(&notes), Mode::Read).await.ok()?;
+        let size = handle.stat().await.ok()?.size?;
+        // The last of them, with whole lines enough for any record.
+        let length = size.min(8 * CONTENT_LIMIT);
+        let text = handle.read(size - length, u32::try_from(length).ok()?).await.ok()?;
+        String::from_utf8_lossy(&text).lines().rev().find_map(|line| BreakNote::of(line, record))
     }
 }

@@ -13,7 +13,7 @@ use rustix::fs::{Timespec, Timestamps};
 use tempfile::TempDir;
 
 use super::super::backend::Answer::{Found as There, Lost, Refreshed, Removed, Taken};
-use super::super::record::tests::record;
+use super::super::record::tests::{note, record};
 use super::super::record::{Content, Found, Record};
 use super::*;
 use crate::event::Events;
@@ -124,6 +124,7 @@ async fn a_lock_lives_as_on_the_other_backends() {
     assert_eq!(fs::read_to_string(&path).unwrap(), record("a").encode());
     assert_eq!(rig.one(take(&path, "a")).await, Taken, "a repeated take whose answer was lost finds its own");
 
+    assert_eq!(rig.perform(&[take(&path, "a"), take(&path, "a")]).await, [Taken, Taken], "the same file twice");
     let other = sub.join("other");
     let answers = rig.perform(&[take(&other, "b"), take(&path, "b"), look(&path)]).await;
     assert!(answers.len() == 2 && answers[0] == Taken && age_of(&answers[1], "a").is_some(), "{answers:?}");
@@ -144,6 +145,32 @@ async fn a_lock_lives_as_on_the_other_backends() {
     rig.flush().await;
     assert_eq!(names(&sub), [""; 0]);
     assert_eq!(rig.one(remove(&path, "b")).await, Lost("it was removed".into()));
+}
+
+#[tokio::test]
+async fn a_broken_lock_is_gone_and_its_owner_learns_by_whom() {
+    let rig = Rig::new();
+    let path = rig.path();
+    let broken = |seen: Option<&str>, age| Op::Break {
+        path: path.clone(),
+        seen: seen.map(record),
+        age: Duration::from_secs(age),
+        note: note(seen),
+    };
+    assert_eq!(rig.one(take(&path, "a")).await, Taken);
+    assert!(age_of(&rig.one(broken(Some("b"), 0)).await, "a").is_some(), "another's than the one that was seen");
+    assert!(age_of(&rig.one(broken(None, 0)).await, "a").is_some(), "a director's");
+    assert_eq!(rig.one(broken(Some("a"), 0)).await, Removed);
+    settles(&rig, &[".x.lock.broken"]).await;
+    let lost = Lost("it was broken by ann@laptop at 1970-01-01T00:00:00Z".into());
+    assert_eq!(rig.perform(&[refresh(&path, "a"), remove(&path, "a")]).await, [lost.clone(), lost]);
+    assert_eq!(rig.one(refresh(&path, "b")).await, Lost("it was removed".into()));
+    assert_eq!(rig.one(broken(Some("a"), 0)).await, There(Found::Absent));
+    fs::write(&path, "4711").unwrap();
+    assert!(matches!(rig.one(broken(None, 100)).await, There(Found::File { .. })), "it is younger");
+    grow_old(&path, 100);
+    assert_eq!(rig.one(broken(None, 100)).await, Removed);
+    assert_eq!(fs::read_to_string(rig.dir.path().join(".x.lock.broken")).unwrap().lines().count(), 2);
 }
 
 #[tokio::test]

@@ -93,6 +93,20 @@ async fn a_session_that_ended_is_replaced_and_so_is_a_connection() {
 }
 
 #[tokio::test]
+async fn a_session_that_nobody_waited_for_is_closed() {
+    let mut sshd = TestSshd::start_with(&format!("{ONLY_SFTP}\nMaxSessions 1"));
+    let fixture = Fixture::new(sshd.policy());
+    fixture.pool.warm(&sshd.peer()).await.unwrap();
+    for microseconds in (0..40).map(|n| n * 100) {
+        let peer = sshd.peer();
+        let call = fixture.pool.sftp(&peer, LONG);
+        let _ = tokio::time::timeout(Duration::from_micros(microseconds), call).await;
+    }
+    assert!(open(&fixture, &sshd).await.lstat(b"/").await.unwrap().is_dir());
+    assert_eq!(sshd.logins(), 1);
+}
+
+#[tokio::test]
 async fn a_peer_without_sftp_says_so() {
     let sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());

@@ -75,8 +75,8 @@ fn chooser(pool: &Pool, peer: Peer) -> PeerBackend {
 
 #[tokio::test]
 async fn an_account_without_a_shell_is_reached_by_sftp() {
-    for config in [ONLY_SFTP, SFTP] {
-        let sshd = TestSshd::start_with(config);
+    for config in [ONLY_SFTP.to_owned(), SFTP.to_owned(), format!("{ONLY_SFTP}\nMaxSessions 1")] {
+        let sshd = TestSshd::start_with(&config);
         chmod(sshd.dir.path(), 0o755);
         let dir = tempfile::tempdir().unwrap();
         chmod(dir.path(), 0o777);
