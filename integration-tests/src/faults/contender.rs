@@ -1,0 +1,334 @@
+//! A contender: a real director that wants the locks, on the protected host or elsewhere, and what can be done to it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::host::Host;
+use super::plan::{Locks, Party, Setup, Way, Work};
+use crate::peers::Proxy;
+use crate::sandbox::Sandbox;
+use crate::sshd::peer_at;
+use crate::{director, procs};
+
+/// Names by index.
+pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// Debian's package `libfaketime`.
+const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
+/// What a director said of its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// The job did all of its actions.
+    Succeeded,
+    /// The job ended otherwise.
+    Failed(String),
+}
+
+/// What a director is doing, as far as its log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// Nothing.
+    Idle,
+    /// It was told to run and has not begun.
+    Told,
+    /// A run.
+    Running,
+}
+
+/// One of them.
+pub struct Contender {
+    name: &'static str,
+    command: Box<dyn Fn() -> Command + Send>,
+    proxy: Option<Proxy>,
+    log: PathBuf,
+    tail: File,
+    unread: Vec<u8>,
+    child: Option<Child>,
+    wanted: bool,
+    ending: bool,
+    days: i8,
+    owed: bool,
+    frozen: Vec<u32>,
+    doing: Doing,
+}
+
+impl Contender {
+    /// Prepares the contender with this index; it is not started yet.
+    pub fn new(sandbox: &Sandbox, host: &Host, setup: &Setup, index: usize) -> Self {
+        let name = NAMES[index];
+        let party = &setup.contenders[index];
+        let proxy = (party.way != Way::Local).then(|| Proxy::to(host.sshd().addr()));
+        if let Some(proxy) = &proxy {
+            let known = sandbox.read("known_hosts") + &host.sshd().known_hosts_line_at(proxy.addr());
+            sandbox.write("known_hosts", known);
+        }
+        let place = proxy.as_ref().map(|proxy| peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
+        let config = sandbox
+            .config_of(name, &config(host, setup, index, place.as_deref(), &scripts(sandbox, host, name, party)));
+        let log = sandbox.write(format!("{name}.log"), "");
+        let tail = File::open(&log).expect("its log");
+        let base = sandbox.command();
+        let command = {
+            let (program, log) = (director::binary(), log.clone());
+            let environment: Vec<_> = base.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
+            let dir = sandbox.dir().to_owned();
+            move || {
+                let mut command = Command::new(&program);
+                command.env_clear().current_dir(&dir);
+                command.envs(environment.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))));
+                command.args(["run", "--log-format", "json", "--config"]).arg(&config);
+                let out = OpenOptions::new().append(true).open(&log).expect("its log");
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
+                command
+            }
+        };
+        Self {
+            name,
+            command: Box::new(command),
+            proxy,
+            log,
+            tail,
+            unread: Vec::new(),
+            child: None,
+            wanted: true,
+            ending: false,
+            days: 0,
+            owed: false,
+            frozen: Vec::new(),
+            doing: Doing::Idle,
+        }
+    }
+
+    /// Its name in markers.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its log, of all its processes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// What it is doing.
+    pub fn doing(&self) -> Doing {
+        self.doing
+    }
+
+    /// Its proxy; only a remote one has one.
+    pub fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// Looks after it: starts it if it should be up and is not, tells it to run if it is owed and can be told, reads its log.
+    ///
+    /// # Errors
+    /// When it has ended by itself: how.
+    pub fn tick(&mut self) -> Result<Vec<Said>, String> {
+        let said = self.read();
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait().expect("wait for our child")
+        {
+            self.child = None;
+            self.doing = if self.owed { Doing::Told } else { Doing::Idle };
+            if !self.ending {
+                return Err(format!("director {} ended by itself: {status}", self.name));
+            }
+        }
+        if self.wanted && self.child.is_none() {
+            self.spawn();
+        }
+        // Before it handles the signal it would be ended by it.
+        if self.owed && self.pid().is_some_and(|pid| procs::catches(pid, Signal::HUP)) {
+            self.signal(Signal::HUP);
+            self.owed = false;
+        }
+        Ok(said)
+    }
+
+    fn spawn(&mut self) {
+        let mut command = (self.command)();
+        if self.days != 0 {
+            assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: install libfaketime");
+            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}d", self.days));
+            command.env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+        }
+        self.child = Some(command.spawn().expect("a director starts"));
+        self.ending = false;
+    }
+
+    /// Tells it to run as soon as it can be told.
+    pub fn trigger(&mut self) {
+        self.owed = true;
+        if self.doing == Doing::Idle {
+            self.doing = Doing::Told;
+        }
+    }
+
+    /// Kills it; it stays down until [`Self::start`].
+    pub fn kill(&mut self) {
+        (self.wanted, self.ending) = (false, true);
+        self.signal(Signal::KILL);
+    }
+
+    /// Lets it be up again.
+    pub fn start(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Ends it in order; it is started again when it has ended.
+    pub fn terminate(&mut self) {
+        self.ending = true;
+        self.signal(Signal::TERM);
+    }
+
+    /// The same, and its clock is off by this many days afterwards. On the protected host itself there is one clock.
+    pub fn set_clock(&mut self, days: i8) {
+        self.days = if self.proxy.is_some() { days } else { 0 };
+        self.terminate();
+    }
+
+    /// Stops it and everything below it, as if its host were suspended.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+        // What is forked while we look stands still at the second look.
+        for _ in 0..2 {
+            for process in self.pid().map(procs::descendants).unwrap_or_default() {
+                procs::signal(process.pid, Signal::STOP);
+                self.frozen.push(process.pid);
+            }
+        }
+    }
+
+    /// Lets the director go on, and not yet what is below it.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Lets the rest go on.
+    pub fn thaw_children(&mut self) {
+        for pid in self.frozen.drain(..) {
+            procs::signal(pid, Signal::CONT);
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            procs::signal(pid, signal);
+        }
+    }
+
+    fn read(&mut self) -> Vec<Said> {
+        self.tail.read_to_end(&mut self.unread).expect("read its log");
+        let complete = self.unread.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let lines: Vec<u8> = self.unread.drain(..complete).collect();
+        lines.split(|byte| *byte == b'\n').filter_map(|line| self.hear(line)).collect()
+    }
+
+    fn hear(&mut self, line: &[u8]) -> Option<Said> {
+        let line: Value = serde_json::from_slice(line).ok()?;
+        if line.get("stream").is_some() || line.get("action_id").is_some() {
+            return None;
+        }
+        let text = line.get("message")?.as_str()?;
+        if line.get("job_id").is_none() {
+            if text.starts_with("run ") && text.contains(" started by ") {
+                self.doing = Doing::Running;
+            } else if text.starts_with("run ") && text.contains(" finished after ") {
+                self.doing = if self.owed { Doing::Told } else { Doing::Idle };
+            }
+            return None;
+        }
+        let failed = ["failed after", "skipped after", "stopped after"].iter().any(|start| text.starts_with(start));
+        match text.starts_with("succeeded in") {
+            true => Some(Said::Succeeded),
+            false => failed.then(|| Said::Failed(text.to_owned())),
+        }
+    }
+}
+
+impl Drop for Contender {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The actions of a party, as YAML.
+fn scripts(sandbox: &Sandbox, host: &Host, name: &str, party: &Party) -> Vec<String> {
+    let prepare = "n=$(cat @/$1.n 2>/dev/null || echo 0); n=$((n + 1)); echo $n >@/$1.n
+rm -rf @/$1.out
+for s in $2; do
+    mkdir -p @/$1.out/$s
+    echo >@/$1.out/$s/$1.$n.${s}a
+    head -c 65536 /dev/zero >@/$1.out/$s/$1.$n.${s}b
+    echo >@/$1.out/$s/$1.$n.${s}c
+done";
+    let mark = format!(
+        "n=$(cat @/$1.n)\nmark() {{ echo $1.$n.$2 >>{journal}; : >{protected}/$1.$n.$2; sleep 0.1; }}",
+        journal = host.journal().display(),
+        protected = host.protected().display()
+    );
+    let prepare = sandbox.script("prepare", prepare);
+    let script = sandbox.script("script", &format!("{mark}\nfor word in 1 2 3; do mark $1 $word; done"));
+    let stubborn = sandbox
+        .script("stubborn", &format!("trap '' TERM\n{mark}\nfor word in 1 2 3 4 5 6 7 8; do mark $1 $word; done"));
+    let command = |id: &str, line: String| format!("{{action: command, id: {id}, command: '{line}'}}");
+    let mut actions = Vec::new();
+    match party.work {
+        Work::Script | Work::Stubborn => {
+            let program = if party.work == Work::Script { script } else { stubborn };
+            actions.push(command("prepare", format!("{} {name} \"\"", prepare.display())));
+            actions.push(command("work", format!("{} {name}", program.display())));
+        }
+        Work::Syncs { count, inplace } => {
+            let words: Vec<String> = (1..=count).map(|word| word.to_string()).collect();
+            actions.push(command("prepare", format!("{} {name} \"{}\"", prepare.display(), words.join(" "))));
+            let options = if inplace { "-r, --bwlimit=300, --inplace" } else { "-r, --bwlimit=300" };
+            for word in words {
+                let (from, to) = (sandbox.path(format!("{name}.out/{word}")), host.protected().display());
+                actions.push(format!(
+                    "{{action: sync, id: s{word}, source: {}/, dest: {to}/, opts: [{options}]}}",
+                    from.display()
+                ));
+            }
+        }
+    }
+    actions
+}
+
+fn config(host: &Host, setup: &Setup, index: usize, peer: Option<&str>, actions: &[String]) -> String {
+    let party = &setup.contenders[index];
+    let place = match (party.way, peer) {
+        (Way::Exec, Some(peer)) => format!("type: remote, {peer}"),
+        _ => "type: local".to_owned(),
+    };
+    let files = |indices: Vec<usize>| {
+        let wait = party.wait as f64 / 1000.0;
+        let file = |&lock: &usize| format!("{{{place}, path: {}, wait_time: {wait}}}", host.lock(lock).display());
+        indices.iter().map(file).collect::<Vec<_>>().join(", ")
+    };
+    let (locks, blocks) = match setup.locks {
+        Locks::Shared(count) => (files((0..count).collect()), String::new()),
+        Locks::Mutual => {
+            let others = (0..setup.contenders.len()).filter(|&other| other != index).collect();
+            (files(vec![index]), files(others))
+        }
+    };
+    format!(
+        "lease: {lease}\nkill_grace: 1\nconnect_timeout: 2\njobs:\n- {{id: j, {place}, lock_files: [{locks}], \
+         blocks_on: [{blocks}], actions: [\n    {actions}]}}\n",
+        lease = setup.lease,
+        actions = actions.join(",\n    ")
+    )
+}

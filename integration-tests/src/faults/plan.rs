@@ -1,0 +1,368 @@
+//! What is done to whom, and when: pure values, drawn from a seed and printed when a history fails.
+//!
+//! A [`Setup`] holds for several histories: who contends, how each reaches the protected host, what it does there. A
+//! [`History`] says who is triggered when and which faults happen; its [`History::timeline`] is the list of steps that the
+//! arena takes. Times are milliseconds from the beginning of the history.
+
+use std::fmt;
+
+use super::random::Random;
+use crate::peers::Direction;
+
+/// The faults end before this, and the triggers come before it.
+const LAST_TRIGGER: u64 = 1500;
+const LAST_FAULT: u64 = 3500;
+/// A thawed host runs its children this much later than its director: both are woken in no particular order, and a child may
+/// go on for some milliseconds before the director, which has work to do first, has killed it. That is a limit of what a
+/// lease can promise.
+const THAW_GAP: u64 = 100;
+
+/// How a contender reaches the protected host. A further way is a variant here and a mapping in `contender`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It runs there.
+    Local,
+    /// Over SSH through a proxy of its own; locks by `exec` of a shell.
+    Exec,
+}
+
+/// What a contender does while it holds the locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Several rsyncs of three files each, the middle one of them slow.
+    Syncs {
+        /// How many.
+        count: u64,
+        /// By `--inplace`: without a temporary file.
+        inplace: bool,
+    },
+    /// A shell script that writes three times.
+    Script,
+    /// One that ignores TERM and writes often.
+    Stubborn,
+}
+
+/// One contender.
+#[derive(Debug, Clone)]
+pub struct Party {
+    /// How it reaches the protected host.
+    pub way: Way,
+    /// What it does there.
+    pub work: Work,
+    /// Time between two looks at a lock or block, milliseconds.
+    pub wait: u64,
+}
+
+/// What excludes the contenders from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locks {
+    /// All want this many common lock files.
+    Shared(usize),
+    /// Each has a lock file of its own and blocks on those of all others.
+    Mutual,
+}
+
+/// Who contends for what.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Of all locks, seconds.
+    pub lease: u64,
+    /// What excludes them.
+    pub locks: Locks,
+    /// Two to four.
+    pub contenders: Vec<Party>,
+}
+
+/// Something that goes wrong. Durations are milliseconds; `who` is the index of a contender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL of the director, which is started again after a while.
+    Kill {
+        /// Whose.
+        who: usize,
+        /// Until it is started again.
+        down: u64,
+    },
+    /// The contender's host is suspended: director and children stand still.
+    Freeze {
+        /// Whose.
+        who: usize,
+        /// For longer than the lease.
+        time: u64,
+    },
+    /// SIGTERM of the director, which is started again when it has ended.
+    Restart {
+        /// Whose.
+        who: usize,
+    },
+    /// The same, with a clock that is off by this many days from then on.
+    Clock {
+        /// Whose.
+        who: usize,
+        /// -1, 0 or 1.
+        days: i8,
+    },
+    /// Every connection of the contender is cut.
+    Cut {
+        /// Whose.
+        who: usize,
+    },
+    /// Nothing passes in a direction, or in both.
+    Stall {
+        /// Whose connections.
+        who: usize,
+        /// Which; `None` is both.
+        direction: Option<Direction>,
+        /// Shorter or longer than the lease.
+        time: u64,
+    },
+    /// Everything passes later.
+    Delay {
+        /// Whose connections.
+        who: usize,
+        /// Each way.
+        by: u64,
+        /// For how long.
+        time: u64,
+    },
+    /// The protected host's sshd and its sessions are killed; it is started again on the same port.
+    Sshd {
+        /// Until it is started again.
+        down: u64,
+    },
+    /// No room in the directory of the locks.
+    DiskFull {
+        /// For how long.
+        time: u64,
+    },
+}
+
+impl Fault {
+    /// All kinds, as the report names them.
+    pub const KINDS: [&'static str; 12] = [
+        "kill",
+        "freeze > lease",
+        "restart",
+        "clock ± 1 day",
+        "cut",
+        "stall to host",
+        "stall from host",
+        "stall both ways",
+        "delay",
+        "sshd restart",
+        "disk full",
+        "foreign lock",
+    ];
+
+    /// Which of [`Self::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        let index = match self {
+            Self::Kill { .. } => 0,
+            Self::Freeze { .. } => 1,
+            Self::Restart { .. } => 2,
+            Self::Clock { .. } => 3,
+            Self::Cut { .. } => 4,
+            Self::Stall { direction: Some(Direction::ToPeer), .. } => 5,
+            Self::Stall { direction: Some(Direction::FromPeer), .. } => 6,
+            Self::Stall { direction: None, .. } => 7,
+            Self::Delay { .. } => 8,
+            Self::Sshd { .. } => 9,
+            Self::DiskFull { .. } => 10,
+        };
+        Self::KINDS[index]
+    }
+}
+
+/// What the driver does at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// HUP to a director.
+    Trigger(usize),
+    /// KILL to a director, which stays down.
+    Kill(usize),
+    /// It may be up again.
+    Start(usize),
+    /// TERM to a director, which is started again when it has ended.
+    Terminate(usize),
+    /// The same, with a clock off by days.
+    SetClock(usize, i8),
+    /// STOP to a director and all its descendants.
+    Freeze(usize),
+    /// CONT to the director.
+    ThawDirector(usize),
+    /// CONT to its descendants.
+    ThawChildren(usize),
+    /// Cuts its connections.
+    Cut(usize),
+    /// Stalls them; `None` is both ways.
+    Stall(usize, Option<Direction>),
+    /// Lets them pass again.
+    Resume(usize),
+    /// Delays them by milliseconds; 0 ends it.
+    Delay(usize, u64),
+    /// Kills sshd and its sessions.
+    StopSshd,
+    /// Starts it again.
+    StartSshd,
+    /// Fills the disk of the locks.
+    Fill,
+    /// Makes room again.
+    Free,
+}
+
+/// Who is triggered when, and what goes wrong.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// Moment and contender; each that takes part has one or more.
+    pub triggers: Vec<(u64, usize)>,
+    /// Moment and fault.
+    pub faults: Vec<(u64, Fault)>,
+    /// A person's lock file stands there from the beginning to the end of the faults: the index of the lock.
+    pub foreign: Option<usize>,
+}
+
+impl Setup {
+    /// Draws one.
+    pub fn draw(random: &mut Random) -> Self {
+        let count = random.between(2, 4) as usize;
+        let locks = random.pick(&[Locks::Shared(1), Locks::Shared(1), Locks::Shared(2), Locks::Mutual]);
+        let contenders = (0..count).map(|_| Party::draw(random)).collect();
+        Self { lease: random.pick(&[3, 3, 5]), locks, contenders }
+    }
+
+    /// The lease in milliseconds.
+    fn lease_ms(&self) -> u64 {
+        self.lease * 1000
+    }
+}
+
+impl Party {
+    fn draw(random: &mut Random) -> Self {
+        let way = if random.chance(35) { Way::Local } else { Way::Exec };
+        let work = match random.between(1, 10) {
+            1 => Work::Stubborn,
+            2..=4 => Work::Script,
+            _ => Work::Syncs {
+                count: random.between(1, if way == Way::Local { 3 } else { 2 }),
+                inplace: random.chance(30),
+            },
+        };
+        Self { way, work, wait: random.between(200, 500) }
+    }
+}
+
+impl History {
+    /// Draws one for these contenders.
+    pub fn draw(setup: &Setup, random: &mut Random) -> Self {
+        let mut taking_part: Vec<usize> = (0..setup.contenders.len()).collect();
+        while taking_part.len() > 2 && random.chance(30) {
+            taking_part.remove(random.index(taking_part.len()));
+        }
+        let mut triggers = Vec::new();
+        for &who in &taking_part {
+            // Half of them at once: a race for a free lock.
+            let first = if random.chance(50) { 0 } else { random.between(0, LAST_TRIGGER) };
+            triggers.push((first, who));
+            if random.chance(30) {
+                triggers.push((first + random.between(300, 3000), who));
+            }
+        }
+        let faults = (0..random.between(0, 3))
+            .map(|_| (random.between(0, LAST_FAULT), Fault::draw(setup, &taking_part, random)))
+            .collect();
+        let foreign = random.chance(8).then(|| match setup.locks {
+            Locks::Shared(count) => random.index(count),
+            Locks::Mutual => random.pick(&taking_part),
+        });
+        Self { triggers, faults, foreign }
+    }
+
+    /// The contenders that take part.
+    pub fn taking_part(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = self.triggers.iter().map(|(_, who)| *who).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// All steps by their moments.
+    pub fn timeline(&self) -> Vec<(u64, Step)> {
+        let triggers = self.triggers.iter().map(|&(at, who)| (at, Step::Trigger(who)));
+        let mut steps: Vec<_> = triggers.chain(self.faults.iter().flat_map(|&(at, fault)| fault.steps(at))).collect();
+        steps.sort_by_key(|(at, _)| *at);
+        steps
+    }
+}
+
+impl Fault {
+    fn draw(setup: &Setup, taking_part: &[usize], random: &mut Random) -> Self {
+        let lease = setup.lease_ms();
+        let who = random.pick(taking_part);
+        let remote = setup.contenders[who].way != Way::Local;
+        // Those of a connection only for who has one.
+        match random.between(1, if remote { 14 } else { 6 }) {
+            1 | 2 => Self::Kill { who, down: random.pick(&[100, 1000, lease * 6 / 5]) },
+            3 | 4 => Self::Freeze { who, time: lease + random.between(300, 1500) },
+            5 => Self::Restart { who },
+            6 => Self::DiskFull { time: random.between(300, lease) },
+            7 => Self::Clock { who, days: random.pick(&[-1, 1, 0]) },
+            8 => Self::Cut { who },
+            9 => Self::Sshd { down: random.between(50, 1500) },
+            10 => Self::Delay { who, by: random.between(10, 200), time: random.between(500, lease) },
+            _ => Self::Stall {
+                who,
+                direction: random.pick(&[Some(Direction::ToPeer), Some(Direction::FromPeer), None]),
+                time: if random.chance(50) {
+                    random.between(200, lease / 2)
+                } else {
+                    lease + random.between(300, 2000)
+                },
+            },
+        }
+    }
+
+    fn steps(self, at: u64) -> Vec<(u64, Step)> {
+        match self {
+            Self::Kill { who, down } => vec![(at, Step::Kill(who)), (at + down, Step::Start(who))],
+            Self::Freeze { who, time } => vec![
+                (at, Step::Freeze(who)),
+                (at + time, Step::ThawDirector(who)),
+                (at + time + THAW_GAP, Step::ThawChildren(who)),
+            ],
+            Self::Restart { who } => vec![(at, Step::Terminate(who))],
+            Self::Clock { who, days } => vec![(at, Step::SetClock(who, days))],
+            Self::Cut { who } => vec![(at, Step::Cut(who))],
+            Self::Stall { who, direction, time } => {
+                vec![(at, Step::Stall(who, direction)), (at + time, Step::Resume(who))]
+            }
+            Self::Delay { who, by, time } => vec![(at, Step::Delay(who, by)), (at + time, Step::Delay(who, 0))],
+            Self::Sshd { down } => vec![(at, Step::StopSshd), (at + down, Step::StartSshd)],
+            Self::DiskFull { time } => vec![(at, Step::Fill), (at + time, Step::Free)],
+        }
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "lease {} s, locks {:?}", self.lease, self.locks)?;
+        for (who, party) in self.contenders.iter().enumerate() {
+            writeln!(f, "contender {who}: {party:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, who) in &self.triggers {
+            writeln!(f, "{at:6} ms: trigger {who}")?;
+        }
+        for (at, fault) in &self.faults {
+            writeln!(f, "{at:6} ms: {fault:?}")?;
+        }
+        match self.foreign {
+            Some(lock) => writeln!(f, "a person's file in the place of lock {lock}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The sum of many histories.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::arena::Outcome;
+use super::plan::{Fault, History};
+
+/// Counts over all histories.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// That came to their end.
+    pub histories: u64,
+    /// By kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Runs that wrote something.
+    pub sections: u64,
+    /// Pairs of runs that interleaved.
+    pub overlaps: u64,
+    /// Contenders that never got through.
+    pub stuck: u64,
+    /// Contenders that took longer than two leases.
+    pub late: u64,
+    /// Persons' locks that were removed or replaced.
+    pub foreign_lost: u64,
+    /// Temporary files of a killed run that it removed in the section of another.
+    pub late_cleanups: u64,
+    /// Most files that crashed directors left beside the locks of one arena.
+    pub leftovers: usize,
+    /// Longest wait after the last fault, in leases.
+    pub slowest: f64,
+    /// What failed, with the place of its logs.
+    pub failures: Vec<String>,
+}
+
+impl Report {
+    /// Adds one history.
+    pub fn add(&mut self, history: &History, outcome: &Outcome) {
+        self.histories += 1;
+        for (_, fault) in &history.faults {
+            *self.faults.entry(fault.kind()).or_default() += 1;
+        }
+        if history.foreign.is_some() {
+            *self.faults.entry(Fault::KINDS[Fault::KINDS.len() - 1]).or_default() += 1;
+        }
+        self.sections += outcome.verdict.sections as u64;
+        self.overlaps += outcome.verdict.overlaps.len() as u64;
+        self.late_cleanups += outcome.verdict.late_cleanups as u64;
+        self.stuck += outcome.stuck as u64;
+        self.late += outcome.late as u64;
+        self.foreign_lost += outcome.foreign_lost as u64;
+        self.leftovers = self.leftovers.max(outcome.leftovers);
+        self.slowest = self.slowest.max(outcome.slowest);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: String| writeln!(f, "{name:44} {value:>8}");
+        row("histories", self.histories.to_string())?;
+        for kind in Fault::KINDS {
+            row(&format!("  {kind}"), self.faults.get(kind).copied().unwrap_or(0).to_string())?;
+        }
+        row("critical sections", self.sections.to_string())?;
+        row("overlaps", self.overlaps.to_string())?;
+        row("stuck", self.stuck.to_string())?;
+        row("later than 2 leases after the last fault", self.late.to_string())?;
+        row("foreign locks removed", self.foreign_lost.to_string())?;
+        row("slowest progress, leases", format!("{:.2}", self.slowest))?;
+        row("temporary files removed late", self.late_cleanups.to_string())?;
+        row("most files left beside the locks", self.leftovers.to_string())?;
+        row("failed histories", self.failures.len().to_string())
+    }
+}
