@@ -1,22 +1,24 @@
 //! One protected host and its contenders, and the course of a history among them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checker::{self, Deed, Mark, Run, Verdict};
+use super::checker::{self, Deed, Mark, Verdict};
 use super::contender::{Contender, Doing, Said};
 use super::host::{Foreign, Host};
-use super::plan::{History, Setup, Step};
+use super::plan::{Fault, History, LAST_FAULT, Moment, Setup, Step};
 use super::recorder;
 use crate::sandbox::Sandbox;
 use crate::wait::{self, Stopwatch};
 
-/// A job that waits gets its section within this many leases after the last fault.
+/// A job that waits gets its section within this many leases after the last fault. The time that others spend in their
+/// sections meanwhile is theirs.
 const LEASES: f64 = 2.0;
 /// After this many it is stuck.
-const LEASES_STUCK: f64 = 8.0;
+const LEASES_STUCK: f64 = 12.0;
 /// So often a contender is triggered again after the last fault, since its job failed for what the fault left behind.
 const MOST_FAILURES: u32 = 3;
 /// Nothing happens for this long: the history is over.
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Whatever else must not happen, for people; with the overlaps.
     pub violations: Vec<String>,
+    /// Faults that began while someone was in its section.
+    pub hits: u64,
     /// Contenders that did not get through.
     pub stuck: usize,
     /// Those that did, but not within two leases.
@@ -85,43 +89,65 @@ impl Arena {
 /// How far a contender is that must get through.
 #[derive(Debug, Clone, Copy)]
 enum Progress {
-    /// It has to, from this moment on; its job failed this often since the last fault.
-    Waiting { since: Duration, failures: u32 },
+    /// It has to. For how long it has waited while nobody was in a section, and how often its job failed since the last
+    /// fault.
+    Waiting { waited: Duration, failures: u32 },
     /// It did, or was given up.
     Done,
+}
+
+/// A fault that waits for a contender to be in its section.
+struct Aimed {
+    who: usize,
+    /// For how long it must have been there, milliseconds.
+    after: u64,
+    /// Since when it is there, milliseconds.
+    inside_since: Option<u64>,
+    fault: Fault,
 }
 
 /// A history under way.
 struct Course<'a> {
     arena: &'a mut Arena,
     watch: Stopwatch,
-    steps: VecDeque<(Duration, Step)>,
+    /// Latest first.
+    steps: Vec<(u64, Step)>,
+    aimed: Vec<Aimed>,
     foreign: Option<Foreign>,
     /// Empty until the last fault is over.
     progress: BTreeMap<usize, Progress>,
     taking_part: Vec<usize>,
-    healed: bool,
+    healed: Option<Duration>,
+    last_tick: Duration,
     last_event: Duration,
     record: Vec<Mark>,
-    first_seen: BTreeMap<Run, Duration>,
     outcome: Outcome,
 }
 
 impl<'a> Course<'a> {
     fn of(arena: &'a mut Arena, history: &History) -> Self {
         let foreign = history.foreign.map(|lock| arena.host.touch(lock));
-        let steps = history.timeline().into_iter().map(|(at, step)| (Duration::from_millis(at), step)).collect();
+        let mut aimed = Vec::new();
+        let mut steps: Vec<_> = history.triggers.iter().map(|&(at, who)| (at, Step::Trigger(who))).collect();
+        for &(moment, fault) in &history.faults {
+            match moment {
+                Moment::At(at) => steps.extend(fault.steps(at)),
+                Moment::Inside(who, after) => aimed.push(Aimed { who, after, inside_since: None, fault }),
+            }
+        }
+        steps.sort_by_key(|(at, _)| Reverse(*at));
         Self {
             arena,
             watch: Stopwatch::start(),
             steps,
+            aimed,
             foreign,
             progress: BTreeMap::new(),
             taking_part: history.taking_part(),
-            healed: false,
+            healed: None,
+            last_tick: Duration::ZERO,
             last_event: Duration::ZERO,
             record: Vec::new(),
-            first_seen: BTreeMap::new(),
             outcome: Outcome::default(),
         }
     }
@@ -129,17 +155,38 @@ impl<'a> Course<'a> {
     /// Does what is due; true when the history is over.
     fn tick(&mut self) -> bool {
         let now = self.watch.elapsed();
-        while self.steps.front().is_some_and(|(at, _)| *at <= now) {
-            let (_, step) = self.steps.pop_front().expect("it is there");
+        let ms = now.as_millis() as u64;
+        self.aim(ms);
+        while let Some((_, step)) = self.steps.pop_if(|(at, _)| *at <= ms) {
             self.note(now, &format!("{step:?}"));
+            if step.harms() && self.arena.contenders.iter().any(Contender::inside) {
+                self.outcome.hits += 1;
+            }
             self.take(step);
         }
         self.see(now);
         self.listen(now);
-        if self.steps.is_empty() && !self.healed {
+        if self.steps.is_empty() && self.aimed.is_empty() && self.healed.is_none() {
             self.heal(now);
         }
-        self.healed && (self.drive(now) || !self.outcome.violations.is_empty())
+        let since_heal = self.healed.map(|healed| now - healed);
+        let over = since_heal.is_some_and(|since| self.drive(now, since));
+        self.last_tick = now;
+        over || !self.outcome.violations.is_empty()
+    }
+
+    /// Turns the aimed faults whose moment has come into steps.
+    fn aim(&mut self, ms: u64) {
+        let contenders = &self.arena.contenders;
+        let due = self.aimed.extract_if(.., |aimed| {
+            if contenders[aimed.who].inside() {
+                aimed.inside_since.get_or_insert(ms);
+            }
+            aimed.inside_since.map_or(LAST_FAULT, |since| since + aimed.after) <= ms
+        });
+        let steps: Vec<_> = due.flat_map(|aimed| aimed.fault.steps(ms)).collect();
+        self.steps.extend(steps);
+        self.steps.sort_by_key(|(at, _)| Reverse(*at));
     }
 
     fn take(&mut self, step: Step) {
@@ -174,7 +221,6 @@ impl<'a> Course<'a> {
         for (name, deed) in self.arena.host.deeds() {
             self.note(now, &format!("{} {name}", if deed == Deed::Write { "write" } else { "cleanup" }));
             if let Some(mark) = Mark::named(&name, deed) {
-                self.first_seen.entry(mark.run.clone()).or_insert(now);
                 self.record.push(mark);
             }
             self.last_event = now;
@@ -190,30 +236,24 @@ impl<'a> Course<'a> {
                     for said in all {
                         self.note(now, &format!("{name}: {said:?}"));
                         self.last_event = now;
-                        self.hear(who, &said, now);
+                        self.hear(who, &said);
                     }
                 }
             }
         }
     }
 
-    fn hear(&mut self, who: usize, said: &Said, now: Duration) {
-        let Some(Progress::Waiting { since, failures }) = self.progress.get(&who).copied() else { return };
+    fn hear(&mut self, who: usize, said: &Said) {
+        let Some(Progress::Waiting { waited, failures }) = self.progress.get(&who).copied() else { return };
         let next = match said {
+            Said::Entered => return,
             Said::Succeeded => {
-                let entered = self.entered(who).unwrap_or(now);
-                self.judge_wait(who, entered.saturating_sub(since));
+                self.judge_wait(who, waited);
                 Progress::Done
             }
-            Said::Failed(_) => Progress::Waiting { since: now, failures: failures + 1 },
+            Said::Failed(_) => Progress::Waiting { waited: Duration::ZERO, failures: failures + 1 },
         };
         self.progress.insert(who, next);
-    }
-
-    /// When its latest run first wrote.
-    fn entered(&self, who: usize) -> Option<Duration> {
-        let name = self.arena.contenders[who].name();
-        self.first_seen.iter().filter(|(run, _)| run.contender == name).map(|(_, at)| *at).max()
     }
 
     fn judge_wait(&mut self, who: usize, waited: Duration) {
@@ -229,7 +269,7 @@ impl<'a> Course<'a> {
     /// The last fault is over: whoever takes part must get through from now on.
     fn heal(&mut self, now: Duration) {
         self.note(now, "the last fault is over");
-        self.healed = true;
+        self.healed = Some(now);
         if let Some(foreign) = self.foreign.take() {
             if let Some(first) = self.record.first() {
                 self.outcome.violations.push(format!("{} ran although a person's lock stood there", first.run));
@@ -239,21 +279,24 @@ impl<'a> Course<'a> {
                 self.outcome.violations.push("a person's lock was removed or replaced".into());
             }
         }
-        let waiting = Progress::Waiting { since: now, failures: 0 };
+        let waiting = Progress::Waiting { waited: Duration::ZERO, failures: 0 };
         self.progress = self.taking_part.iter().map(|&who| (who, waiting)).collect();
     }
 
     /// Triggers who is idle and has not got through; true when all have and are quiet.
-    fn drive(&mut self, now: Duration) -> bool {
-        let lease = self.arena.setup.lease as f64;
+    fn drive(&mut self, now: Duration, since_heal: Duration) -> bool {
+        let too_long = since_heal.as_secs_f64() > LEASES_STUCK * self.arena.setup.lease as f64;
+        let busy = self.arena.contenders.iter().any(Contender::inside);
         for (&who, progress) in &mut self.progress {
-            let Progress::Waiting { since, failures } = *progress else { continue };
+            let Progress::Waiting { waited, failures } = progress else { continue };
             let contender = &mut self.arena.contenders[who];
-            let waited = now.saturating_sub(since).as_secs_f64();
-            if failures > MOST_FAILURES || waited > LEASES_STUCK * lease {
+            if !busy {
+                *waited += now - self.last_tick;
+            }
+            if *failures > MOST_FAILURES || too_long {
                 self.outcome.stuck += 1;
                 self.outcome.violations.push(format!(
-                    "{} did not get through: {failures} failures, {waited:.1} s of waiting, {:?}",
+                    "{} did not get through: {failures} failures, {waited:.1?} of waiting, {:?}",
                     contender.name(),
                     contender.doing()
                 ));

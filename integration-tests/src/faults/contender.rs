@@ -23,6 +23,8 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 /// What a director said of its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
+    /// It began with the first action of the job: it holds the locks.
+    Entered,
     /// The job did all of its actions.
     Succeeded,
     /// The job ended otherwise.
@@ -55,6 +57,7 @@ pub struct Contender {
     owed: bool,
     frozen: Vec<u32>,
     doing: Doing,
+    inside: bool,
 }
 
 impl Contender {
@@ -101,6 +104,7 @@ impl Contender {
             owed: false,
             frozen: Vec::new(),
             doing: Doing::Idle,
+            inside: false,
         }
     }
 
@@ -119,6 +123,11 @@ impl Contender {
         self.doing
     }
 
+    /// Whether it is in its section, as far as its log tells.
+    pub fn inside(&self) -> bool {
+        self.inside
+    }
+
     /// Its proxy; only a remote one has one.
     pub fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
@@ -134,6 +143,7 @@ impl Contender {
             && let Some(status) = child.try_wait().expect("wait for our child")
         {
             self.child = None;
+            self.inside = false;
             self.doing = if self.owed { Doing::Told } else { Doing::Idle };
             if !self.ending {
                 return Err(format!("director {} ended by itself: {status}", self.name));
@@ -235,8 +245,9 @@ impl Contender {
 
     fn hear(&mut self, line: &[u8]) -> Option<Said> {
         let line: Value = serde_json::from_slice(line).ok()?;
-        if line.get("stream").is_some() || line.get("action_id").is_some() {
-            return None;
+        if line.get("action_id").is_some() {
+            let first = !std::mem::replace(&mut self.inside, true);
+            return first.then_some(Said::Entered);
         }
         let text = line.get("message")?.as_str()?;
         if line.get("job_id").is_none() {
@@ -248,7 +259,9 @@ impl Contender {
             return None;
         }
         let failed = ["failed after", "skipped after", "stopped after"].iter().any(|start| text.starts_with(start));
-        match text.starts_with("succeeded in") {
+        let succeeded = text.starts_with("succeeded in");
+        self.inside &= !(failed || succeeded);
+        match succeeded {
             true => Some(Said::Succeeded),
             false => failed.then(|| Said::Failed(text.to_owned())),
         }

@@ -1,17 +1,18 @@
 //! What is done to whom, and when: pure values, drawn from a seed and printed when a history fails.
 //!
 //! A [`Setup`] holds for several histories: who contends, how each reaches the protected host, what it does there. A
-//! [`History`] says who is triggered when and which faults happen; its [`History::timeline`] is the list of steps that the
-//! arena takes. Times are milliseconds from the beginning of the history.
+//! [`History`] says who is triggered when and which faults happen; [`Fault::steps`] is what the arena then does. Times are
+//! milliseconds from the beginning of the history.
 
 use std::fmt;
 
 use super::random::Random;
 use crate::peers::Direction;
 
-/// The faults end before this, and the triggers come before it.
+/// The first trigger of a contender comes before this.
 const LAST_TRIGGER: u64 = 1500;
-const LAST_FAULT: u64 = 3500;
+/// No fault begins later than this.
+pub const LAST_FAULT: u64 = 3500;
 /// A thawed host runs its children this much later than its director: both are woken in no particular order, and a child may
 /// go on for some milliseconds before the director, which has work to do first, has killed it. That is a limit of what a
 /// lease can promise.
@@ -210,13 +211,23 @@ pub enum Step {
     Free,
 }
 
+/// When a fault happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// At this time of the history.
+    At(u64),
+    /// This long after the contender with this index is first seen in its section; if it does not get there in time,
+    /// [`LAST_FAULT`] is the moment.
+    Inside(usize, u64),
+}
+
 /// Who is triggered when, and what goes wrong.
 #[derive(Debug, Clone)]
 pub struct History {
     /// Moment and contender; each that takes part has one or more.
     pub triggers: Vec<(u64, usize)>,
     /// Moment and fault.
-    pub faults: Vec<(u64, Fault)>,
+    pub faults: Vec<(Moment, Fault)>,
     /// A person's lock file stands there from the beginning to the end of the faults: the index of the lock.
     pub foreign: Option<usize>,
 }
@@ -267,9 +278,14 @@ impl History {
                 triggers.push((first + random.between(300, 3000), who));
             }
         }
-        let faults = (0..random.between(0, 3))
-            .map(|_| (random.between(0, LAST_FAULT), Fault::draw(setup, &taking_part, random)))
-            .collect();
+        let faults = (0..random.between(0, 3)).map(|_| {
+            let moment = match random.chance(50) {
+                true => Moment::Inside(random.pick(&taking_part), random.between(0, 600)),
+                false => Moment::At(random.between(0, LAST_FAULT)),
+            };
+            (moment, Fault::draw(setup, &taking_part, moment, random))
+        });
+        let faults = faults.collect();
         let foreign = random.chance(8).then(|| match setup.locks {
             Locks::Shared(count) => random.index(count),
             Locks::Mutual => random.pick(&taking_part),
@@ -284,20 +300,15 @@ impl History {
         all.dedup();
         all
     }
-
-    /// All steps by their moments.
-    pub fn timeline(&self) -> Vec<(u64, Step)> {
-        let triggers = self.triggers.iter().map(|&(at, who)| (at, Step::Trigger(who)));
-        let mut steps: Vec<_> = triggers.chain(self.faults.iter().flat_map(|&(at, fault)| fault.steps(at))).collect();
-        steps.sort_by_key(|(at, _)| *at);
-        steps
-    }
 }
 
 impl Fault {
-    fn draw(setup: &Setup, taking_part: &[usize], random: &mut Random) -> Self {
+    fn draw(setup: &Setup, taking_part: &[usize], moment: Moment, random: &mut Random) -> Self {
         let lease = setup.lease_ms();
-        let who = random.pick(taking_part);
+        let who = match moment {
+            Moment::Inside(who, _) => who,
+            Moment::At(_) => random.pick(taking_part),
+        };
         let remote = setup.contenders[who].way != Way::Local;
         // Those of a connection only for who has one.
         match random.between(1, if remote { 14 } else { 6 }) {
@@ -321,7 +332,8 @@ impl Fault {
         }
     }
 
-    fn steps(self, at: u64) -> Vec<(u64, Step)> {
+    /// What it takes, with the moments of the steps if the fault begins at `at`.
+    pub fn steps(self, at: u64) -> Vec<(u64, Step)> {
         match self {
             Self::Kill { who, down } => vec![(at, Step::Kill(who)), (at + down, Step::Start(who))],
             Self::Freeze { who, time } => vec![
@@ -342,6 +354,14 @@ impl Fault {
     }
 }
 
+impl Step {
+    /// Whether a fault begins with it.
+    pub fn harms(self) -> bool {
+        let ends = matches!(self, Self::Start(_) | Self::Resume(_) | Self::Delay(_, 0) | Self::StartSshd | Self::Free);
+        !ends && !matches!(self, Self::Trigger(_) | Self::ThawDirector(_) | Self::ThawChildren(_))
+    }
+}
+
 impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "lease {} s, locks {:?}", self.lease, self.locks)?;
@@ -357,8 +377,11 @@ impl fmt::Display for History {
         for (at, who) in &self.triggers {
             writeln!(f, "{at:6} ms: trigger {who}")?;
         }
-        for (at, fault) in &self.faults {
-            writeln!(f, "{at:6} ms: {fault:?}")?;
+        for (moment, fault) in &self.faults {
+            match moment {
+                Moment::At(at) => writeln!(f, "{at:6} ms: {fault:?}")?,
+                Moment::Inside(who, after) => writeln!(f, "{after:6} ms in the section of {who}: {fault:?}")?,
+            }
         }
         match self.foreign {
             Some(lock) => writeln!(f, "a person's file in the place of lock {lock}"),

@@ -13,6 +13,8 @@ pub struct Report {
     pub histories: u64,
     /// By kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Those that began while someone was in its section.
+    pub hits: u64,
     /// Runs that wrote something.
     pub sections: u64,
     /// Pairs of runs that interleaved.
@@ -43,6 +45,7 @@ impl Report {
         if history.foreign.is_some() {
             *self.faults.entry(Fault::KINDS[Fault::KINDS.len() - 1]).or_default() += 1;
         }
+        self.hits += outcome.hits;
         self.sections += outcome.verdict.sections as u64;
         self.overlaps += outcome.verdict.overlaps.len() as u64;
         self.late_cleanups += outcome.verdict.late_cleanups as u64;
@@ -61,6 +64,7 @@ impl fmt::Display for Report {
         for kind in Fault::KINDS {
             row(&format!("  {kind}"), self.faults.get(kind).copied().unwrap_or(0).to_string())?;
         }
+        row("faults during a section", self.hits.to_string())?;
         row("critical sections", self.sections.to_string())?;
         row("overlaps", self.overlaps.to_string())?;
         row("stuck", self.stuck.to_string())?;
