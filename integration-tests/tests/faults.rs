@@ -2,6 +2,8 @@
 
 use std::env;
 
+use integration_tests::faults::arena::Arena;
+use integration_tests::faults::plan::{History, Locks, Party, Setup, Way, Work};
 use integration_tests::faults::suite::{self, Limit, Options};
 
 #[test]
@@ -14,4 +16,22 @@ fn no_fault_lets_two_in_or_keeps_one_out() {
     println!("{report}");
     assert!(report.failures.is_empty(), "seed {seed}\n{}", report.failures.join("\n"));
     assert!(report.histories == 24 && report.sections >= 48, "too little happened:\n{report}");
+}
+
+#[test]
+fn without_locks_the_judge_sees_an_overlap_by_every_way() {
+    let work = Work::Syncs { count: 2, inplace: false };
+    let contenders = [Way::Local, Way::Exec].map(|way| Party { way, work, wait: 300 }).to_vec();
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders });
+    let outcome = arena.run(&History { triggers: vec![(0, 0), (200, 1)], faults: Vec::new(), foreign: None });
+    assert_eq!(outcome.verdict.overlaps.len(), 1, "{}", outcome.record);
+    assert!(outcome.violations.iter().any(|violation| violation.starts_with("OVERLAP")));
+}
+
+#[test]
+fn without_locks_the_judge_sees_an_overlap_in_the_journal() {
+    let contenders = [Work::Script, Work::Stubborn].map(|work| Party { way: Way::Local, work, wait: 300 }).to_vec();
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders });
+    let outcome = arena.run(&History { triggers: vec![(0, 0), (0, 1)], faults: Vec::new(), foreign: None });
+    assert_eq!(outcome.verdict.overlaps.len(), 2, "by both recorders:\n{}", outcome.record);
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::checker::{self, Deed, Mark, Verdict};
+use super::checker::{self, Mark, Verdict};
 use super::contender::{Contender, Doing, Said};
 use super::host::{Foreign, Host};
 use super::plan::{Fault, History, LAST_FAULT, Moment, Setup, Step};
@@ -101,8 +101,10 @@ struct Aimed {
     who: usize,
     /// For how long it must have been there, milliseconds.
     after: u64,
-    /// Since when it is there, milliseconds.
-    inside_since: Option<u64>,
+    /// Whether it must have written there, too.
+    writing: bool,
+    /// Since when that is so, milliseconds.
+    since: Option<u64>,
     fault: Fault,
 }
 
@@ -132,7 +134,8 @@ impl<'a> Course<'a> {
         for &(moment, fault) in &history.faults {
             match moment {
                 Moment::At(at) => steps.extend(fault.steps(at)),
-                Moment::Inside(who, after) => aimed.push(Aimed { who, after, inside_since: None, fault }),
+                Moment::Inside(who, after) => aimed.push(Aimed { who, after, writing: false, since: None, fault }),
+                Moment::Writing(who, after) => aimed.push(Aimed { who, after, writing: true, since: None, fault }),
             }
         }
         steps.sort_by_key(|(at, _)| Reverse(*at));
@@ -178,11 +181,13 @@ impl<'a> Course<'a> {
     /// Turns the aimed faults whose moment has come into steps.
     fn aim(&mut self, ms: u64) {
         let contenders = &self.arena.contenders;
+        let last = self.record.last().map(|mark| mark.run.contender.as_str());
         let due = self.aimed.extract_if(.., |aimed| {
-            if contenders[aimed.who].inside() {
-                aimed.inside_since.get_or_insert(ms);
+            let contender = &contenders[aimed.who];
+            if contender.inside() && (!aimed.writing || last == Some(contender.name())) {
+                aimed.since.get_or_insert(ms);
             }
-            aimed.inside_since.map_or(LAST_FAULT, |since| since + aimed.after) <= ms
+            aimed.since.map_or(LAST_FAULT, |since| since + aimed.after) <= ms
         });
         let steps: Vec<_> = due.flat_map(|aimed| aimed.fault.steps(ms)).collect();
         self.steps.extend(steps);
@@ -218,11 +223,9 @@ impl<'a> Course<'a> {
     }
 
     fn see(&mut self, now: Duration) {
-        for (name, deed) in self.arena.host.deeds() {
-            self.note(now, &format!("{} {name}", if deed == Deed::Write { "write" } else { "cleanup" }));
-            if let Some(mark) = Mark::named(&name, deed) {
-                self.record.push(mark);
-            }
+        for change in self.arena.host.changes() {
+            self.note(now, &change.to_string());
+            self.record.extend(Mark::named(&change.name, change.deed()));
             self.last_event = now;
         }
     }

@@ -307,7 +307,7 @@ done";
         Work::Syncs { count, inplace } => {
             let words: Vec<String> = (1..=count).map(|word| word.to_string()).collect();
             actions.push(command("prepare", format!("{} {name} \"{}\"", prepare.display(), words.join(" "))));
-            let options = if inplace { "-r, --bwlimit=300, --inplace" } else { "-r, --bwlimit=300" };
+            let options = if inplace { "-r, --bwlimit=150, --inplace" } else { "-r, --bwlimit=150" };
             for word in words {
                 let (from, to) = (sandbox.path(format!("{name}.out/{word}")), host.protected().display());
                 actions.push(format!(

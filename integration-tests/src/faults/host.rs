@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::checker::Deed;
-use super::recorder::Recorder;
+use super::recorder::{Change, Recorder};
 use crate::{Sandbox, Sshd};
 
 /// The file that takes all room.
@@ -67,7 +66,7 @@ impl Host {
     }
 
     /// What was done in the protected directory since the last call.
-    pub fn deeds(&self) -> Vec<(String, Deed)> {
+    pub fn changes(&self) -> Vec<Change> {
         self.recorder.read()
     }
 

@@ -219,6 +219,8 @@ pub enum Moment {
     /// This long after the contender with this index is first seen in its section; if it does not get there in time,
     /// [`LAST_FAULT`] is the moment.
     Inside(usize, u64),
+    /// This long after it is first seen writing in a section, with the same bound.
+    Writing(usize, u64),
 }
 
 /// Who is triggered when, and what goes wrong.
@@ -279,9 +281,10 @@ impl History {
             }
         }
         let faults = (0..random.between(0, 3)).map(|_| {
-            let moment = match random.chance(50) {
-                true => Moment::Inside(random.pick(&taking_part), random.between(0, 600)),
-                false => Moment::At(random.between(0, LAST_FAULT)),
+            let moment = match random.between(1, 3) {
+                1 => Moment::Inside(random.pick(&taking_part), random.between(0, 600)),
+                2 => Moment::Writing(random.pick(&taking_part), random.between(0, 400)),
+                _ => Moment::At(random.between(0, LAST_FAULT)),
             };
             (moment, Fault::draw(setup, &taking_part, moment, random))
         });
@@ -306,7 +309,7 @@ impl Fault {
     fn draw(setup: &Setup, taking_part: &[usize], moment: Moment, random: &mut Random) -> Self {
         let lease = setup.lease_ms();
         let who = match moment {
-            Moment::Inside(who, _) => who,
+            Moment::Inside(who, _) | Moment::Writing(who, _) => who,
             Moment::At(_) => random.pick(taking_part),
         };
         let remote = setup.contenders[who].way != Way::Local;
@@ -381,11 +384,88 @@ impl fmt::Display for History {
             match moment {
                 Moment::At(at) => writeln!(f, "{at:6} ms: {fault:?}")?,
                 Moment::Inside(who, after) => writeln!(f, "{after:6} ms in the section of {who}: {fault:?}")?,
+                Moment::Writing(who, after) => writeln!(f, "{after:6} ms after the first write of {who}: {fault:?}")?,
             }
         }
         match self.foreign {
             Some(lock) => writeln!(f, "a person's file in the place of lock {lock}"),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn many() -> impl Iterator<Item = (Setup, History)> {
+        (0..2000).map(|number| {
+            let setup = Setup::draw(&mut Random::of(&[number]));
+            let history = History::draw(&setup, &mut Random::of(&[number, 1]));
+            (setup, history)
+        })
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_plan_again() {
+        let text = || many().take(20).map(|(setup, history)| format!("{setup}{history}")).collect::<String>();
+        assert_eq!(text(), text());
+    }
+
+    #[test]
+    fn every_kind_of_fault_work_and_exclusion_is_drawn() {
+        let mut kinds: Vec<_> = many().flat_map(|(_, history)| history.faults).map(|(_, fault)| fault.kind()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), Fault::KINDS.len() - 1, "{kinds:?}");
+        let setups: String = many().map(|(setup, _)| setup.to_string()).collect();
+        for word in ["Local", "Exec", "Script", "Stubborn", "inplace: true", "Mutual", "Shared(2)", "lease 5"] {
+            assert!(setups.contains(word), "{word}");
+        }
+        assert!(many().any(|(_, history)| history.foreign.is_some()));
+    }
+
+    #[test]
+    fn at_least_two_take_part_and_faults_hit_only_those() {
+        for (setup, history) in many() {
+            let taking_part = history.taking_part();
+            assert!(taking_part.len() >= 2 && taking_part.len() <= setup.contenders.len(), "{history}");
+            for (_, fault) in &history.faults {
+                for (_, step) in fault.steps(0) {
+                    let (Step::Kill(who) | Step::Terminate(who) | Step::Freeze(who) | Step::Stall(who, _)) = step
+                    else {
+                        continue;
+                    };
+                    assert!(taking_part.contains(&who), "{history}");
+                    let by_connection = matches!(step, Step::Stall(..));
+                    assert!(!by_connection || setup.contenders[who].way != Way::Local, "{setup}{history}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_a_fault_takes_away_it_gives_back() {
+        let give_back = |steps: &[Step]| {
+            let count = |wanted: fn(&Step) -> bool| steps.iter().filter(|step| wanted(step)).count();
+            let pairs: [(fn(&Step) -> bool, fn(&Step) -> bool); 6] = [
+                (|s| matches!(s, Step::Kill(_)), |s| matches!(s, Step::Start(_))),
+                (|s| matches!(s, Step::Freeze(_)), |s| matches!(s, Step::ThawDirector(_))),
+                (|s| matches!(s, Step::Freeze(_)), |s| matches!(s, Step::ThawChildren(_))),
+                (|s| matches!(s, Step::Stall(..)), |s| matches!(s, Step::Resume(_))),
+                (|s| matches!(s, Step::StopSshd), |s| matches!(s, Step::StartSshd)),
+                (|s| matches!(s, Step::Fill), |s| matches!(s, Step::Free)),
+            ];
+            pairs.iter().all(|(take, give)| count(*take) == count(*give))
+        };
+        for (_, history) in many() {
+            for (_, fault) in history.faults {
+                let steps = fault.steps(7);
+                assert!(steps.iter().all(|(at, _)| *at >= 7) && steps.is_sorted_by_key(|(at, _)| *at), "{fault:?}");
+                let steps: Vec<Step> = steps.into_iter().map(|(_, step)| step).collect();
+                assert!(give_back(&steps) && steps[0].harms(), "{fault:?}");
+                assert_eq!(steps.iter().filter(|step| step.harms()).count(), 1, "{fault:?}");
+            }
         }
     }
 }

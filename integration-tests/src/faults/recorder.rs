@@ -1,6 +1,7 @@
 //! Watches the protected directory from the host that stores it: the kernel's own order of all changes, so that a late
 //! write of a run that should be dead is seen like any other.
 
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,6 +10,15 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use super::checker::{Deed, Mark};
+
+/// A change of a file in the directory.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its name.
+    pub name: String,
+    /// As inotify(7) names it.
+    pub how: ReadFlags,
+}
 
 /// A watch on a directory. The kernel keeps 16,384 events until they are read.
 pub struct Recorder {
@@ -32,11 +42,11 @@ impl Recorder {
         Self { watch }
     }
 
-    /// What happened since the last call: the file's name and what was done to it.
+    /// What happened since the last call.
     ///
     /// # Panics
     /// When events were lost.
-    pub fn read(&self) -> Vec<(String, Deed)> {
+    pub fn read(&self) -> Vec<Change> {
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(&self.watch, &mut buffer);
         let mut seen = Vec::new();
@@ -45,15 +55,26 @@ impl Recorder {
                 Ok(event) => {
                     assert!(!event.events().contains(ReadFlags::QUEUE_OVERFLOW), "events of the recorder were lost");
                     let Some(name) = event.file_name() else { continue };
-                    let name = name.to_string_lossy().into_owned();
-                    let temporary = name.starts_with('.');
-                    let cleanup = temporary && event.events().contains(ReadFlags::DELETE);
-                    seen.push((name, if cleanup { Deed::Cleanup } else { Deed::Write }));
+                    seen.push(Change { name: name.to_string_lossy().into_owned(), how: event.events() });
                 }
                 Err(Errno::AGAIN) => return seen,
                 Err(error) => panic!("read the recorder: {error}"),
             }
         }
+    }
+}
+
+impl Change {
+    /// What it means for the judge.
+    pub fn deed(&self) -> Deed {
+        let cleanup = self.name.starts_with('.') && self.how.contains(ReadFlags::DELETE);
+        if cleanup { Deed::Cleanup } else { Deed::Write }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.how, self.name)
     }
 }
 
