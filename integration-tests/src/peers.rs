@@ -80,7 +80,7 @@ pub enum Direction {
 /// A TCP proxy before an sshd that can stop passing bytes, pass them later or again, and cut connections.
 ///
 /// An end that closes while the other cannot hear of it is heard of when bytes pass again; what was kept from it is then
-/// dropped, as a reset does.
+/// dropped, as a reset does, unless [`Self::deliver_late`] says otherwise.
 pub struct Proxy {
     addr: SocketAddr,
     line: Arc<Line>,
@@ -96,6 +96,7 @@ struct Line {
 struct State {
     stalled: [bool; 2],
     delay: Duration,
+    late: bool,
     refusing: bool,
     closed: bool,
     accepted: u64,
@@ -145,6 +146,11 @@ impl Proxy {
     /// Passes on later by this much, each way; zero ends it. A connection that is made meanwhile is not delayed itself.
     pub fn delay(&self, by: Duration) {
         self.line.set(|state| state.delay = by);
+    }
+
+    /// Passes on what was kept from an end that has closed meanwhile: the kernel of its host tries to send it for minutes.
+    pub fn deliver_late(&self) {
+        self.line.set(|state| state.late = true);
     }
 
     /// Cuts every connection of this moment.
@@ -248,7 +254,7 @@ impl Line {
         let mut buffer = [0; 1 << 16];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             self.delay_one();
-            if self.while_stalled(direction) && has_closed(&from) {
+            if self.while_stalled(direction) && has_closed(&from) && !self.lock().late {
                 let _ = from.shutdown(Shutdown::Both);
                 let _ = to.shutdown(Shutdown::Both);
                 return;

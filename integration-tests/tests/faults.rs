@@ -12,7 +12,8 @@ fn no_fault_lets_two_in_or_keeps_one_out() {
     let seed = seed.map_or_else(|| u64::from(std::process::id()), |text| text.parse().expect("a number"));
     println!("LOCK_FAULTS_SEED={seed}");
     let keep = env::temp_dir().join("lock-faults");
-    let report = suite::run(&Options { seed, arenas: 8, limit: Limit::Histories(24), only: None, keep });
+    let report =
+        suite::run(&Options { seed, arenas: 8, limit: Limit::Histories(24), only: None, late_delivery: false, keep });
     println!("{report}");
     assert!(report.failures.is_empty(), "seed {seed}\n{}", report.failures.join("\n"));
     assert!(report.histories == 24 && report.sections >= 48, "too little happened:\n{report}");
@@ -22,7 +23,7 @@ fn no_fault_lets_two_in_or_keeps_one_out() {
 fn without_locks_the_judge_sees_an_overlap_by_every_way() {
     let work = Work::Syncs { count: 2, inplace: false };
     let contenders = [Way::Local, Way::Exec].map(|way| Party { way, work, wait: 300 }).to_vec();
-    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders });
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders, late_delivery: false });
     let outcome = arena.run(&History { triggers: vec![(0, 0), (200, 1)], faults: Vec::new(), foreign: None });
     assert_eq!(outcome.verdict.overlaps.len(), 1, "{}", outcome.record);
     assert!(outcome.violations.iter().any(|violation| violation.starts_with("OVERLAP")));
@@ -31,7 +32,7 @@ fn without_locks_the_judge_sees_an_overlap_by_every_way() {
 #[test]
 fn without_locks_the_judge_sees_an_overlap_in_the_journal() {
     let contenders = [Work::Script, Work::Stubborn].map(|work| Party { way: Way::Local, work, wait: 300 }).to_vec();
-    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders });
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders, late_delivery: false });
     let outcome = arena.run(&History { triggers: vec![(0, 0), (0, 1)], faults: Vec::new(), foreign: None });
     assert_eq!(outcome.verdict.overlaps.len(), 2, "by both recorders:\n{}", outcome.record);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use integration_tests::faults::suite::{self, Limit, Options};
 
-const USAGE: &str = "usage: lock-faults [--minutes N] [--seed S] [--arenas K] [--only ARENA.SETUP]";
+const USAGE: &str =
+    "usage: lock-faults [--minutes N] [--seed S] [--arenas K] [--only ARENA.SETUP] [--late-delivery yes]";
 
 fn main() -> ExitCode {
     let Some(options) = options(env::args().skip(1)) else {
@@ -31,6 +32,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
         arenas: 20,
         limit: Limit::Time(Duration::from_secs(60)),
         only: None,
+        late_delivery: false,
         keep: env::temp_dir().join("lock-faults"),
     };
     while let Some(word) = words.next() {
@@ -41,6 +43,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
             }
             "--seed" => options.seed = value.parse().ok()?,
             "--arenas" => options.arenas = value.parse().ok()?,
+            "--late-delivery" => options.late_delivery = value == "yes",
             "--only" => {
                 let (arena, setup) = value.split_once('.')?;
                 options.only = Some((arena.parse().ok()?, setup.parse().ok()?));

@@ -21,6 +21,9 @@ const LEASES: f64 = 2.0;
 const LEASES_STUCK: f64 = 12.0;
 /// So often a contender is triggered again after the last fault, since its job failed for what the fault left behind.
 const MOST_FAILURES: u32 = 3;
+/// A pause of the driver that is longer means that the machine had no time for it, nor for the directors: not more than this
+/// counts as their waiting.
+const LONGEST_TICK: Duration = Duration::from_millis(50);
 /// Nothing happens for this long: the history is over.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -50,6 +53,8 @@ pub struct Outcome {
     pub foreign_lost: usize,
     /// Longest wait for a section after the last fault, in leases.
     pub slowest: f64,
+    /// Time in which the driver was kept from working, by a busy machine.
+    pub starved: Duration,
     /// Files beside the locks that crashed directors left.
     pub leftovers: usize,
     /// What happened in the protected directory, by time.
@@ -172,6 +177,7 @@ impl<'a> Course<'a> {
         if self.steps.is_empty() && self.aimed.is_empty() && self.healed.is_none() {
             self.heal(now);
         }
+        self.outcome.starved += (now - self.last_tick).saturating_sub(LONGEST_TICK);
         let since_heal = self.healed.map(|healed| now - healed);
         let over = since_heal.is_some_and(|since| self.drive(now, since));
         self.last_tick = now;
@@ -225,7 +231,7 @@ impl<'a> Course<'a> {
     fn see(&mut self, now: Duration) {
         for change in self.arena.host.changes() {
             self.note(now, &change.to_string());
-            self.record.extend(Mark::named(&change.name, change.deed()));
+            self.record.extend(Mark::named(&change.name));
             self.last_event = now;
         }
     }
@@ -294,7 +300,7 @@ impl<'a> Course<'a> {
             let Progress::Waiting { waited, failures } = progress else { continue };
             let contender = &mut self.arena.contenders[who];
             if !busy {
-                *waited += now - self.last_tick;
+                *waited += LONGEST_TICK.min(now - self.last_tick);
             }
             if *failures > MOST_FAILURES || too_long {
                 self.outcome.stuck += 1;

@@ -21,11 +21,11 @@ impl fmt::Display for Run {
 /// What a run did to the protected data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
-    /// It changed something.
+    /// It changed a file that others see.
     Write,
-    /// It removed a temporary file of its own, which nobody else ever looks at. A receiver that is told to end does so,
-    /// however late it hears of it.
-    Cleanup,
+    /// It changed a temporary file of its own, or removed it. The rsync on the receiving host does so when it learns that
+    /// the other end is gone, however late that is.
+    Draft,
 }
 
 /// One event, in the order in which they happened.
@@ -40,7 +40,8 @@ pub struct Mark {
 impl Mark {
     /// By the name of a marker file, `<contender>.<run>.<word>`, or of the temporary file of an rsync that writes it,
     /// `.<contender>.<run>.<word>.<random>`. `None` for other names.
-    pub fn named(name: &str, deed: Deed) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
+        let deed = if name.starts_with('.') { Deed::Draft } else { Deed::Write };
         let mut parts = name.trim_start_matches('.').split('.');
         let (contender, number) = (parts.next()?.to_owned(), parts.next()?.parse().ok()?);
         parts.next()?;
@@ -55,8 +56,8 @@ pub struct Verdict {
     pub sections: usize,
     /// Pairs of runs of which the second wrote before the last write of the first.
     pub overlaps: Vec<(Run, Run)>,
-    /// Temporary files that were removed while another run was in its section.
-    pub late_cleanups: usize,
+    /// Changes of temporary files in the section of another run.
+    pub late_drafts: usize,
 }
 
 /// Judges one record.
@@ -72,10 +73,10 @@ pub fn judge(record: &[Mark]) -> Verdict {
         within.map(move |(second, _)| ((*first).clone(), (*second).clone()))
     });
     let in_anothers = |at: usize, run: &Run| sections.iter().any(|(other, (a, b))| *other != run && *a < at && at < *b);
-    let cleanups = record.iter().enumerate().filter(|(_, mark)| mark.deed == Deed::Cleanup);
+    let drafts = record.iter().enumerate().filter(|(_, mark)| mark.deed == Deed::Draft);
     Verdict {
         overlaps: overlaps.collect(),
-        late_cleanups: cleanups.filter(|(at, mark)| in_anothers(*at, &mark.run)).count(),
+        late_drafts: drafts.filter(|(at, mark)| in_anothers(*at, &mark.run)).count(),
         sections: sections.len(),
     }
 }
@@ -84,19 +85,19 @@ pub fn judge(record: &[Mark]) -> Verdict {
 mod tests {
     use super::*;
 
-    /// Words `a1` are a write of contender a's run 1, `-a1` a cleanup.
-    fn check(record: &str, sections: usize, overlaps: &[&str], late_cleanups: usize) {
+    /// Words `a1` are a write of contender a's run 1, `-a1` a draft.
+    fn check(record: &str, sections: usize, overlaps: &[&str], late_drafts: usize) {
         let marks: Vec<Mark> = record
             .split_whitespace()
             .map(|word| {
-                let deed = if word.starts_with('-') { Deed::Cleanup } else { Deed::Write };
+                let deed = if word.starts_with('-') { Deed::Draft } else { Deed::Write };
                 let (contender, number) = word.trim_start_matches('-').split_at(1);
                 Mark { run: Run { contender: contender.into(), number: number.parse().unwrap() }, deed }
             })
             .collect();
         let verdict = judge(&marks);
         let pairs: Vec<String> = verdict.overlaps.iter().map(|(a, b)| format!("{a}/{b}")).collect();
-        assert_eq!((verdict.sections, verdict.late_cleanups), (sections, late_cleanups), "{record}");
+        assert_eq!((verdict.sections, verdict.late_drafts), (sections, late_drafts), "{record}");
         assert_eq!(pairs, overlaps, "{record}");
     }
 
@@ -125,17 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn a_late_cleanup_is_counted_and_no_overlap() {
+    fn a_late_change_of_a_temporary_file_is_counted_and_no_overlap() {
         check("a1 a1 b1 -a1 b1", 2, &[], 1);
         check("a1 -a1 a1 b1 -b1 -a1", 2, &[], 0);
     }
 
     #[test]
     fn names_tell_whose_file_it_is() {
-        let run = |name: &str| Mark::named(name, Deed::Write).map(|mark| mark.run.to_string());
-        assert_eq!(run("a.12.1b").as_deref(), Some("a.12"));
-        assert_eq!(run(".a.12.1b.Xy3Z0q").as_deref(), Some("a.12"));
-        assert_eq!(run("a.12"), None);
-        assert_eq!(run("one.lock.x"), None);
+        let read = |name: &str| Mark::named(name).map(|mark| (mark.run.to_string(), mark.deed));
+        assert_eq!(read("a.12.1b"), Some(("a.12".into(), Deed::Write)));
+        assert_eq!(read(".a.12.1b.Xy3Z0q"), Some(("a.12".into(), Deed::Draft)));
+        assert_eq!(read("a.12"), None);
+        assert_eq!(read("one.lock.x"), None);
     }
 }

@@ -67,6 +67,9 @@ impl Contender {
         let party = &setup.contenders[index];
         let proxy = (party.way != Way::Local).then(|| Proxy::to(host.sshd().addr()));
         if let Some(proxy) = &proxy {
+            if setup.late_delivery {
+                proxy.deliver_late();
+            }
             let known = sandbox.read("known_hosts") + &host.sshd().known_hosts_line_at(proxy.addr());
             sandbox.write("known_hosts", known);
         }

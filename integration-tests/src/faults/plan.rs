@@ -72,6 +72,8 @@ pub struct Setup {
     pub locks: Locks,
     /// Two to four.
     pub contenders: Vec<Party>,
+    /// Whether a stalled connection delivers what a killed end had sent when it passes bytes again. Not drawn.
+    pub late_delivery: bool,
 }
 
 /// Something that goes wrong. Durations are milliseconds; `who` is the index of a contender.
@@ -240,7 +242,7 @@ impl Setup {
         let count = random.between(2, 4) as usize;
         let locks = random.pick(&[Locks::Shared(1), Locks::Shared(1), Locks::Shared(2), Locks::Mutual]);
         let contenders = (0..count).map(|_| Party::draw(random)).collect();
-        Self { lease: random.pick(&[3, 3, 5]), locks, contenders }
+        Self { lease: random.pick(&[3, 3, 5]), locks, contenders, late_delivery: false }
     }
 
     /// The lease in milliseconds.

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use super::checker::{Deed, Mark};
+use super::checker::Mark;
 
 /// A change of a file in the directory.
 #[derive(Debug, Clone)]
@@ -64,14 +64,6 @@ impl Recorder {
     }
 }
 
-impl Change {
-    /// What it means for the judge.
-    pub fn deed(&self) -> Deed {
-        let cleanup = self.name.starts_with('.') && self.how.contains(ReadFlags::DELETE);
-        if cleanup { Deed::Cleanup } else { Deed::Write }
-    }
-}
-
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}", self.how, self.name)
@@ -80,5 +72,5 @@ impl fmt::Display for Change {
 
 /// The marks in lines that runs appended to a file themselves.
 pub fn journal(text: &str) -> Vec<Mark> {
-    text.lines().filter_map(|line| Mark::named(line, Deed::Write)).collect()
+    text.lines().filter_map(|line| Mark::named(line)).collect()
 }

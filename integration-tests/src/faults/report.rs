@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::arena::Outcome;
 use super::plan::{Fault, History};
@@ -25,12 +26,14 @@ pub struct Report {
     pub late: u64,
     /// Persons' locks that were removed or replaced.
     pub foreign_lost: u64,
-    /// Temporary files of a killed run that it removed in the section of another.
-    pub late_cleanups: u64,
+    /// Changes of temporary files of a killed run in the section of another.
+    pub late_drafts: u64,
     /// Most files that crashed directors left beside the locks of one arena.
     pub leftovers: usize,
     /// Longest wait after the last fault, in leases.
     pub slowest: f64,
+    /// Time in which a driver was kept from working, by a busy machine.
+    pub starved: Duration,
     /// What failed, with the place of its logs.
     pub failures: Vec<String>,
 }
@@ -48,11 +51,12 @@ impl Report {
         self.hits += outcome.hits;
         self.sections += outcome.verdict.sections as u64;
         self.overlaps += outcome.verdict.overlaps.len() as u64;
-        self.late_cleanups += outcome.verdict.late_cleanups as u64;
+        self.late_drafts += outcome.verdict.late_drafts as u64;
         self.stuck += outcome.stuck as u64;
         self.late += outcome.late as u64;
         self.foreign_lost += outcome.foreign_lost as u64;
         self.leftovers = self.leftovers.max(outcome.leftovers);
+        self.starved += outcome.starved;
         self.slowest = self.slowest.max(outcome.slowest);
     }
 }
@@ -71,8 +75,9 @@ impl fmt::Display for Report {
         row("later than 2 leases after the last fault", self.late.to_string())?;
         row("foreign locks removed", self.foreign_lost.to_string())?;
         row("slowest progress, leases", format!("{:.2}", self.slowest))?;
-        row("temporary files removed late", self.late_cleanups.to_string())?;
+        row("late changes of temporary files", self.late_drafts.to_string())?;
         row("most files left beside the locks", self.leftovers.to_string())?;
+        row("drivers kept from working, s", format!("{:.1}", self.starved.as_secs_f64()))?;
         row("failed histories", self.failures.len().to_string())
     }
 }

@@ -37,6 +37,8 @@ pub struct Options {
     pub limit: Limit,
     /// Only this arena and this setup of it.
     pub only: Option<(u64, u64)>,
+    /// Whether stalled connections deliver what a killed end had sent.
+    pub late_delivery: bool,
     /// Where the logs of failed histories are kept.
     pub keep: PathBuf,
 }
@@ -101,7 +103,8 @@ impl Shared {
 
     /// The histories of one setup; false when the limit is reached.
     fn setup(&self, options: &Options, place: Place) -> bool {
-        let setup = Setup::draw(&mut Random::of(&[place.seed, place.arena, place.setup]));
+        let mut setup = Setup::draw(&mut Random::of(&[place.seed, place.arena, place.setup]));
+        setup.late_delivery = options.late_delivery;
         let mut arena = Arena::new(&setup);
         for history in 0..HISTORIES_OF_A_SETUP {
             if !self.begin(options.limit) {
