@@ -9,7 +9,7 @@ use integration_tests::faults::suite::{self, Limit, Options};
 #[test]
 fn no_fault_lets_two_in_or_keeps_one_out() {
     let seed = env::var("LOCK_FAULTS_SEED").ok();
-    let seed = seed.map_or_else(|| u64::from(std::process::id()), |text| text.parse().expect("a number"));
+    let seed = seed.map_or_else(suite::any_seed, |text| text.parse().expect("a number"));
     println!("LOCK_FAULTS_SEED={seed}");
     let keep = env::temp_dir().join("lock-faults");
     let report =

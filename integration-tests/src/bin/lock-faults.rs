@@ -28,7 +28,7 @@ fn main() -> ExitCode {
 
 fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
     let mut options = Options {
-        seed: u64::from(std::process::id()),
+        seed: suite::any_seed(),
         arenas: 20,
         limit: Limit::Time(Duration::from_secs(60)),
         only: None,

@@ -3,17 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::config;
 use super::host::Host;
-use super::plan::{Locks, Party, Setup, Way, Work};
+use super::plan::{Setup, Way};
 use crate::peers::Proxy;
+use crate::procs;
 use crate::sandbox::Sandbox;
 use crate::sshd::peer_at;
-use crate::{director, procs};
 
 /// Names by index.
 pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -45,7 +46,7 @@ pub enum Doing {
 /// One of them.
 pub struct Contender {
     name: &'static str,
-    command: Box<dyn Fn() -> Command + Send>,
+    config: PathBuf,
     proxy: Option<Proxy>,
     log: PathBuf,
     tail: File,
@@ -74,28 +75,13 @@ impl Contender {
             sandbox.write("known_hosts", known);
         }
         let place = proxy.as_ref().map(|proxy| peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
-        let config = sandbox
-            .config_of(name, &config(host, setup, index, place.as_deref(), &scripts(sandbox, host, name, party)));
+        let actions = config::actions(sandbox, host, name, party);
+        let text = config::of(host, setup, index, place.as_deref(), &actions);
         let log = sandbox.write(format!("{name}.log"), "");
         let tail = File::open(&log).expect("its log");
-        let base = sandbox.command();
-        let command = {
-            let (program, log) = (director::binary(), log.clone());
-            let environment: Vec<_> = base.get_envs().map(|(k, v)| (k.to_owned(), v.map(ToOwned::to_owned))).collect();
-            let dir = sandbox.dir().to_owned();
-            move || {
-                let mut command = Command::new(&program);
-                command.env_clear().current_dir(&dir);
-                command.envs(environment.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))));
-                command.args(["run", "--log-format", "json", "--config"]).arg(&config);
-                let out = OpenOptions::new().append(true).open(&log).expect("its log");
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
-                command
-            }
-        };
         Self {
             name,
-            command: Box::new(command),
+            config: sandbox.config_of(name, &text),
             proxy,
             log,
             tail,
@@ -140,7 +126,7 @@ impl Contender {
     ///
     /// # Errors
     /// When it has ended by itself: how.
-    pub fn tick(&mut self) -> Result<Vec<Said>, String> {
+    pub fn tick(&mut self, sandbox: &Sandbox) -> Result<Vec<Said>, String> {
         let said = self.read();
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait().expect("wait for our child")
@@ -153,7 +139,7 @@ impl Contender {
             }
         }
         if self.wanted && self.child.is_none() {
-            self.spawn();
+            self.spawn(sandbox);
         }
         // Before it handles the signal it would be ended by it.
         if self.owed && self.pid().is_some_and(|pid| procs::catches(pid, Signal::HUP)) {
@@ -163,8 +149,11 @@ impl Contender {
         Ok(said)
     }
 
-    fn spawn(&mut self) {
-        let mut command = (self.command)();
+    fn spawn(&mut self, sandbox: &Sandbox) {
+        let mut command = sandbox.command();
+        command.args(["run", "--log-format", "json", "--config"]).arg(&self.config);
+        let log = OpenOptions::new().append(true).open(&self.log).expect("its log");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         if self.days != 0 {
             assert!(Path::new(FAKETIME).exists(), "{FAKETIME} is missing: install libfaketime");
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}d", self.days));
@@ -278,73 +267,4 @@ impl Drop for Contender {
             let _ = child.wait();
         }
     }
-}
-
-/// The actions of a party, as YAML.
-fn scripts(sandbox: &Sandbox, host: &Host, name: &str, party: &Party) -> Vec<String> {
-    let prepare = "n=$(cat @/$1.n 2>/dev/null || echo 0); n=$((n + 1)); echo $n >@/$1.n
-rm -rf @/$1.out
-for s in $2; do
-    mkdir -p @/$1.out/$s
-    echo >@/$1.out/$s/$1.$n.${s}a
-    head -c 65536 /dev/zero >@/$1.out/$s/$1.$n.${s}b
-    echo >@/$1.out/$s/$1.$n.${s}c
-done";
-    let mark = format!(
-        "n=$(cat @/$1.n)\nmark() {{ echo $1.$n.$2 >>{journal}; : >{protected}/$1.$n.$2; sleep 0.1; }}",
-        journal = host.journal().display(),
-        protected = host.protected().display()
-    );
-    let prepare = sandbox.script("prepare", prepare);
-    let script = sandbox.script("script", &format!("{mark}\nfor word in 1 2 3; do mark $1 $word; done"));
-    let stubborn = sandbox
-        .script("stubborn", &format!("trap '' TERM\n{mark}\nfor word in 1 2 3 4 5 6 7 8; do mark $1 $word; done"));
-    let command = |id: &str, line: String| format!("{{action: command, id: {id}, command: '{line}'}}");
-    let mut actions = Vec::new();
-    match party.work {
-        Work::Script | Work::Stubborn => {
-            let program = if party.work == Work::Script { script } else { stubborn };
-            actions.push(command("prepare", format!("{} {name} \"\"", prepare.display())));
-            actions.push(command("work", format!("{} {name}", program.display())));
-        }
-        Work::Syncs { count, inplace } => {
-            let words: Vec<String> = (1..=count).map(|word| word.to_string()).collect();
-            actions.push(command("prepare", format!("{} {name} \"{}\"", prepare.display(), words.join(" "))));
-            let options = if inplace { "-r, --bwlimit=150, --inplace" } else { "-r, --bwlimit=150" };
-            for word in words {
-                let (from, to) = (sandbox.path(format!("{name}.out/{word}")), host.protected().display());
-                actions.push(format!(
-                    "{{action: sync, id: s{word}, source: {}/, dest: {to}/, opts: [{options}]}}",
-                    from.display()
-                ));
-            }
-        }
-    }
-    actions
-}
-
-fn config(host: &Host, setup: &Setup, index: usize, peer: Option<&str>, actions: &[String]) -> String {
-    let party = &setup.contenders[index];
-    let place = match (party.way, peer) {
-        (Way::Exec, Some(peer)) => format!("type: remote, {peer}"),
-        _ => "type: local".to_owned(),
-    };
-    let files = |indices: Vec<usize>| {
-        let wait = party.wait as f64 / 1000.0;
-        let file = |&lock: &usize| format!("{{{place}, path: {}, wait_time: {wait}}}", host.lock(lock).display());
-        indices.iter().map(file).collect::<Vec<_>>().join(", ")
-    };
-    let (locks, blocks) = match setup.locks {
-        Locks::Shared(count) => (files((0..count).collect()), String::new()),
-        Locks::Mutual => {
-            let others = (0..setup.contenders.len()).filter(|&other| other != index).collect();
-            (files(vec![index]), files(others))
-        }
-    };
-    format!(
-        "lease: {lease}\nkill_grace: 1\nconnect_timeout: 2\njobs:\n- {{id: j, {place}, lock_files: [{locks}], \
-         blocks_on: [{blocks}], actions: [\n    {actions}]}}\n",
-        lease = setup.lease,
-        actions = actions.join(",\n    ")
-    )
 }

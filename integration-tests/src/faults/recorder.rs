@@ -72,5 +72,5 @@ impl fmt::Display for Change {
 
 /// The marks in lines that runs appended to a file themselves.
 pub fn journal(text: &str) -> Vec<Mark> {
-    text.lines().filter_map(|line| Mark::named(line)).collect()
+    text.lines().filter_map(Mark::named).collect()
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::arena::Outcome;
-use super::plan::{Fault, History};
+use super::course::Outcome;
+use super::fault::Fault;
+use super::plan::History;
 
 /// Counts over all histories.
 #[derive(Debug, Clone, Default)]

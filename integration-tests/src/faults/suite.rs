@@ -2,13 +2,15 @@
 
 use std::any::Any;
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::arena::{Arena, Outcome};
+use super::arena::Arena;
+use super::course::Outcome;
 use super::plan::{History, Setup};
 use super::random::Random;
 use super::report::Report;
@@ -41,6 +43,11 @@ pub struct Options {
     pub late_delivery: bool,
     /// Where the logs of failed histories are kept.
     pub keep: PathBuf,
+}
+
+/// A seed that is another each time.
+pub fn any_seed() -> u64 {
+    RandomState::new().hash_one(()) % 1_000_000
 }
 
 /// Which history: seed, arena, setup in the arena, history in the setup.
