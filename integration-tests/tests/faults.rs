@@ -3,7 +3,8 @@
 use std::env;
 
 use integration_tests::faults::arena::Arena;
-use integration_tests::faults::plan::{History, Locks, Party, Setup, Way, Work};
+use integration_tests::faults::fault::Fault;
+use integration_tests::faults::plan::{History, Locks, Moment, Party, Setup, Way, Work};
 use integration_tests::faults::suite::{self, Limit, Options};
 
 #[test]
@@ -35,4 +36,19 @@ fn without_locks_the_judge_sees_an_overlap_in_the_journal() {
     let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(0), contenders, late_delivery: false });
     let outcome = arena.run(&History { triggers: vec![(0, 0), (0, 1)], faults: Vec::new(), foreign: None });
     assert_eq!(outcome.verdict.overlaps.len(), 2, "by both recorders:\n{}", outcome.record);
+}
+
+#[test]
+fn a_command_that_ignores_term_writes_nothing_after_its_host_was_suspended_for_longer_than_the_lease() {
+    let party = |work| Party { way: Way::Local, work, wait: 200 };
+    let contenders = vec![party(Work::Stubborn), party(Work::Syncs { count: 3, inplace: false })];
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(1), contenders, late_delivery: false });
+    let outcome = arena.run(&History {
+        // The second is in its section for most of the time from 3.5 s on.
+        triggers: vec![(0, 0), (600, 1), (3600, 1), (5000, 1)],
+        faults: vec![(Moment::Writing(0, 50), Fault::Freeze { who: 0, time: 4300 })],
+        foreign: None,
+    });
+    assert!(outcome.violations.is_empty(), "{:?}\n{}", outcome.violations, outcome.record);
+    assert!(outcome.verdict.sections >= 3, "the second ran meanwhile:\n{}", outcome.record);
 }

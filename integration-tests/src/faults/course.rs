@@ -18,9 +18,9 @@ use crate::wait::Stopwatch;
 /// sections meanwhile is theirs.
 const LEASES: f64 = 2.0;
 /// After this many it is stuck.
-const LEASES_STUCK: f64 = 12.0;
+const LEASES_STUCK: f64 = 20.0;
 /// So often a contender is triggered again after the last fault, since its job failed for what the fault left behind.
-const MOST_FAILURES: u32 = 3;
+const MOST_FAILURES: u32 = 8;
 /// A pause of the driver that is longer means that the machine had no time for it, nor for the directors: not more than this
 /// counts as their waiting.
 const LONGEST_TICK: Duration = Duration::from_millis(50);
