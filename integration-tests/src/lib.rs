@@ -8,6 +8,7 @@
 //! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
 
 pub mod director;
+pub mod faults;
 pub mod http;
 pub mod keys;
 pub mod peers;

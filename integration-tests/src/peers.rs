@@ -1,12 +1,14 @@
 //! Peers that behave badly: one that drops packets, one that accepts and says nothing, and a proxy before a good one.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
 use crate::wait;
@@ -66,7 +68,19 @@ impl Mute {
     }
 }
 
-/// A TCP proxy before an sshd that can stop passing bytes, pass them again, and cut connections.
+/// One way through a [`Proxy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From who connects to the peer.
+    ToPeer,
+    /// From the peer to who has connected.
+    FromPeer,
+}
+
+/// A TCP proxy before an sshd that can stop passing bytes, pass them later or again, and cut connections.
+///
+/// An end that closes while the other cannot hear of it is heard of when bytes pass again; what was kept from it is then
+/// dropped, as a reset does, unless [`Self::deliver_late`] says otherwise.
 pub struct Proxy {
     addr: SocketAddr,
     line: Arc<Line>,
@@ -80,9 +94,19 @@ struct Line {
 
 #[derive(Default)]
 struct State {
-    stalled: bool,
+    stalled: [bool; 2],
+    delay: Duration,
+    late: bool,
     refusing: bool,
-    streams: Vec<TcpStream>,
+    closed: bool,
+    accepted: u64,
+    connections: HashMap<u64, Connection>,
+}
+
+/// Both streams, and how many directions still pass.
+struct Connection {
+    streams: [TcpStream; 2],
+    pumps: usize,
 }
 
 impl Proxy {
@@ -106,12 +130,27 @@ impl Proxy {
 
     /// Passes nothing on from now on: what comes in is kept.
     pub fn stall(&self) {
-        self.line.set(|state| state.stalled = true);
+        self.line.set(|state| state.stalled = [true; 2]);
+    }
+
+    /// The same in one direction; the other is as it was.
+    pub fn stall_only(&self, direction: Direction) {
+        self.line.set(|state| state.stalled[direction as usize] = true);
     }
 
     /// Passes on again, first what was kept.
     pub fn resume(&self) {
-        self.line.set(|state| state.stalled = false);
+        self.line.set(|state| state.stalled = [false; 2]);
+    }
+
+    /// Passes on later by this much, each way; zero ends it. A connection that is made meanwhile is not delayed itself.
+    pub fn delay(&self, by: Duration) {
+        self.line.set(|state| state.delay = by);
+    }
+
+    /// Passes on what was kept from an end that has closed meanwhile: the kernel of its host tries to send it for minutes.
+    pub fn deliver_late(&self) {
+        self.line.set(|state| state.late = true);
     }
 
     /// Cuts every connection of this moment.
@@ -121,7 +160,7 @@ impl Proxy {
 
     /// How many connections are open now.
     pub fn open(&self) -> usize {
-        self.line.state.lock().expect("no pump panics").streams.len() / 2
+        self.line.lock().connections.len()
     }
 
     /// Cuts every connection and closes each new one at once, until [`Self::accept`].
@@ -141,60 +180,114 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.line.set(|state| {
-            state.stalled = false;
-            state.refusing = true;
+            state.stalled = [false; 2];
+            state.closed = true;
             state.cut();
         });
+        // Wakes the accepting thread, which then ends.
+        let _ = TcpStream::connect(self.addr);
     }
 }
 
 impl State {
     fn cut(&mut self) {
-        for stream in self.streams.drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for (_, connection) in self.connections.drain() {
+            for stream in connection.streams {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
+    /// A direction of a connection passes nothing more.
+    fn pump_ended(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.pumps -= 1;
+            if connection.pumps == 0 {
+                self.connections.remove(&id);
+            }
         }
     }
 }
 
 impl Line {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no pump panics")
+    }
+
     fn set(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().expect("no pump panics"));
+        change(&mut self.lock());
         self.changed.notify_all();
     }
 
-    /// Takes connections until the process ends: the listener lives as long as its test.
+    /// Takes connections as long as the proxy lives.
     fn accept(self: Arc<Self>, listener: &TcpListener, target: SocketAddr) {
         for near in listener.incoming().flatten() {
-            let mut state = self.state.lock().expect("no pump panics");
+            let mut state = self.lock();
+            if state.closed {
+                return;
+            }
             if state.refusing {
                 continue;
             }
             let Ok(far) = TcpStream::connect_timeout(&target, wait::DEADLINE) else { continue };
-            let pairs = [(near.try_clone(), far.try_clone()), (far.try_clone(), near.try_clone())];
-            state.streams.extend([near, far]);
-            for (from, to) in pairs {
-                let (Ok(from), Ok(to)) = (from, to) else { continue };
+            let clones = |stream: &TcpStream| [stream.try_clone(), stream.try_clone()];
+            let ([Ok(near_in), Ok(near_out)], [Ok(far_in), Ok(far_out)]) = (clones(&near), clones(&far)) else {
+                continue;
+            };
+            let id = state.accepted;
+            state.accepted += 1;
+            state.connections.insert(id, Connection { streams: [near, far], pumps: 2 });
+            for (direction, from, to) in
+                [(Direction::ToPeer, near_in, far_out), (Direction::FromPeer, far_in, near_out)]
+            {
                 let line = Arc::clone(&self);
-                thread::spawn(move || line.pump(from, to));
+                thread::spawn(move || {
+                    line.pump(direction, from, to);
+                    line.lock().pump_ended(id);
+                });
             }
         }
     }
 
     /// Passes one direction on until an end closes.
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = [0; 1 << 16];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            self.while_stalled();
+            self.delay_one();
+            if self.while_stalled(direction) && has_closed(&from) && !self.lock().late {
+                let _ = from.shutdown(Shutdown::Both);
+                let _ = to.shutdown(Shutdown::Both);
+                return;
+            }
             if to.write_all(&buffer[..length]).is_err() {
                 break;
             }
         }
-        self.while_stalled();
+        self.while_stalled(direction);
         let _ = to.shutdown(Shutdown::Write);
     }
 
-    fn while_stalled(&self) {
-        let state = self.state.lock().expect("no pump panics");
-        drop(self.changed.wait_while(state, |state| state.stalled).expect("no pump panics"));
+    /// Waits as long as the delay of this moment says.
+    fn delay_one(&self) {
+        let delay = self.lock().delay;
+        if !delay.is_zero() {
+            thread::sleep(delay);
+        }
     }
+
+    /// Waits until the direction passes; tells whether it had to.
+    fn while_stalled(&self, direction: Direction) -> bool {
+        let state = self.lock();
+        let waited = state.stalled[direction as usize];
+        drop(self.changed.wait_while(state, |state| state.stalled[direction as usize]).expect("no pump panics"));
+        waited
+    }
+}
+
+/// Whether the end that writes to the stream has closed it, even though there may be bytes left to be read.
+fn has_closed(stream: &TcpStream) -> bool {
+    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(1..)) && fds[0].revents().intersects(gone)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
@@ -15,6 +15,7 @@ pub struct Sshd {
     child: Child,
     addr: SocketAddr,
     host_key: PathBuf,
+    config: PathBuf,
     log: PathBuf,
 }
 
@@ -63,18 +64,19 @@ impl Sshd {
         let options = sandbox.expand(&format!("SetEnv HOME=@/home\n{options}"));
         let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, &options));
         let log = dir.join("log");
-        let out = File::create(&log).expect("its log");
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
-        let child = command.spawn().expect("sshd starts");
-        let mut sshd = Self { child, addr, host_key: dir.join("host_key"), log };
+        let mut sshd = Self { child: launch(&config, &log), addr, host_key: dir.join("host_key"), config, log };
+        sshd.listens().then_some(sshd)
+    }
+
+    /// Waits until it listens; false when its port is taken.
+    fn listens(&mut self) -> bool {
         let started = wait::eventually("sshd listens or gives up", || {
-            let ended = sshd.child.try_wait().expect("wait for our child").is_some();
-            (ended || sshd.log().contains("Server listening on")).then_some(!ended)
+            let ended = self.child.try_wait().expect("wait for our child").is_some();
+            (ended || self.log().contains("Server listening on")).then_some(!ended)
         });
-        let taken = sshd.log().contains("Address already in use");
-        assert!(started || taken, "sshd does not start:\n{}", sshd.log());
-        started.then_some(sshd)
+        let taken = self.log().contains("Address already in use");
+        assert!(started || taken, "sshd does not start:\n{}", self.log());
+        started
     }
 
     /// Its process id.
@@ -117,17 +119,41 @@ impl Sshd {
         procs::signal(self.pid(), Signal::TERM);
         self.child.wait().expect("wait for our child");
     }
+
+    /// Kills it and its sessions, but not what those started.
+    pub fn kill(&mut self) {
+        self.kill_with(|session| session.comm == "sshd");
+    }
+
+    /// Starts it again on the same port, with a new log.
+    pub fn start_again(&mut self) {
+        wait::until("sshd gets its port back", || {
+            self.child = launch(&self.config, &self.log);
+            self.listens()
+        });
+    }
+
+    fn kill_with(&mut self, also: impl Fn(&procs::Proc) -> bool) {
+        let below = procs::descendants(self.pid());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for process in below.into_iter().filter(also) {
+            procs::signal(process.pid, Signal::KILL);
+        }
+    }
 }
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let sessions = procs::descendants(self.pid());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        for process in sessions {
-            procs::signal(process.pid, Signal::KILL);
-        }
+        self.kill_with(|_| true);
     }
+}
+
+fn launch(config: &Path, log: &Path) -> Child {
+    let out = File::create(log).expect("its log");
+    let mut command = Command::new("/usr/sbin/sshd");
+    command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
+    command.spawn().expect("sshd starts")
 }
 
 /// The peer keys of a configuration for whatever answers at an address.
