@@ -1,0 +1,379 @@
+//! What there is at one moment: files, contenders, operations under way. All ages are ticks, cut at the lease: beyond it nothing
+//! depends on how old something is, so the number of states is finite although time is not bounded.
+
+/// Contenders, at most.
+pub const CONTENDERS: usize = 3;
+/// Stale claims that are stepped over, plus one's own.
+pub const CLAIM_DEPTH: usize = 4;
+/// Operations at most that go on without a client.
+const ORPHANS: usize = 2;
+/// Claims at most at one moment.
+const CLAIMS: usize = 6;
+
+/// What a file says: who wrote it. A contender draws a new one for each attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(u8);
+
+impl Token {
+    /// A file that no director wrote.
+    pub const PERSON: Self = Self(0x80);
+    /// A file that was created and has no content yet.
+    pub const UNWRITTEN: Self = Self(0x81);
+    const RELEASE: u8 = 0x40;
+    /// Different tokens of one contender that may be around at one moment.
+    pub const DRAWS: u8 = 8;
+
+    pub fn new(owner: usize, draw: u8) -> Self {
+        assert!(draw < Self::DRAWS, "more tokens of one contender at a time than the model has names for");
+        Self(owner as u8 * Self::DRAWS + draw)
+    }
+
+    /// What the claim for a removal says.
+    pub fn release(self) -> Self {
+        Self(self.0 | Self::RELEASE)
+    }
+
+    pub fn is_release(self) -> bool {
+        self.owner().is_some() && self.0 & Self::RELEASE != 0
+    }
+
+    pub fn owner(self) -> Option<usize> {
+        (self.0 < 0x80).then_some(usize::from(self.base() / Self::DRAWS))
+    }
+
+    pub fn draw(self) -> u8 {
+        self.base() % Self::DRAWS
+    }
+
+    fn base(self) -> u8 {
+        self.0 & !Self::RELEASE
+    }
+
+    fn renamed(self, names: &[Option<u8>; 32]) -> Self {
+        match self.owner() {
+            Some(_) => {
+                let base = names[usize::from(self.base())].expect("every token in sight has a new name");
+                Self(base | self.0 & Self::RELEASE)
+            }
+            None => self,
+        }
+    }
+}
+
+/// A lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct File {
+    pub token: Token,
+    pub age: u8,
+}
+
+/// A claim file beside a lock: its name says which token is to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    pub path: u8,
+    pub on: Token,
+    pub by: Token,
+    pub age: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Take,
+    Refresh,
+    Remove,
+}
+
+/// The step that an operation does next. Between two steps anything of the others may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum At {
+    /// Take: what is there?
+    TakeLook,
+    /// Take: temporary to the lock's name, exclusively.
+    Link,
+    /// Without hard links: the content into the lock just created.
+    Fill,
+    /// Take-over, removal: temporary to the claim's name, exclusively.
+    Claim,
+    /// Without hard links: the content into the claim just created.
+    FillClaim,
+    /// There is a claim already: whose, how old?
+    ClaimLook,
+    /// With the claim: is the lock still what it was?
+    Check,
+    /// Take-over: temporary over the lock.
+    Rename,
+    /// Take-over that took too long: the file is touched and left to expire.
+    Late,
+    /// The claims go.
+    Unclaim,
+    /// Take: whose is it now?
+    Final,
+    /// Removal: is it ours?
+    RemoveLook,
+    /// Removal of a young lock: unlink.
+    Unlink,
+    /// Removal under the claim: unlink.
+    UnlinkClaimed,
+    /// Refresh: is it ours, and not expired?
+    RefreshLook,
+    /// Refresh: touch.
+    Touch,
+    /// Refresh: is it still ours?
+    Verify,
+}
+
+/// An operation on the host that stores the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Op {
+    pub kind: Kind,
+    pub at: At,
+    pub path: u8,
+    pub token: Token,
+    /// The lock that a take may replace.
+    pub replaces: Option<Token>,
+    /// Age of the temporary, and so of the lock and the claim that are made of it.
+    pub born: u8,
+    /// Ticks since the check on which the next step relies.
+    pub pause: u8,
+    /// Tokens whose claims are to be removed; the last one's is, or is to become, our own.
+    pub chain: [Option<Token>; CLAIM_DEPTH],
+    /// The file is ours and does not count as taken.
+    pub late: bool,
+}
+
+impl Op {
+    pub fn new(kind: Kind, path: u8, token: Token, replaces: Option<Token>) -> Self {
+        let at = match kind {
+            Kind::Take => At::TakeLook,
+            Kind::Refresh => At::RefreshLook,
+            Kind::Remove => At::RemoveLook,
+        };
+        Self { kind, at, path, token, replaces, born: 0, pause: 0, chain: [None; CLAIM_DEPTH], late: false }
+    }
+
+    /// Whether the next step relies on what a step before it saw.
+    pub fn relies_on_check(&self) -> bool {
+        match self.at {
+            At::Rename | At::Late | At::Unlink | At::UnlinkClaimed | At::Touch => true,
+            At::Claim => self.chain[1].is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether it can still change a file.
+    fn matters(&self) -> bool {
+        !matches!(self.at, At::Final | At::Verify)
+    }
+
+    /// Whether a file may still be made of its temporary.
+    pub fn has_temporary(&self) -> bool {
+        matches!(
+            self.at,
+            At::Link | At::Fill | At::Claim | At::FillClaim | At::ClaimLook | At::Check | At::Rename | At::UnlinkClaimed
+        )
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = Token> + use<> {
+        [Some(self.token), self.replaces].into_iter().chain(self.chain).flatten()
+    }
+
+    fn rename(&mut self, names: &[Option<u8>; 32]) {
+        self.token = self.token.renamed(names);
+        for token in self.replaces.iter_mut().chain(self.chain.iter_mut().flatten()) {
+            *token = token.renamed(names);
+        }
+    }
+}
+
+/// How far a contender is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    /// Wants its turn, holds nothing.
+    Waiting,
+    Taking,
+    /// Has its lock, not yet looked at its block again.
+    Looking,
+    /// Everything is taken and looked at, the action not yet started.
+    Ready,
+    /// The action runs.
+    Acting,
+    /// The lock counts as lost, the action has been told to end, for so many ticks.
+    Fencing(u8),
+    /// Gives its lock back; had its turn, or wants it still.
+    Releasing { served: bool },
+    /// Had its turn.
+    Served,
+}
+
+impl Phase {
+    /// Whether the action may be at the data.
+    pub fn acts(self) -> bool {
+        matches!(self, Self::Acting | Self::Fencing(_))
+    }
+}
+
+/// A director with one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Client {
+    pub phase: Phase,
+    pub token: Option<Token>,
+    /// Ticks since the moment from which it counts its lease.
+    pub fresh: u8,
+    /// Ticks since it asked for the refresh under way.
+    pub asked: u8,
+    pub op: Option<Op>,
+}
+
+impl Client {
+    pub const WAITING: Self = Self { phase: Phase::Waiting, token: None, fresh: 0, asked: 0, op: None };
+
+    /// What can be compared without knowing who is who.
+    fn shape(&self) -> impl Ord + use<> {
+        let op = self.op.map(|op| (op.at, op.kind, op.born, op.pause, op.late));
+        (self.phase, self.fresh, self.asked, op, self.token.is_some())
+    }
+}
+
+/// The whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct State {
+    pub paths: [Option<File>; 2],
+    pub claims: [Option<Claim>; CLAIMS],
+    pub clients: [Client; CONTENDERS],
+    /// Operations whose client is gone.
+    pub orphans: [Option<Op>; ORPHANS],
+    /// Crashes of directors that may still happen.
+    pub crashes: u8,
+    /// Connections that may still be lost.
+    pub cuts: u8,
+    /// Files that a person may still put in a lock's place.
+    pub visits: u8,
+}
+
+impl State {
+    pub fn claim(&mut self, path: u8, on: Token) -> Option<&mut Claim> {
+        self.claims.iter_mut().flatten().find(|claim| claim.path == path && claim.on == on)
+    }
+
+    pub fn add_claim(&mut self, claim: Claim) {
+        *self.claims.iter_mut().find(|c| c.is_none()).expect("more claims at a time than the model has room for") =
+            Some(claim);
+    }
+
+    pub fn drop_claim(&mut self, path: u8, on: Token) {
+        self.claims.iter_mut().filter(|c| c.is_some_and(|c| c.path == path && c.on == on)).for_each(|c| *c = None);
+    }
+
+    pub fn holds(&self, path: u8, token: Token) -> Option<u8> {
+        self.paths[usize::from(path)].filter(|file| file.token == token).map(|file| file.age)
+    }
+
+    /// The operation goes on without its client; one too many, or one that cannot change anything any more, ends.
+    pub fn orphan(&mut self, op: Option<Op>) {
+        if let Some(op) = op.filter(Op::matters)
+            && let Some(slot) = self.orphans.iter_mut().find(|slot| slot.is_none())
+        {
+            *slot = Some(op);
+        }
+    }
+
+    /// A token that nothing in sight carries.
+    pub fn draw(&self, owner: usize) -> Token {
+        let used = |token: Token| self.tokens().any(|other| other.base() == token.0);
+        let draw = (0..Token::DRAWS).find(|&draw| !used(Token::new(owner, draw)));
+        Token::new(owner, draw.unwrap_or(Token::DRAWS))
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        let clients = self.clients.iter().filter_map(|client| client.token);
+        let claims = self.claims.iter().flatten().flat_map(|claim| [claim.on, claim.by]);
+        let all = clients.chain(self.ops().flat_map(Op::tokens)).chain(self.paths.iter().flatten().map(|f| f.token));
+        all.chain(claims).filter(|token| token.owner().is_some())
+    }
+
+    fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.clients.iter().filter_map(|client| client.op.as_ref()).chain(self.orphans.iter().flatten())
+    }
+
+    pub fn ops_mut(&mut self) -> impl Iterator<Item = &mut Op> {
+        self.clients.iter_mut().filter_map(|client| client.op.as_mut()).chain(self.orphans.iter_mut().flatten())
+    }
+
+    /// Everything a tick older.
+    pub fn age(&mut self, lease: u8) {
+        let older = |age: &mut u8| *age = (*age + 1).min(lease);
+        self.paths.iter_mut().flatten().for_each(|file| older(&mut file.age));
+        self.claims.iter_mut().flatten().for_each(|claim| older(&mut claim.age));
+        for op in self.ops_mut() {
+            if op.has_temporary() {
+                older(&mut op.born);
+            }
+            if op.relies_on_check() {
+                older(&mut op.pause);
+            }
+        }
+        for client in &mut self.clients {
+            match &mut client.phase {
+                Phase::Taking | Phase::Looking | Phase::Ready => older(&mut client.fresh),
+                Phase::Acting => {
+                    older(&mut client.fresh);
+                    if client.op.is_some() {
+                        older(&mut client.asked);
+                    }
+                }
+                Phase::Fencing(grace) => older(grace),
+                Phase::Waiting | Phase::Releasing { .. } | Phase::Served => {}
+            }
+        }
+    }
+
+    /// The same moment under the names that all its likes share: claims without a meaning dropped, lists sorted, tokens
+    /// numbered by appearance, and contenders that want the same in a fixed order.
+    pub fn canonical(mut self, symmetric: bool) -> Self {
+        self.forget();
+        let mut order = [0, 1, 2];
+        if symmetric {
+            order.sort_by_key(|&n| self.clients[n].shape());
+            self.clients = order.map(|n| self.clients[n]);
+        }
+        let mut place = [0; CONTENDERS];
+        order.iter().enumerate().for_each(|(new, &old)| place[old] = new as u8);
+        self.rename(place);
+        self.claims.sort_unstable();
+        self.orphans.sort_unstable();
+        self
+    }
+
+    fn rename(&mut self, place: [u8; CONTENDERS]) {
+        let (mut names, mut next) = ([None; 32], [0; CONTENDERS]);
+        for token in self.tokens() {
+            let owner = token.owner().expect("only contenders' tokens are listed");
+            names[usize::from(token.base())].get_or_insert_with(|| {
+                next[owner] += 1;
+                place[owner] * Token::DRAWS + next[owner] - 1
+            });
+        }
+        self.paths.iter_mut().flatten().for_each(|file| file.token = file.token.renamed(&names));
+        for claim in self.claims.iter_mut().flatten() {
+            (claim.on, claim.by) = (claim.on.renamed(&names), claim.by.renamed(&names));
+        }
+        self.clients.iter_mut().filter_map(|c| c.token.as_mut()).for_each(|token| *token = token.renamed(&names));
+        self.ops_mut().for_each(|op| op.rename(&names));
+    }
+
+    /// Drops claims on tokens that will never be seen again.
+    fn forget(&mut self) {
+        loop {
+            let mut seen = [false; 32];
+            let paths = self.paths.iter().flatten().map(|file| file.token);
+            let clients = self.clients.iter().filter_map(|client| client.token);
+            let by = self.claims.iter().flatten().map(|claim| claim.by);
+            let all = paths.chain(clients).chain(by).chain(self.ops().flat_map(Op::tokens));
+            all.filter(|token| token.owner().is_some()).for_each(|token| seen[usize::from(token.base())] = true);
+            let idle = self.claims.iter_mut().filter(|c| c.is_some_and(|c| !seen[usize::from(c.on.base())]));
+            if idle.map(|claim| *claim = None).count() == 0 {
+                return;
+            }
+        }
+    }
+}
