@@ -7,7 +7,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use super::state::{Phase, State};
 use super::steps::{Model, Step};
-use super::trace;
+use super::trace::Teller;
 
 /// What came of exploring.
 pub enum Outcome {
@@ -25,7 +25,7 @@ pub enum Outcome {
 pub fn explore(model: &Model, limit: usize) -> Outcome {
     let symmetric = model.scenario.symmetric();
     let mut graph = Graph::default();
-    graph.add(model.start().canonical(symmetric), 0);
+    graph.add(model.start().canonical(symmetric).0, 0);
     let (mut steps, mut count, mut here) = (Vec::new(), 0, 0);
     while here < graph.states.len() {
         if graph.states.len() > limit {
@@ -34,7 +34,7 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         model.steps(&graph.states[here].clone(), &mut steps);
         count += steps.len();
         for step in &steps {
-            let next = graph.add(step.state.canonical(symmetric), here as u32);
+            let next = graph.add(step.state.canonical(symmetric).0, here as u32);
             if step.violation.is_some() {
                 return Outcome::Broken { trace: graph.trace(model, next), states: graph.states.len() };
             }
@@ -86,25 +86,25 @@ impl Graph {
         good.iter().position(|good| !good).map(|n| n as u32)
     }
 
-    /// The way to a state for a person to read: the steps are taken again, so that names stay the same throughout.
+    /// The way to a state for a person to read.
     fn trace(&self, model: &Model, end: u32) -> String {
         let mut way = vec![end];
         while let Some(&last) = way.last().filter(|&&last| last != 0) {
             way.push(self.parents[last as usize]);
         }
+        way.reverse();
         let symmetric = model.scenario.symmetric();
-        let (mut state, mut text, mut steps) = (model.start(), String::new(), Vec::<Step>::new());
-        for (number, next) in way.iter().rev().skip(1).enumerate() {
-            model.steps(&state, &mut steps);
-            let wanted = self.states[*next as usize];
-            let last = number + 2 == way.len();
+        let (mut teller, mut text, mut steps) = (Teller::default(), String::new(), Vec::<Step>::new());
+        for (number, pair) in way.windows(2).enumerate() {
+            let (from, to) = (self.states[pair[0] as usize], self.states[pair[1] as usize]);
+            model.steps(&from, &mut steps);
             let step = steps
                 .iter()
-                .filter(|step| step.state.canonical(symmetric) == wanted)
-                .max_by_key(|step| last && step.violation.is_some())
+                .filter(|step| step.state.canonical(symmetric).0 == to)
+                .max_by_key(|step| pair[1] == end && step.violation.is_some())
                 .expect("what was reached can be reached again");
-            let _ = writeln!(text, "{:3}. {}", number + 1, trace::line(step));
-            state = step.state;
+            let _ = writeln!(text, "{:3}. {}", number + 1, teller.line(step));
+            teller.renamed(&step.state.canonical(symmetric).1);
         }
         text
     }

@@ -53,7 +53,7 @@ fn step(rules: &Rules, state: &mut State, op: &mut Op, violation: &mut Option<Vi
             op.at = At::Final;
         }
         At::Claim | At::FillClaim | At::ClaimLook => return claim(rules, state, op),
-        At::Check => check(rules, state, op),
+        At::Check => return check(rules, state, op),
         At::Rename => {
             gone(state, path, violation);
             state.paths[path] = Some(File { token: op.token, age: op.born });
@@ -190,34 +190,39 @@ fn not_claimed(rules: &Rules, state: &mut State, op: &mut Op, depth: usize) -> O
     if !rules.keep_others_claims {
         op.chain[..depth - 1].iter().flatten().for_each(|on| state.drop_claim(op.path, *on));
     }
+    leave_claims(op)
+}
+
+/// With the claim: the last look before the lock goes.
+fn check(rules: &Rules, state: &State, op: &mut Op) -> Option<Answer> {
+    let young = !rules.young_claim || op.born < rules.half();
+    let removes = op.kind == Kind::Remove;
+    let target = if removes { Some(op.token) } else { op.replaces };
+    let age = target.and_then(|target| state.holds(op.path, target));
+    let still = age.is_some_and(|age| removes || rules.seen(age, op.token) >= rules.lease);
+    op.at = match (young && (still || !rules.check), age) {
+        (true, _) if removes => At::UnlinkClaimed,
+        (true, _) => At::Rename,
+        (false, Some(_)) if rules.unclaim_gone => return leave_claims(op),
+        _ if !rules.claim => At::Final,
+        _ => At::Unclaim,
+    };
+    None
+}
+
+fn leave_claims(op: &mut Op) -> Option<Answer> {
     op.chain = [None; CLAIM_DEPTH];
     op.at = At::Final;
     (op.kind == Kind::Remove).then_some(Answer::Lost)
-}
-
-fn check(rules: &Rules, state: &State, op: &mut Op) {
-    let young = !rules.young_claim || op.born < rules.half();
-    op.at = if op.kind == Kind::Remove {
-        let ours = state.holds(op.path, op.token).is_some() || !rules.check;
-        if ours && young { At::UnlinkClaimed } else { At::Unclaim }
-    } else {
-        let age = op.replaces.and_then(|stale| state.holds(op.path, stale));
-        let stale = age.is_some_and(|age| rules.seen(age, op.token) >= rules.lease) || !rules.check;
-        match (stale && young, rules.claim) {
-            (true, _) => At::Rename,
-            (false, true) => At::Unclaim,
-            (false, false) => At::Final,
-        }
-    };
 }
 
 /// One claim a step, in the order in which they were met.
 fn unclaim(state: &mut State, op: &mut Op) -> Option<Answer> {
     if let Some(on) = op.chain[0] {
         state.drop_claim(op.path, on);
-        op.chain.rotate_left(1);
-        op.chain[CLAIM_DEPTH - 1] = None;
     }
+    op.chain.rotate_left(1);
+    op.chain[CLAIM_DEPTH - 1] = None;
     if op.chain[0].is_some() {
         return None;
     }

@@ -41,8 +41,10 @@ pub struct Rules {
     pub remove_claims: bool,
     /// A removal whose answer was lost is asked for again.
     pub remove_again: bool,
-    /// Each attempt to take has a token of its own.
-    pub fresh_token: bool,
+    /// Each take has a token of its own; otherwise all takes of a run share one.
+    pub token_per_take: bool,
+    /// A claim is removed only when what it is a claim on has gone.
+    pub unclaim_gone: bool,
     /// An expired lock is not refreshed.
     pub refresh_judges: bool,
     /// After the touch a refresh looks whose the file is.
@@ -72,7 +74,8 @@ impl Rules {
         remove_looks: true,
         remove_claims: true,
         remove_again: true,
-        fresh_token: true,
+        token_per_take: true,
+        unclaim_gone: true,
         refresh_judges: true,
         refresh_verifies: true,
         storing_clock: true,
@@ -100,6 +103,8 @@ pub struct Scenario {
     pub crashes: u8,
     /// Connections that are lost in the middle of an operation, in all.
     pub cuts: u8,
+    /// Operations and contenders that take longer than a tick, however long, in all.
+    pub stalls: u8,
     /// Files that a person puts in the place of the first lock, in all.
     pub visits: u8,
 }

@@ -33,16 +33,17 @@ impl Token {
         Self(self.0 | Self::RELEASE)
     }
 
+    /// Of the lock that is to be removed.
+    pub fn of_lock(self) -> Self {
+        if self.owner().is_some() { Self(self.base()) } else { self }
+    }
+
     pub fn is_release(self) -> bool {
         self.owner().is_some() && self.0 & Self::RELEASE != 0
     }
 
     pub fn owner(self) -> Option<usize> {
         (self.0 < 0x80).then_some(usize::from(self.base() / Self::DRAWS))
-    }
-
-    pub fn draw(self) -> u8 {
-        self.base() % Self::DRAWS
     }
 
     fn base(self) -> u8 {
@@ -160,6 +161,11 @@ impl Op {
         }
     }
 
+    /// Whether its token may still become that of the lock.
+    fn may_put(&self) -> bool {
+        !matches!(self.at, At::Unclaim | At::Late | At::Final)
+    }
+
     /// Whether it can still change a file.
     fn matters(&self) -> bool {
         !matches!(self.at, At::Final | At::Verify)
@@ -222,15 +228,17 @@ pub struct Client {
     /// Ticks since it asked for the refresh under way.
     pub asked: u8,
     pub op: Option<Op>,
+    /// Time has passed in what it is doing now.
+    pub slow: bool,
 }
 
 impl Client {
-    pub const WAITING: Self = Self { phase: Phase::Waiting, token: None, fresh: 0, asked: 0, op: None };
+    pub const WAITING: Self = Self { phase: Phase::Waiting, token: None, fresh: 0, asked: 0, op: None, slow: false };
 
     /// What can be compared without knowing who is who.
     fn shape(&self) -> impl Ord + use<> {
         let op = self.op.map(|op| (op.at, op.kind, op.born, op.pause, op.late));
-        (self.phase, self.fresh, self.asked, op, self.token.is_some())
+        (self.phase, self.fresh, self.asked, op, self.token.is_some(), self.slow)
     }
 }
 
@@ -246,6 +254,8 @@ pub struct State {
     pub crashes: u8,
     /// Connections that may still be lost.
     pub cuts: u8,
+    /// Operations and contenders that may still take longer than a tick.
+    pub stalls: u8,
     /// Files that a person may still put in a lock's place.
     pub visits: u8,
 }
@@ -295,12 +305,27 @@ impl State {
         self.clients.iter().filter_map(|client| client.op.as_ref()).chain(self.orphans.iter().flatten())
     }
 
+    /// A tick takes from what may stall for each that is under way and had not yet stalled; `false` if there is no more.
+    pub fn stall(&mut self) -> bool {
+        for client in &mut self.clients {
+            let under_way = client.op.is_some() || matches!(client.phase, Phase::Looking | Phase::Ready);
+            if under_way && !client.slow {
+                if self.stalls == 0 {
+                    return false;
+                }
+                self.stalls -= 1;
+                client.slow = true;
+            }
+        }
+        true
+    }
+
     pub fn ops_mut(&mut self) -> impl Iterator<Item = &mut Op> {
         self.clients.iter_mut().filter_map(|client| client.op.as_mut()).chain(self.orphans.iter_mut().flatten())
     }
 
     /// Everything a tick older.
-    pub fn age(&mut self, lease: u8) {
+    pub fn age(&mut self, lease: u8, fence: u8) {
         let older = |age: &mut u8| *age = (*age + 1).min(lease);
         self.paths.iter_mut().flatten().for_each(|file| older(&mut file.age));
         self.claims.iter_mut().flatten().for_each(|claim| older(&mut claim.age));
@@ -312,6 +337,7 @@ impl State {
                 older(&mut op.pause);
             }
         }
+        let older = |age: &mut u8| *age = (*age + 1).min(fence);
         for client in &mut self.clients {
             match &mut client.phase {
                 Phase::Taking | Phase::Looking | Phase::Ready => older(&mut client.fresh),
@@ -327,9 +353,9 @@ impl State {
         }
     }
 
-    /// The same moment under the names that all its likes share: claims without a meaning dropped, lists sorted, tokens
-    /// numbered by appearance, and contenders that want the same in a fixed order.
-    pub fn canonical(mut self, symmetric: bool) -> Self {
+    /// The same moment under the names that all its likes share: what has no meaning any more dropped, lists sorted, tokens
+    /// numbered by appearance, and contenders that want the same in a fixed order. With the new names of what there was.
+    pub fn canonical(mut self, symmetric: bool) -> (Self, Names) {
         self.forget();
         let mut order = [0, 1, 2];
         if symmetric {
@@ -338,13 +364,13 @@ impl State {
         }
         let mut place = [0; CONTENDERS];
         order.iter().enumerate().for_each(|(new, &old)| place[old] = new as u8);
-        self.rename(place);
+        let tokens = self.rename(place);
         self.claims.sort_unstable();
         self.orphans.sort_unstable();
-        self
+        (self, Names { place, tokens })
     }
 
-    fn rename(&mut self, place: [u8; CONTENDERS]) {
+    fn rename(&mut self, place: [u8; CONTENDERS]) -> [Option<u8>; 32] {
         let (mut names, mut next) = ([None; 32], [0; CONTENDERS]);
         for token in self.tokens() {
             let owner = token.owner().expect("only contenders' tokens are listed");
@@ -359,21 +385,64 @@ impl State {
         }
         self.clients.iter_mut().filter_map(|c| c.token.as_mut()).for_each(|token| *token = token.renamed(&names));
         self.ops_mut().for_each(|op| op.rename(&names));
+        names
     }
 
-    /// Drops claims on tokens that will never be seen again.
+    /// Drops what makes no difference any more: operations that can only find that their lock has gone, and claims on such locks.
     fn forget(&mut self) {
-        loop {
-            let mut seen = [false; 32];
-            let paths = self.paths.iter().flatten().map(|file| file.token);
-            let clients = self.clients.iter().filter_map(|client| client.token);
-            let by = self.claims.iter().flatten().map(|claim| claim.by);
-            let all = paths.chain(clients).chain(by).chain(self.ops().flat_map(Op::tokens));
-            all.filter(|token| token.owner().is_some()).for_each(|token| seen[usize::from(token.base())] = true);
-            let idle = self.claims.iter_mut().filter(|c| c.is_some_and(|c| !seen[usize::from(c.on.base())]));
-            if idle.map(|claim| *claim = None).count() == 0 {
-                return;
+        for n in 0..self.orphans.len() {
+            if self.orphans[n].is_some_and(|op| self.in_vain(&op)) {
+                self.orphans[n] = None;
             }
+        }
+        for n in 0..self.clients.len() {
+            if let Some(op) = self.clients[n].op.filter(|op| self.in_vain(op)) {
+                let at = if op.kind == Kind::Take { At::Final } else { At::RemoveLook };
+                self.clients[n].op = Some(Op { at, ..Op::new(op.kind, op.path, op.token, None) });
+            }
+        }
+        while let Some(n) = (0..self.claims.len()).find(|&n| self.claims[n].is_some_and(|c| self.is_idle(&c))) {
+            self.claims[n] = None;
+        }
+    }
+
+    /// Whether all that `op` can still do is about locks that have gone for ever.
+    fn in_vain(&self, op: &Op) -> bool {
+        let target = if op.kind == Kind::Remove { Some(op.token) } else { op.replaces };
+        match op.at {
+            At::Claim | At::ClaimLook | At::Check => target.is_some_and(|target| !self.may_be_there(op.path, target)),
+            At::Unclaim => !op.chain.iter().flatten().any(|&on| self.may_be_there(op.path, on)),
+            _ => false,
+        }
+    }
+
+    fn may_be_there(&self, path: u8, token: Token) -> bool {
+        self.holds(path, token).is_some() || self.ops().any(|op| op.kind == Kind::Take && op.token == token && op.may_put())
+    }
+
+    /// Whether nothing will ever look for this claim: its target has gone, and it is in nobody's chain.
+    fn is_idle(&self, claim: &Claim) -> bool {
+        let in_chain = |op: &Op| op.chain.contains(&Some(claim.on));
+        let may_be_met = |other: &Claim| other.by == claim.on && other.path == claim.path;
+        !self.may_be_there(claim.path, claim.on)
+            && !self.ops().any(in_chain)
+            && !self.claims.iter().flatten().any(may_be_met)
+    }
+}
+
+/// What became of the names of a state when it was made canonical.
+pub struct Names {
+    /// Of each contender its new place.
+    pub place: [u8; CONTENDERS],
+    tokens: [Option<u8>; 32],
+}
+
+impl Names {
+    /// The new name, if it is still in sight.
+    pub fn token(&self, token: Token) -> Option<Token> {
+        match token.owner() {
+            Some(_) => self.tokens[usize::from(token.base())].map(|base| Token(base | token.0 & Token::RELEASE)),
+            None => Some(token),
         }
     }
 }

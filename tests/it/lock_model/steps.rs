@@ -59,7 +59,7 @@ impl Model {
             Some(_) => Client::WAITING,
             None => Client { phase: Phase::Served, ..Client::WAITING },
         };
-        let Scenario { wants, crashes, cuts, visits, .. } = self.scenario;
+        let Scenario { wants, crashes, cuts, stalls, visits, .. } = self.scenario;
         State {
             paths: [None; 2],
             claims: [None; 6],
@@ -67,6 +67,7 @@ impl Model {
             orphans: [None; 2],
             crashes,
             cuts,
+            stalls,
             visits,
         }
     }
@@ -111,14 +112,14 @@ impl Model {
             Phase::Looking => {
                 let phase = if self.blocked(state, who) { None } else { Some(Phase::Ready) };
                 to(Event::LooksAtBlock(who), &|next| match phase {
-                    Some(phase) => next.clients[who].phase = phase,
+                    Some(phase) => (next.clients[who].phase, next.clients[who].slow) = (phase, false),
                     None => self.release(next, who, false),
                 });
             }
             Phase::Ready if client.fresh >= self.rules.fence && self.rules.start_before_fence => {
                 to(Event::TooLateToStart(who), &|next| self.release(next, who, false));
             }
-            Phase::Ready => to(Event::Starts(who), &|next| next.clients[who].phase = Phase::Acting),
+            Phase::Ready => to(Event::Starts(who), &|next| (next.clients[who].phase, next.clients[who].slow) = (Phase::Acting, false)),
             Phase::Acting => {
                 to(Event::Finishes(who), &|next| self.release(next, who, true));
                 if client.fresh >= self.rules.fence {
@@ -174,12 +175,13 @@ impl Model {
         next.clients[who].op = Some(op);
         if let Some(answer) = answer {
             next.clients[who].op = None;
-            self.answered(&mut next, who, answer);
+            next.clients[who].slow = false;
+            self.answered(&mut next, who, op, answer);
         }
         steps.push(Step { event, state: next, violation });
     }
 
-    fn answered(&self, state: &mut State, who: usize, answer: Answer) {
+    fn answered(&self, state: &mut State, who: usize, op: Op, answer: Answer) {
         let client = &mut state.clients[who];
         match (client.phase, answer) {
             (Phase::Taking, Answer::Taken) => {
@@ -187,12 +189,17 @@ impl Model {
             }
             (Phase::Taking, Answer::Found(file)) => {
                 match self.judge(file, client.token, who).0 {
-                    Means::Stale => {
+                    Means::Stale if op.replaces.is_none() => {
+                        if self.rules.token_per_take {
+                            state.clients[who].token = None;
+                            state.clients[who].token = Some(state.draw(who));
+                        }
+                        let client = &mut state.clients[who];
                         let mut op = self.op(client, who, Kind::Take);
                         op.replaces = file.map(|file| file.token);
                         client.op = Some(op);
                     }
-                    Means::Free | Means::Held | Means::Ours => self.again(client, false),
+                    Means::Free | Means::Held | Means::Ours | Means::Stale => self.again(client, false),
                 }
             }
             (Phase::Acting, Answer::Refreshed) => {
@@ -207,25 +214,33 @@ impl Model {
 
     /// Waits for another attempt; a new run has a new token in any case.
     fn again(&self, client: &mut Client, new_run: bool) {
-        let token = client.token.filter(|_| !new_run && !self.rules.fresh_token);
+        let token = client.token.filter(|_| !new_run && !self.rules.token_per_take);
         *client = Client { token, ..Client::WAITING };
     }
 
     fn fence(&self, state: &mut State, who: usize) {
-        let op = state.clients[who].op.take();
-        state.orphan(op);
+        self.abandon(state, who);
         let client = &mut state.clients[who];
         (client.phase, client.fresh, client.asked) = (Phase::Fencing(0), 0, 0);
     }
 
     /// No action runs any more. A refresh under way goes on without its client.
     fn release(&self, state: &mut State, who: usize, served: bool) {
-        let op = state.clients[who].op.take();
-        state.orphan(op);
+        self.abandon(state, who);
         let op = self.op(&state.clients[who], who, Kind::Remove);
         let client = &mut state.clients[who];
         (client.phase, client.fresh, client.asked) = (Phase::Releasing { served }, 0, 0);
         client.op = Some(op);
+    }
+
+    /// An operation under way goes on without its client; as often as a connection may be lost.
+    fn abandon(&self, state: &mut State, who: usize) {
+        let op = state.clients[who].op.take();
+        state.clients[who].slow = false;
+        if op.is_some() && state.cuts > 0 {
+            state.cuts -= 1;
+            state.orphan(op);
+        }
     }
 
     fn faults(&self, state: &State, who: usize, steps: &mut Vec<Step>) {
@@ -240,16 +255,23 @@ impl Model {
                 next.crashes -= 1;
                 let op = next.clients[who].op.take();
                 next.orphan(op);
-                next.clients[who] = Client::WAITING;
+                let served = client.phase == Phase::Releasing { served: true };
+                next.clients[who].phase = if served { Phase::Served } else { Phase::Waiting };
+                next.clients[who] = Client { phase: next.clients[who].phase, ..Client::WAITING };
             });
         }
         let Some(op) = client.op.filter(|_| state.cuts > 0) else { return };
         let cut = |next: &mut State| {
             next.cuts -= 1;
-            next.clients[who].op = None;
+            (next.clients[who].op, next.clients[who].slow) = (None, false);
             next.orphan(Some(op));
         };
-        if op.kind != Kind::Remove || self.rules.remove_again {
+        let asks_again = match op.kind {
+            Kind::Take => !self.rules.token_per_take,
+            Kind::Refresh => true,
+            Kind::Remove => self.rules.remove_again,
+        };
+        if asks_again {
             to(Event::LosesConnection { who, asks_again: true }, &|next| {
                 cut(next);
                 let again = Op::new(op.kind, op.path, op.token, op.replaces);
@@ -260,7 +282,7 @@ impl Model {
             cut(next);
             match client.phase {
                 Phase::Taking => self.release(next, who, false),
-                Phase::Releasing { served } => self.answered(next, who, if served { Answer::Removed } else { Answer::Lost }),
+                Phase::Releasing { served } => self.answered(next, who, op, if served { Answer::Removed } else { Answer::Lost }),
                 _ => next.clients[who].asked = 0,
             }
         });
@@ -309,7 +331,10 @@ impl Model {
         if state.clients.iter().any(due) || next.ops_mut().any(|op| relies(op)) {
             return;
         }
-        next.age(rules.lease);
+        if !next.stall() {
+            return;
+        }
+        next.age(rules.lease, rules.fence);
         steps.push(Step { event: Event::Tick, state: next, violation: None });
     }
 }

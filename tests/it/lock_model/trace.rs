@@ -1,44 +1,99 @@
 //! A step in words.
 
 use super::ops::Violation;
-use super::state::{At, File, Kind, State, Token};
+use super::state::{At, CONTENDERS, Kind, Names, State, Token};
 use super::steps::{Event, Step};
 
-/// What happens, and what is there afterwards.
-pub fn line(step: &Step) -> String {
-    let violation = step.violation.map(|violation| format!("   !!! {}", wrong(violation))).unwrap_or_default();
-    format!("{:<76} {}{violation}", happens(step.event), there(&step.state))
+/// Tells steps under names that stay, although the explorer renames contenders and tokens after each.
+#[derive(Default)]
+pub struct Teller {
+    contenders: Option<[usize; CONTENDERS]>,
+    tokens: Vec<(Token, String)>,
+    drawn: [u8; CONTENDERS],
 }
 
-fn wrong(violation: Violation) -> String {
-    match violation {
-        Violation::Overlap(a, b) => format!("{} and {} act at the same time", name(a), name(b)),
-        Violation::LockGone(who) => format!("the lock of {} goes away while its action runs", name(who)),
-        Violation::PersonsFile => "a person's file goes away".into(),
+impl Teller {
+    /// What happens, and what is there afterwards.
+    pub fn line(&mut self, step: &Step) -> String {
+        let happens = self.happens(step.event);
+        let there = self.there(&step.state);
+        let wrong = step.violation.map(|violation| format!("   !!! {}", self.wrong(violation))).unwrap_or_default();
+        format!("{happens:<76} {there}{wrong}")
     }
-}
 
-fn happens(event: Event) -> String {
-    match event {
-        Event::Tick => "a tick passes".into(),
-        Event::Begins(who) => format!("{} begins an attempt with a look at its lock", name(who)),
-        Event::Does(who, kind, at) => format!("{}: {}", name(who), does(kind, at)),
-        Event::Orphan(token, kind, at) => format!("without a client, for {}: {}", label(token), does(kind, at)),
-        Event::OrphanStops(token, kind, at) => {
-            format!("without a client, for {}: stops before it {}", label(token), does(kind, at))
+    /// The state that was told last has got these names.
+    pub fn renamed(&mut self, names: &Names) {
+        let (old, mut new) = (self.contenders.unwrap_or([0, 1, 2]), [0; CONTENDERS]);
+        names.place.iter().zip(old).for_each(|(&place, who)| new[usize::from(place)] = who);
+        self.contenders = Some(new);
+        self.tokens = self.tokens.drain(..).filter_map(|(t, label)| Some((names.token(t)?, label))).collect();
+    }
+
+    fn wrong(&self, violation: Violation) -> String {
+        match violation {
+            Violation::Overlap(a, b) => format!("{} and {} act at the same time", self.name(a), self.name(b)),
+            Violation::LockGone(who) => format!("the lock of {} goes away while its action runs", self.name(who)),
+            Violation::PersonsFile => "a person's file goes away".into(),
         }
-        Event::LooksAtBlock(who) => format!("{} looks at its block with the lock taken", name(who)),
-        Event::Starts(who) => format!("{} STARTS ITS ACTION", name(who)),
-        Event::TooLateToStart(who) => format!("{} finds it too late to start", name(who)),
-        Event::Refreshes(who) => format!("{} asks for a refresh", name(who)),
-        Event::Finishes(who) => format!("{}'s action is done", name(who)),
-        Event::Fences(who) => format!("{} counts its lock as lost and tells its action to end", name(who)),
-        Event::Killed(who) => format!("{}'s action has ended", name(who)),
-        Event::Crashes(who) => format!("{} CRASHES, and starts anew", name(who)),
-        Event::LosesConnection { who, asks_again: true } => format!("{} LOSES ITS CONNECTION and asks again", name(who)),
-        Event::LosesConnection { who, asks_again: false } => format!("{} LOSES ITS CONNECTION and gives up", name(who)),
-        Event::PersonComes => "A PERSON puts a file in the lock's place".into(),
-        Event::PersonGoes => "the person removes the file".into(),
+    }
+
+    fn happens(&mut self, event: Event) -> String {
+        let (who, text) = match event {
+            Event::Tick => return "a tick passes".into(),
+            Event::PersonComes => return "A PERSON puts a file in the lock's place".into(),
+            Event::PersonGoes => return "the person removes the file".into(),
+            Event::Orphan(token, kind, at) => {
+                return format!("without a client, for {}: {}", self.label(token), does(kind, at));
+            }
+            Event::OrphanStops(token, kind, at) => {
+                return format!("without a client, for {}: stops before it {}", self.label(token), does(kind, at));
+            }
+            Event::Begins(who) => (who, "begins an attempt with a look at its lock"),
+            Event::Does(who, kind, at) => (who, does(kind, at)),
+            Event::LooksAtBlock(who) => (who, "looks at its block with the lock taken"),
+            Event::Starts(who) => (who, "STARTS ITS ACTION"),
+            Event::TooLateToStart(who) => (who, "finds it too late to start"),
+            Event::Refreshes(who) => (who, "asks for a refresh"),
+            Event::Finishes(who) => (who, "is done with its action"),
+            Event::Fences(who) => (who, "counts its lock as lost and tells its action to end"),
+            Event::Killed(who) => (who, "has ended its action"),
+            Event::Crashes(who) => (who, "CRASHES, and starts anew"),
+            Event::LosesConnection { who, asks_again: true } => (who, "LOSES ITS CONNECTION and asks again"),
+            Event::LosesConnection { who, asks_again: false } => (who, "LOSES ITS CONNECTION and gives up"),
+        };
+        format!("{} {text}", self.name(who))
+    }
+
+    fn there(&mut self, state: &State) -> String {
+        let mut files = Vec::new();
+        for (path, file) in ["L", "M"].into_iter().zip(state.paths) {
+            files.extend(file.map(|file| format!("{path}={}/{}", self.label(file.token), file.age)));
+        }
+        for claim in state.claims.iter().flatten() {
+            files.push(format!("claim-{}={}/{}", self.label(claim.on), self.label(claim.by), claim.age));
+        }
+        files.join(" ")
+    }
+
+    /// `A2`: the second token that A was seen with.
+    fn label(&mut self, token: Token) -> String {
+        let Some(owner) = token.owner() else {
+            return if token == Token::PERSON { "a person" } else { "empty" }.into();
+        };
+        let own = token.of_lock();
+        let known = self.tokens.iter().find(|(known, _)| *known == own).map(|(_, label)| label.clone());
+        let label = known.unwrap_or_else(|| {
+            let real = self.contenders.unwrap_or([0, 1, 2])[owner];
+            self.drawn[real] += 1;
+            let label = format!("{}{}", self.name(owner), self.drawn[real]);
+            self.tokens.push((own, label.clone()));
+            label
+        });
+        if token.is_release() { format!("{label}-release") } else { label }
+    }
+
+    fn name(&self, who: usize) -> &'static str {
+        ["A", "B", "C"][self.contenders.unwrap_or([0, 1, 2])[who]]
     }
 }
 
@@ -62,31 +117,4 @@ fn does(kind: Kind, at: At) -> &'static str {
         (At::Touch, _) => "touches the lock",
         (At::Verify, _) => "looks whether the touched lock is its own",
     }
-}
-
-fn there(state: &State) -> String {
-    let paths = ["L", "M"].into_iter().zip(state.paths);
-    let mut files: Vec<String> =
-        paths.filter_map(|(path, file)| file.map(|f| format!("{path}={}", written(f)))).collect();
-    files.extend(state.claims.iter().flatten().map(|claim| {
-        format!("claim-{}={}", label(claim.on), written(File { token: claim.by, age: claim.age }))
-    }));
-    files.join(" ")
-}
-
-fn written(file: File) -> String {
-    format!("{}/{}", label(file.token), file.age)
-}
-
-fn label(token: Token) -> String {
-    match token.owner() {
-        Some(owner) if token.is_release() => format!("{}{}-release", name(owner), token.draw()),
-        Some(owner) => format!("{}{}", name(owner), token.draw()),
-        None if token == Token::PERSON => "a person".into(),
-        None => "empty".into(),
-    }
-}
-
-fn name(who: usize) -> &'static str {
-    ["A", "B", "C"][who]
 }
