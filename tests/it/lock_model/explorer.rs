@@ -23,9 +23,9 @@ pub enum Outcome {
 
 /// Explores all of `model`, up to `limit` states.
 pub fn explore(model: &Model, limit: usize) -> Outcome {
-    let symmetric = model.scenario.symmetric();
+    let (symmetric, checks) = (model.scenario.symmetric(), model.rules.check);
     let mut graph = Graph::default();
-    graph.add(model.start().canonical(symmetric).0, 0);
+    graph.add(model.start().canonical(symmetric, checks).0, 0);
     let (mut steps, mut count, mut here) = (Vec::new(), 0, 0);
     while here < graph.states.len() {
         if graph.states.len() > limit {
@@ -34,7 +34,7 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         model.steps(&graph.states[here].clone(), &mut steps);
         count += steps.len();
         for step in &steps {
-            let next = graph.add(step.state.canonical(symmetric).0, here as u32);
+            let next = graph.add(step.state.canonical(symmetric, checks).0, here as u32);
             if step.violation.is_some() {
                 return Outcome::Broken { trace: graph.trace(model, next), states: graph.states.len() };
             }
@@ -93,18 +93,18 @@ impl Graph {
             way.push(self.parents[last as usize]);
         }
         way.reverse();
-        let symmetric = model.scenario.symmetric();
+        let (symmetric, checks) = (model.scenario.symmetric(), model.rules.check);
         let (mut teller, mut text, mut steps) = (Teller::default(), String::new(), Vec::<Step>::new());
         for (number, pair) in way.windows(2).enumerate() {
             let (from, to) = (self.states[pair[0] as usize], self.states[pair[1] as usize]);
             model.steps(&from, &mut steps);
             let step = steps
                 .iter()
-                .filter(|step| step.state.canonical(symmetric).0 == to)
+                .filter(|step| step.state.canonical(symmetric, checks).0 == to)
                 .max_by_key(|step| pair[1] == end && step.violation.is_some())
                 .expect("what was reached can be reached again");
             let _ = writeln!(text, "{:3}. {}", number + 1, teller.line(step));
-            teller.renamed(&step.state.canonical(symmetric).1);
+            teller.renamed(&step.state.canonical(symmetric, checks).1);
         }
         text
     }

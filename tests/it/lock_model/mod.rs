@@ -30,9 +30,9 @@ pub fn probe() {
             "" => {}
             "asis" => { r.young_claim = false; r.remove_claims = false; r.token_per_take = false; r.start_before_fence = false; r.keep_others_claims = false; r.unclaim_gone = false; }
             "prompt" => r.prompt = false, "claim" => r.claim = false, "check" => r.check = false,
-            "young" => r.young_claim = false, "late" => r.late_expires = true, "chain" => r.chain_stale_only = false,
+            "young" => r.young_claim = false, "late" => r.late_expires = true, "chain" => r.step_over_stale_only = false,
             "keep" => r.keep_others_claims = false, "second" => r.second_look = false,
-            "start" => r.start_before_fence = false, "unyoung" => r.unclaim_gone = false, "looks" => r.remove_looks = false,
+            "freshen" => r.fresh_before_fence = false, "start" => r.start_before_fence = false, "unyoung" => r.unclaim_gone = false, "looks" => r.remove_looks = false,
             "rclaims" => r.remove_claims = false, "ragain" => r.remove_again = false, "token" => r.token_per_take = false,
             "judges" => r.refresh_judges = false, "verifies" => r.refresh_verifies = false,
             "clock" => r.storing_clock = false, "links" => r.hard_links = false,

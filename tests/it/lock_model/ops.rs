@@ -28,9 +28,7 @@ pub enum Violation {
 pub fn advance(rules: &Rules, state: &mut State, op: &mut Op, violation: &mut Option<Violation>) -> Option<Answer> {
     op.pause = 0;
     let answer = step(rules, state, op, violation);
-    if !op.has_temporary() {
-        op.born = 0;
-    }
+    op.settle();
     answer
 }
 
@@ -52,12 +50,12 @@ fn step(rules: &Rules, state: &mut State, op: &mut Op, violation: &mut Option<Vi
             }
             op.at = At::Final;
         }
-        At::Claim | At::FillClaim | At::ClaimLook => return claim(rules, state, op),
+        At::Claim | At::ClaimLook => return claim(rules, state, op),
         At::Check => return check(rules, state, op),
         At::Rename => {
             gone(state, path, violation);
             state.paths[path] = Some(File { token: op.token, age: op.born });
-            op.at = if rules.late_expires && op.born >= rules.half() { At::Late } else { At::Unclaim };
+            op.at = if rules.late_expires && op.claimed >= rules.half() { At::Late } else { At::Unclaim };
             if !rules.claim {
                 op.at = At::Final;
             }
@@ -130,8 +128,7 @@ fn take_look(rules: &Rules, state: &State, op: &mut Op) -> Option<Answer> {
         None => op.at = At::Link,
         Some(file) if file.token == op.token => return Some(Answer::Taken),
         Some(file) if op.replaces == Some(file.token) => {
-            op.chain = [None; CLAIM_DEPTH];
-            op.chain[0] = op.replaces;
+            op.number = 1;
             op.at = if rules.claim { At::Claim } else { At::Check };
         }
         Some(_) => return Some(Answer::Found(found)),
@@ -145,60 +142,42 @@ fn remove_look(rules: &Rules, state: &State, op: &mut Op) -> Option<Answer> {
         None => return Some(Answer::Lost),
         Some(age) if rules.seen(age, op.token) < rules.half() && !rules.remove_claims => op.at = At::Unlink,
         Some(_) => {
-            op.born = 0;
-            op.chain = [None; CLAIM_DEPTH];
-            op.chain[0] = Some(op.token);
+            op.number = 1;
             op.at = At::Claim;
         }
     }
     None
 }
 
-/// The claim's name is that of the last token of the chain.
 fn claim(rules: &Rules, state: &mut State, op: &mut Op) -> Option<Answer> {
-    let depth = op.chain.iter().flatten().count();
-    let on = op.chain[depth - 1].expect("who claims has something to claim");
-    let by = if op.kind == Kind::Remove { op.token.release() } else { op.token };
-    let there = state.claim(op.path, on).copied();
+    let on = op.target().expect("who claims has something to claim");
+    let there = state.claim(op.path, on, op.number).copied();
     match (op.at, there) {
         (At::Claim, Some(_)) => op.at = At::ClaimLook,
         (At::Claim, None) => {
-            let (by, at) = if rules.hard_links { (by, At::Check) } else { (Token::UNWRITTEN, At::FillClaim) };
-            state.add_claim(Claim { path: op.path, on, by, age: op.born });
-            op.at = at;
-        }
-        (At::FillClaim, _) => {
-            if let Some(claim) = state.claim(op.path, on).filter(|claim| claim.by == Token::UNWRITTEN) {
-                (claim.by, claim.age) = (by, 0);
-            }
+            state.add_claim(Claim { path: op.path, on, number: op.number, age: 0 });
             op.at = At::Check;
         }
-        (_, Some(other))
-            if other.by.owner().is_some()
-                && depth < CLAIM_DEPTH
-                && (rules.seen(other.age, op.token) >= rules.lease || !rules.chain_stale_only) =>
-        {
-            op.chain[depth] = Some(other.by);
+        (_, Some(other)) if rules.seen(other.age, op.token) >= rules.lease || !rules.step_over_stale_only => {
+            op.number += 1;
+            assert!(op.number <= CLAIM_DEPTH, "more claims on one lock than the model has numbers for");
             op.at = At::Claim;
         }
-        _ => return not_claimed(rules, state, op, depth),
+        _ => {
+            if !rules.keep_others_claims {
+                state.drop_claims(op.path, on, 1..=op.number - 1);
+            }
+            return leave_claims(op);
+        }
     }
     None
-}
-
-fn not_claimed(rules: &Rules, state: &mut State, op: &mut Op, depth: usize) -> Option<Answer> {
-    if !rules.keep_others_claims {
-        op.chain[..depth - 1].iter().flatten().for_each(|on| state.drop_claim(op.path, *on));
-    }
-    leave_claims(op)
 }
 
 /// With the claim: the last look before the lock goes.
 fn check(rules: &Rules, state: &State, op: &mut Op) -> Option<Answer> {
-    let young = !rules.young_claim || op.born < rules.half();
+    let young = !rules.young_claim || op.claimed < rules.half();
     let removes = op.kind == Kind::Remove;
-    let target = if removes { Some(op.token) } else { op.replaces };
-    let age = target.and_then(|target| state.holds(op.path, target));
+    let age = op.target().and_then(|target| state.holds(op.path, target));
     let still = age.is_some_and(|age| removes || rules.seen(age, op.token) >= rules.lease);
     op.at = match (young && (still || !rules.check), age) {
         (true, _) if removes => At::UnlinkClaimed,
@@ -211,20 +190,13 @@ fn check(rules: &Rules, state: &State, op: &mut Op) -> Option<Answer> {
 }
 
 fn leave_claims(op: &mut Op) -> Option<Answer> {
-    op.chain = [None; CLAIM_DEPTH];
     op.at = At::Final;
     (op.kind == Kind::Remove).then_some(Answer::Lost)
 }
 
-/// One claim a step, in the order in which they were met.
 fn unclaim(state: &mut State, op: &mut Op) -> Option<Answer> {
-    if let Some(on) = op.chain[0] {
-        state.drop_claim(op.path, on);
-    }
-    op.chain.rotate_left(1);
-    op.chain[CLAIM_DEPTH - 1] = None;
-    if op.chain[0].is_some() {
-        return None;
+    if let Some(on) = op.target() {
+        state.drop_claims(op.path, on, 1..=op.number);
     }
     op.at = At::Final;
     (op.kind == Kind::Remove).then_some(Answer::Removed)

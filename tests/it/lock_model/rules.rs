@@ -28,13 +28,15 @@ pub struct Rules {
     /// A take-over that finds after its rename that half a lease has passed leaves the lock to expire.
     pub late_expires: bool,
     /// Only a stale claim is stepped over.
-    pub chain_stale_only: bool,
+    pub step_over_stale_only: bool,
     /// Whoever does not get a claim leaves the claims that it stepped over alone.
     pub keep_others_claims: bool,
     /// The blocks are looked at again when all is taken.
     pub second_look: bool,
     /// An action is started only before the fence.
     pub start_before_fence: bool,
+    /// A refresh before the action counts only if its answer comes before the fence.
+    pub fresh_before_fence: bool,
     /// An own lock is looked at before it is removed.
     pub remove_looks: bool,
     /// An own lock is removed under the claim, however young it is.
@@ -67,10 +69,11 @@ impl Rules {
         check: true,
         young_claim: true,
         late_expires: false,
-        chain_stale_only: true,
+        step_over_stale_only: true,
         keep_others_claims: true,
         second_look: true,
         start_before_fence: true,
+        fresh_before_fence: true,
         remove_looks: true,
         remove_claims: true,
         remove_again: true,

@@ -3,12 +3,12 @@
 
 /// Contenders, at most.
 pub const CONTENDERS: usize = 3;
-/// Stale claims that are stepped over, plus one's own.
-pub const CLAIM_DEPTH: usize = 4;
+/// Claims at most on one lock.
+pub const CLAIM_DEPTH: u8 = 6;
 /// Operations at most that go on without a client.
 const ORPHANS: usize = 2;
 /// Claims at most at one moment.
-const CLAIMS: usize = 6;
+pub const CLAIMS: usize = 8;
 
 /// What a file says: who wrote it. A contender draws a new one for each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +19,6 @@ impl Token {
     pub const PERSON: Self = Self(0x80);
     /// A file that was created and has no content yet.
     pub const UNWRITTEN: Self = Self(0x81);
-    const RELEASE: u8 = 0x40;
     /// Different tokens of one contender that may be around at one moment.
     pub const DRAWS: u8 = 8;
 
@@ -28,34 +27,13 @@ impl Token {
         Self(owner as u8 * Self::DRAWS + draw)
     }
 
-    /// What the claim for a removal says.
-    pub fn release(self) -> Self {
-        Self(self.0 | Self::RELEASE)
-    }
-
-    /// Of the lock that is to be removed.
-    pub fn of_lock(self) -> Self {
-        if self.owner().is_some() { Self(self.base()) } else { self }
-    }
-
-    pub fn is_release(self) -> bool {
-        self.owner().is_some() && self.0 & Self::RELEASE != 0
-    }
-
     pub fn owner(self) -> Option<usize> {
-        (self.0 < 0x80).then_some(usize::from(self.base() / Self::DRAWS))
-    }
-
-    fn base(self) -> u8 {
-        self.0 & !Self::RELEASE
+        (self.0 < 0x80).then_some(usize::from(self.0 / Self::DRAWS))
     }
 
     fn renamed(self, names: &[Option<u8>; 32]) -> Self {
         match self.owner() {
-            Some(_) => {
-                let base = names[usize::from(self.base())].expect("every token in sight has a new name");
-                Self(base | self.0 & Self::RELEASE)
-            }
+            Some(_) => Self(names[usize::from(self.0)].expect("every token in sight has a new name")),
             None => self,
         }
     }
@@ -68,12 +46,12 @@ pub struct File {
     pub age: u8,
 }
 
-/// A claim file beside a lock: its name says which token is to go away.
+/// A claim file beside a lock, empty: its name says which token is to go away, and the how manieth claim on it this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Claim {
     pub path: u8,
     pub on: Token,
-    pub by: Token,
+    pub number: u8,
     pub age: u8,
 }
 
@@ -93,11 +71,9 @@ pub enum At {
     Link,
     /// Without hard links: the content into the lock just created.
     Fill,
-    /// Take-over, removal: temporary to the claim's name, exclusively.
+    /// Take-over, removal: the claim's file, exclusively.
     Claim,
-    /// Without hard links: the content into the claim just created.
-    FillClaim,
-    /// There is a claim already: whose, how old?
+    /// There is a claim already: how old?
     ClaimLook,
     /// With the claim: is the lock still what it was?
     Check,
@@ -132,12 +108,14 @@ pub struct Op {
     pub token: Token,
     /// The lock that a take may replace.
     pub replaces: Option<Token>,
-    /// Age of the temporary, and so of the lock and the claim that are made of it.
+    /// Age of the temporary, and so of the lock that is made of it.
     pub born: u8,
+    /// The claim that it has, or is about to create.
+    pub number: u8,
+    /// Age of its claim.
+    pub claimed: u8,
     /// Ticks since the check on which the next step relies.
     pub pause: u8,
-    /// Tokens whose claims are to be removed; the last one's is, or is to become, our own.
-    pub chain: [Option<Token>; CLAIM_DEPTH],
     /// The file is ours and does not count as taken.
     pub late: bool,
 }
@@ -149,14 +127,14 @@ impl Op {
             Kind::Refresh => At::RefreshLook,
             Kind::Remove => At::RemoveLook,
         };
-        Self { kind, at, path, token, replaces, born: 0, pause: 0, chain: [None; CLAIM_DEPTH], late: false }
+        Self { kind, at, path, token, replaces, born: 0, number: 0, claimed: 0, pause: 0, late: false }
     }
 
     /// Whether the next step relies on what a step before it saw.
     pub fn relies_on_check(&self) -> bool {
         match self.at {
             At::Rename | At::Late | At::Unlink | At::UnlinkClaimed | At::Touch => true,
-            At::Claim => self.chain[1].is_some(),
+            At::Claim => self.number > 1,
             _ => false,
         }
     }
@@ -171,21 +149,45 @@ impl Op {
         !matches!(self.at, At::Final | At::Verify)
     }
 
-    /// Whether a file may still be made of its temporary.
-    pub fn has_temporary(&self) -> bool {
-        matches!(
-            self.at,
-            At::Link | At::Fill | At::Claim | At::FillClaim | At::ClaimLook | At::Check | At::Rename | At::UnlinkClaimed
-        )
+    /// The lock that is to be replaced or removed under a claim.
+    pub fn target(&self) -> Option<Token> {
+        if self.kind == Kind::Remove { Some(self.token) } else { self.replaces }
+    }
+
+    /// Whether the lock may still be made of its temporary.
+    fn has_temporary(&self) -> bool {
+        self.kind == Kind::Take
+            && matches!(
+                self.at,
+                At::Link | At::Fill | At::Claim | At::ClaimLook | At::Check | At::Rename
+            )
+    }
+
+    /// Whether the age of its claim still matters to it.
+    fn has_claim(&self) -> bool {
+        matches!(self.at, At::Check | At::Rename)
+    }
+
+    /// Without what does not matter from here on.
+    pub fn settle(&mut self) {
+        if !self.has_temporary() {
+            self.born = 0;
+        }
+        if !self.has_claim() {
+            self.claimed = 0;
+        }
+        if !matches!(self.at, At::Claim | At::ClaimLook | At::Check | At::Rename | At::UnlinkClaimed | At::Late | At::Unclaim) {
+            self.number = 0;
+        }
     }
 
     fn tokens(&self) -> impl Iterator<Item = Token> + use<> {
-        [Some(self.token), self.replaces].into_iter().chain(self.chain).flatten()
+        [Some(self.token), self.replaces].into_iter().flatten()
     }
 
     fn rename(&mut self, names: &[Option<u8>; 32]) {
         self.token = self.token.renamed(names);
-        for token in self.replaces.iter_mut().chain(self.chain.iter_mut().flatten()) {
+        if let Some(token) = &mut self.replaces {
             *token = token.renamed(names);
         }
     }
@@ -237,7 +239,7 @@ impl Client {
 
     /// What can be compared without knowing who is who.
     fn shape(&self) -> impl Ord + use<> {
-        let op = self.op.map(|op| (op.at, op.kind, op.born, op.pause, op.late));
+        let op = self.op.map(|op| (op.at, op.kind, op.born, op.claimed, op.number, op.pause, op.late));
         (self.phase, self.fresh, self.asked, op, self.token.is_some(), self.slow)
     }
 }
@@ -261,8 +263,8 @@ pub struct State {
 }
 
 impl State {
-    pub fn claim(&mut self, path: u8, on: Token) -> Option<&mut Claim> {
-        self.claims.iter_mut().flatten().find(|claim| claim.path == path && claim.on == on)
+    pub fn claim(&self, path: u8, on: Token, number: u8) -> Option<&Claim> {
+        self.claims.iter().flatten().find(|claim| (claim.path, claim.on, claim.number) == (path, on, number))
     }
 
     pub fn add_claim(&mut self, claim: Claim) {
@@ -270,8 +272,9 @@ impl State {
             Some(claim);
     }
 
-    pub fn drop_claim(&mut self, path: u8, on: Token) {
-        self.claims.iter_mut().filter(|c| c.is_some_and(|c| c.path == path && c.on == on)).for_each(|c| *c = None);
+    pub fn drop_claims(&mut self, path: u8, on: Token, numbers: std::ops::RangeInclusive<u8>) {
+        let meant = |claim: &Claim| claim.path == path && claim.on == on && numbers.contains(&claim.number);
+        self.claims.iter_mut().filter(|claim| claim.is_some_and(|claim| meant(&claim))).for_each(|claim| *claim = None);
     }
 
     pub fn holds(&self, path: u8, token: Token) -> Option<u8> {
@@ -289,14 +292,14 @@ impl State {
 
     /// A token that nothing in sight carries.
     pub fn draw(&self, owner: usize) -> Token {
-        let used = |token: Token| self.tokens().any(|other| other.base() == token.0);
+        let used = |token: Token| self.tokens().any(|other| other.0 == token.0);
         let draw = (0..Token::DRAWS).find(|&draw| !used(Token::new(owner, draw)));
         Token::new(owner, draw.unwrap_or(Token::DRAWS))
     }
 
     fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
         let clients = self.clients.iter().filter_map(|client| client.token);
-        let claims = self.claims.iter().flatten().flat_map(|claim| [claim.on, claim.by]);
+        let claims = self.claims.iter().flatten().map(|claim| claim.on);
         let all = clients.chain(self.ops().flat_map(Op::tokens)).chain(self.paths.iter().flatten().map(|f| f.token));
         all.chain(claims).filter(|token| token.owner().is_some())
     }
@@ -333,20 +336,20 @@ impl State {
             if op.has_temporary() {
                 older(&mut op.born);
             }
+            if op.has_claim() {
+                older(&mut op.claimed);
+            }
             if op.relies_on_check() {
                 older(&mut op.pause);
             }
         }
         let older = |age: &mut u8| *age = (*age + 1).min(fence);
         for client in &mut self.clients {
+            if client.op.is_some_and(|op| op.kind == Kind::Refresh) {
+                older(&mut client.asked);
+            }
             match &mut client.phase {
-                Phase::Taking | Phase::Looking | Phase::Ready => older(&mut client.fresh),
-                Phase::Acting => {
-                    older(&mut client.fresh);
-                    if client.op.is_some() {
-                        older(&mut client.asked);
-                    }
-                }
+                Phase::Taking | Phase::Looking | Phase::Ready | Phase::Acting => older(&mut client.fresh),
                 Phase::Fencing(grace) => older(grace),
                 Phase::Waiting | Phase::Releasing { .. } | Phase::Served => {}
             }
@@ -355,8 +358,8 @@ impl State {
 
     /// The same moment under the names that all its likes share: what has no meaning any more dropped, lists sorted, tokens
     /// numbered by appearance, and contenders that want the same in a fixed order. With the new names of what there was.
-    pub fn canonical(mut self, symmetric: bool) -> (Self, Names) {
-        self.forget();
+    pub fn canonical(mut self, symmetric: bool, checks: bool) -> (Self, Names) {
+        self.forget(checks);
         let mut order = [0, 1, 2];
         if symmetric {
             order.sort_by_key(|&n| self.clients[n].shape());
@@ -374,59 +377,48 @@ impl State {
         let (mut names, mut next) = ([None; 32], [0; CONTENDERS]);
         for token in self.tokens() {
             let owner = token.owner().expect("only contenders' tokens are listed");
-            names[usize::from(token.base())].get_or_insert_with(|| {
+            names[usize::from(token.0)].get_or_insert_with(|| {
                 next[owner] += 1;
                 place[owner] * Token::DRAWS + next[owner] - 1
             });
         }
         self.paths.iter_mut().flatten().for_each(|file| file.token = file.token.renamed(&names));
-        for claim in self.claims.iter_mut().flatten() {
-            (claim.on, claim.by) = (claim.on.renamed(&names), claim.by.renamed(&names));
-        }
+        self.claims.iter_mut().flatten().for_each(|claim| claim.on = claim.on.renamed(&names));
         self.clients.iter_mut().filter_map(|c| c.token.as_mut()).for_each(|token| *token = token.renamed(&names));
         self.ops_mut().for_each(|op| op.rename(&names));
         names
     }
 
     /// Drops what makes no difference any more: operations that can only find that their lock has gone, and claims on such locks.
-    fn forget(&mut self) {
+    fn forget(&mut self, checks: bool) {
         for n in 0..self.orphans.len() {
-            if self.orphans[n].is_some_and(|op| self.in_vain(&op)) {
+            if self.orphans[n].is_some_and(|op| checks && self.in_vain(&op)) {
                 self.orphans[n] = None;
             }
         }
         for n in 0..self.clients.len() {
-            if let Some(op) = self.clients[n].op.filter(|op| self.in_vain(op)) {
+            if let Some(op) = self.clients[n].op.filter(|op| checks && self.in_vain(op)) {
                 let at = if op.kind == Kind::Take { At::Final } else { At::RemoveLook };
                 self.clients[n].op = Some(Op { at, ..Op::new(op.kind, op.path, op.token, None) });
             }
         }
-        while let Some(n) = (0..self.claims.len()).find(|&n| self.claims[n].is_some_and(|c| self.is_idle(&c))) {
-            self.claims[n] = None;
+        for n in 0..self.claims.len() {
+            let idle = |claim: Claim| !self.may_be_there(claim.path, claim.on) && !self.ops().any(|op| op.target() == Some(claim.on));
+            if self.claims[n].is_some_and(idle) {
+                self.claims[n] = None;
+            }
         }
     }
 
-    /// Whether all that `op` can still do is about locks that have gone for ever.
+    /// Whether all that `op` can still do is about a lock that has gone for ever.
     fn in_vain(&self, op: &Op) -> bool {
-        let target = if op.kind == Kind::Remove { Some(op.token) } else { op.replaces };
-        match op.at {
-            At::Claim | At::ClaimLook | At::Check => target.is_some_and(|target| !self.may_be_there(op.path, target)),
-            At::Unclaim => !op.chain.iter().flatten().any(|&on| self.may_be_there(op.path, on)),
-            _ => false,
-        }
+        matches!(op.at, At::Claim | At::ClaimLook | At::Check | At::Unclaim)
+            && op.target().is_some_and(|target| !self.may_be_there(op.path, target))
     }
 
     fn may_be_there(&self, path: u8, token: Token) -> bool {
-        self.holds(path, token).is_some() || self.ops().any(|op| op.kind == Kind::Take && op.token == token && op.may_put())
-    }
-
-    /// Whether nothing will ever look for this claim: its target has gone, and it is in nobody's chain.
-    fn is_idle(&self, claim: &Claim) -> bool {
-        let in_chain = |op: &Op| op.chain.contains(&Some(claim.on));
-        let may_be_met = |other: &Claim| other.by == claim.on && other.path == claim.path;
-        !self.may_be_there(claim.path, claim.on)
-            && !self.ops().any(in_chain)
-            && !self.claims.iter().flatten().any(may_be_met)
+        self.holds(path, token).is_some()
+            || self.ops().any(|op| op.kind == Kind::Take && op.token == token && op.may_put())
     }
 }
 
@@ -441,7 +433,7 @@ impl Names {
     /// The new name, if it is still in sight.
     pub fn token(&self, token: Token) -> Option<Token> {
         match token.owner() {
-            Some(_) => self.tokens[usize::from(token.base())].map(|base| Token(base | token.0 & Token::RELEASE)),
+            Some(_) => self.tokens[usize::from(token.0)].map(Token),
             None => Some(token),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::ops::{Answer, Violation, advance};
 use super::rules::{Means, Rules, Scenario, Verdicts};
-use super::state::{At, Client, File, Kind, Op, Phase, State, Token};
+use super::state::{At, CLAIMS, Client, File, Kind, Op, Phase, State, Token};
 
 /// The protocol under test.
 pub struct Model {
@@ -21,7 +21,6 @@ pub enum Event {
     OrphanStops(Token, Kind, At),
     LooksAtBlock(usize),
     Starts(usize),
-    TooLateToStart(usize),
     Refreshes(usize),
     Finishes(usize),
     Fences(usize),
@@ -62,7 +61,7 @@ impl Model {
         let Scenario { wants, crashes, cuts, stalls, visits, .. } = self.scenario;
         State {
             paths: [None; 2],
-            claims: [None; 6],
+            claims: [None; CLAIMS],
             clients: wants.map(client),
             orphans: [None; 2],
             crashes,
@@ -116,19 +115,23 @@ impl Model {
                     None => self.release(next, who, false),
                 });
             }
-            Phase::Ready if client.fresh >= self.rules.fence && self.rules.start_before_fence => {
-                to(Event::TooLateToStart(who), &|next| self.release(next, who, false));
+            Phase::Ready if client.op.is_none() => {
+                if client.fresh < self.rules.fence || !self.rules.start_before_fence {
+                    to(Event::Starts(who), &|next| {
+                        (next.clients[who].phase, next.clients[who].slow) = (Phase::Acting, false);
+                    });
+                }
+                if client.fresh >= self.rules.refresh {
+                    to(Event::Refreshes(who), &|next| self.refresh(&mut next.clients[who], who));
+                }
             }
-            Phase::Ready => to(Event::Starts(who), &|next| (next.clients[who].phase, next.clients[who].slow) = (Phase::Acting, false)),
+            Phase::Ready => {}
             Phase::Acting => {
                 to(Event::Finishes(who), &|next| self.release(next, who, true));
                 if client.fresh >= self.rules.fence {
                     to(Event::Fences(who), &|next| self.fence(next, who));
                 } else if client.op.is_none() && client.fresh >= self.rules.refresh {
-                    to(Event::Refreshes(who), &|next| {
-                        next.clients[who].asked = 0;
-                        next.clients[who].op = Some(self.op(&next.clients[who], who, Kind::Refresh));
-                    });
+                    to(Event::Refreshes(who), &|next| self.refresh(&mut next.clients[who], who));
                 }
             }
             Phase::Fencing(_) => to(Event::Killed(who), &|next| self.release(next, who, false)),
@@ -137,6 +140,11 @@ impl Model {
         if client.op.is_some() {
             self.advance(state, who, steps);
         }
+    }
+
+    fn refresh(&self, client: &mut Client, who: usize) {
+        client.asked = 0;
+        client.op = Some(self.op(client, who, Kind::Refresh));
     }
 
     fn op(&self, client: &Client, who: usize, kind: Kind) -> Op {
@@ -202,10 +210,16 @@ impl Model {
                     Means::Free | Means::Held | Means::Ours | Means::Stale => self.again(client, false),
                 }
             }
-            (Phase::Acting, Answer::Refreshed) => {
+            (Phase::Ready, Answer::Refreshed)
+                if client.fresh >= self.rules.fence && self.rules.fresh_before_fence =>
+            {
+                self.release(state, who, false);
+            }
+            (Phase::Acting | Phase::Ready, Answer::Refreshed) => {
                 (client.fresh, client.asked) = (client.asked, 0);
             }
             (Phase::Acting, _) => self.fence(state, who),
+            (Phase::Ready, _) => self.release(state, who, false),
             (Phase::Releasing { served: true }, _) => *client = Client { phase: Phase::Served, ..Client::WAITING },
             (Phase::Releasing { served: false }, _) => self.again(client, false),
             (phase, answer) => unreachable!("{answer:?} for one that is not asking, in phase {}", phase.acts()),
@@ -281,7 +295,7 @@ impl Model {
         to(Event::LosesConnection { who, asks_again: false }, &|next| {
             cut(next);
             match client.phase {
-                Phase::Taking => self.release(next, who, false),
+                Phase::Taking | Phase::Ready => self.release(next, who, false),
                 Phase::Releasing { served } => self.answered(next, who, op, if served { Answer::Removed } else { Answer::Lost }),
                 _ => next.clients[who].asked = 0,
             }

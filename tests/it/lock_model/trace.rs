@@ -52,7 +52,6 @@ impl Teller {
             Event::Does(who, kind, at) => (who, does(kind, at)),
             Event::LooksAtBlock(who) => (who, "looks at its block with the lock taken"),
             Event::Starts(who) => (who, "STARTS ITS ACTION"),
-            Event::TooLateToStart(who) => (who, "finds it too late to start"),
             Event::Refreshes(who) => (who, "asks for a refresh"),
             Event::Finishes(who) => (who, "is done with its action"),
             Event::Fences(who) => (who, "counts its lock as lost and tells its action to end"),
@@ -70,7 +69,7 @@ impl Teller {
             files.extend(file.map(|file| format!("{path}={}/{}", self.label(file.token), file.age)));
         }
         for claim in state.claims.iter().flatten() {
-            files.push(format!("claim-{}={}/{}", self.label(claim.on), self.label(claim.by), claim.age));
+            files.push(format!("claim-{}-{}/{}", self.label(claim.on), claim.number, claim.age));
         }
         files.join(" ")
     }
@@ -80,16 +79,14 @@ impl Teller {
         let Some(owner) = token.owner() else {
             return if token == Token::PERSON { "a person" } else { "empty" }.into();
         };
-        let own = token.of_lock();
-        let known = self.tokens.iter().find(|(known, _)| *known == own).map(|(_, label)| label.clone());
-        let label = known.unwrap_or_else(|| {
+        let known = self.tokens.iter().find(|(known, _)| *known == token).map(|(_, label)| label.clone());
+        known.unwrap_or_else(|| {
             let real = self.contenders.unwrap_or([0, 1, 2])[owner];
             self.drawn[real] += 1;
             let label = format!("{}{}", self.name(owner), self.drawn[real]);
-            self.tokens.push((own, label.clone()));
+            self.tokens.push((token, label.clone()));
             label
-        });
-        if token.is_release() { format!("{label}-release") } else { label }
+        })
     }
 
     fn name(&self, who: usize) -> &'static str {
@@ -102,14 +99,13 @@ fn does(kind: Kind, at: At) -> &'static str {
         (At::TakeLook, _) => "looks at the lock to take",
         (At::Link, _) => "links its temporary to the lock's name",
         (At::Fill, _) => "writes the content of its lock",
-        (At::Claim, _) => "links its temporary to the claim's name",
-        (At::FillClaim, _) => "writes the content of its claim",
+        (At::Claim, _) => "creates its claim",
         (At::ClaimLook, _) => "looks at the claim in its way",
         (At::Check, Kind::Remove) => "with the claim, looks again whether the lock is its own",
         (At::Check, _) => "looks again whether the lock is stale",
         (At::Rename, _) => "renames its temporary over the lock",
         (At::Late, _) => "was late: touches the lock and leaves it to expire",
-        (At::Unclaim, _) => "removes a claim",
+        (At::Unclaim, _) => "removes its claim",
         (At::Final, _) => "looks whose the lock is now",
         (At::RemoveLook, _) => "looks whether the lock to remove is its own",
         (At::Unlink | At::UnlinkClaimed, _) => "unlinks the lock",
