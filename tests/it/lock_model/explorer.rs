@@ -14,9 +14,9 @@ pub enum Outcome {
     /// Nothing that must not happen does, and everyone gets a turn.
     Holds { states: usize, steps: usize },
     /// Something that must never happen does; the trace leads there.
-    Broken { trace: String, states: usize },
+    Broken { trace: String },
     /// From the trace's end no way without further faults leads to everyone's turn.
-    Stuck { trace: String, states: usize },
+    Stuck { trace: String },
     /// More states than allowed.
     TooMany,
 }
@@ -36,7 +36,7 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         for step in &steps {
             let next = graph.add(step.state.canonical(symmetric, checks).0, here as u32);
             if step.violation.is_some() {
-                return Outcome::Broken { trace: graph.trace(model, next), states: graph.states.len() };
+                return Outcome::Broken { trace: graph.trace(model, next) };
             }
             if !step.event.is_fault() {
                 graph.sound.push((here as u32, next));
@@ -45,7 +45,7 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         here += 1;
     }
     match graph.stuck() {
-        Some(stuck) => Outcome::Stuck { trace: graph.trace(model, stuck), states: graph.states.len() },
+        Some(stuck) => Outcome::Stuck { trace: graph.trace(model, stuck) },
         None => Outcome::Holds { states: graph.states.len(), steps: count },
     }
 }

@@ -106,6 +106,8 @@ pub struct Scenario {
     pub crashes: u8,
     /// Connections that are lost in the middle of an operation, in all.
     pub cuts: u8,
+    /// Whether a lock that goes away under its owner's action counts; two at the data at once always does.
+    pub locks_stay: bool,
     /// Operations and contenders that take longer than a tick, however long, in all.
     pub stalls: u8,
     /// Files that a person puts in the place of the first lock, in all.

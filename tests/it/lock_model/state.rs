@@ -157,10 +157,7 @@ impl Op {
     /// Whether the lock may still be made of its temporary.
     fn has_temporary(&self) -> bool {
         self.kind == Kind::Take
-            && matches!(
-                self.at,
-                At::Link | At::Fill | At::Claim | At::ClaimLook | At::Check | At::Rename
-            )
+            && matches!(self.at, At::Link | At::Fill | At::Claim | At::ClaimLook | At::Check | At::Rename)
     }
 
     /// Whether the age of its claim still matters to it.
@@ -176,7 +173,10 @@ impl Op {
         if !self.has_claim() {
             self.claimed = 0;
         }
-        if !matches!(self.at, At::Claim | At::ClaimLook | At::Check | At::Rename | At::UnlinkClaimed | At::Late | At::Unclaim) {
+        if !matches!(
+            self.at,
+            At::Claim | At::ClaimLook | At::Check | At::Rename | At::UnlinkClaimed | At::Late | At::Unclaim
+        ) {
             self.number = 0;
         }
     }
@@ -208,7 +208,9 @@ pub enum Phase {
     /// The lock counts as lost, the action has been told to end, for so many ticks.
     Fencing(u8),
     /// Gives its lock back; had its turn, or wants it still.
-    Releasing { served: bool },
+    Releasing {
+        served: bool,
+    },
     /// Had its turn.
     Served,
 }
@@ -403,7 +405,9 @@ impl State {
             }
         }
         for n in 0..self.claims.len() {
-            let idle = |claim: Claim| !self.may_be_there(claim.path, claim.on) && !self.ops().any(|op| op.target() == Some(claim.on));
+            let idle = |claim: Claim| {
+                !self.may_be_there(claim.path, claim.on) && !self.ops().any(|op| op.target() == Some(claim.on))
+            };
             if self.claims[n].is_some_and(idle) {
                 self.claims[n] = None;
             }

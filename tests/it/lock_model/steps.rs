@@ -41,10 +41,7 @@ pub struct Step {
 impl Event {
     /// Whether it is something going wrong rather than the protocol at work.
     pub fn is_fault(self) -> bool {
-        matches!(
-            self,
-            Self::OrphanStops(..) | Self::Crashes(_) | Self::LosesConnection { .. } | Self::PersonComes
-        )
+        matches!(self, Self::OrphanStops(..) | Self::Crashes(_) | Self::LosesConnection { .. } | Self::PersonComes)
     }
 }
 
@@ -84,7 +81,9 @@ impl Model {
         self.person(state, steps);
         self.tick(state, steps);
         for step in steps {
-            step.violation = step.violation.or_else(|| self.overlap(&step.state));
+            let counts =
+                |violation: &Violation| self.scenario.locks_stay || !matches!(violation, Violation::LockGone(_));
+            step.violation = step.violation.filter(counts).or_else(|| self.overlap(&step.state));
         }
     }
 
@@ -195,24 +194,20 @@ impl Model {
             (Phase::Taking, Answer::Taken) => {
                 client.phase = if self.scenario.blocks[who].is_some() { Phase::Looking } else { Phase::Ready };
             }
-            (Phase::Taking, Answer::Found(file)) => {
-                match self.judge(file, client.token, who).0 {
-                    Means::Stale if op.replaces.is_none() => {
-                        if self.rules.token_per_take {
-                            state.clients[who].token = None;
-                            state.clients[who].token = Some(state.draw(who));
-                        }
-                        let client = &mut state.clients[who];
-                        let mut op = self.op(client, who, Kind::Take);
-                        op.replaces = file.map(|file| file.token);
-                        client.op = Some(op);
+            (Phase::Taking, Answer::Found(file)) => match self.judge(file, client.token, who).0 {
+                Means::Stale if op.replaces.is_none() => {
+                    if self.rules.token_per_take {
+                        state.clients[who].token = None;
+                        state.clients[who].token = Some(state.draw(who));
                     }
-                    Means::Free | Means::Held | Means::Ours | Means::Stale => self.again(client, false),
+                    let client = &mut state.clients[who];
+                    let mut op = self.op(client, who, Kind::Take);
+                    op.replaces = file.map(|file| file.token);
+                    client.op = Some(op);
                 }
-            }
-            (Phase::Ready, Answer::Refreshed)
-                if client.fresh >= self.rules.fence && self.rules.fresh_before_fence =>
-            {
+                Means::Free | Means::Held | Means::Ours | Means::Stale => self.again(client),
+            },
+            (Phase::Ready, Answer::Refreshed) if client.fresh >= self.rules.fence && self.rules.fresh_before_fence => {
                 self.release(state, who, false);
             }
             (Phase::Acting | Phase::Ready, Answer::Refreshed) => {
@@ -221,14 +216,14 @@ impl Model {
             (Phase::Acting, _) => self.fence(state, who),
             (Phase::Ready, _) => self.release(state, who, false),
             (Phase::Releasing { served: true }, _) => *client = Client { phase: Phase::Served, ..Client::WAITING },
-            (Phase::Releasing { served: false }, _) => self.again(client, false),
+            (Phase::Releasing { served: false }, _) => self.again(client),
             (phase, answer) => unreachable!("{answer:?} for one that is not asking, in phase {}", phase.acts()),
         }
     }
 
-    /// Waits for another attempt; a new run has a new token in any case.
-    fn again(&self, client: &mut Client, new_run: bool) {
-        let token = client.token.filter(|_| !new_run && !self.rules.token_per_take);
+    /// Waits for another attempt.
+    fn again(&self, client: &mut Client) {
+        let token = client.token.filter(|_| !self.rules.token_per_take);
         *client = Client { token, ..Client::WAITING };
     }
 
@@ -296,7 +291,9 @@ impl Model {
             cut(next);
             match client.phase {
                 Phase::Taking | Phase::Ready => self.release(next, who, false),
-                Phase::Releasing { served } => self.answered(next, who, op, if served { Answer::Removed } else { Answer::Lost }),
+                Phase::Releasing { served } => {
+                    self.answered(next, who, op, if served { Answer::Removed } else { Answer::Lost })
+                }
                 _ => next.clients[who].asked = 0,
             }
         });
