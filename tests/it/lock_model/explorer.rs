@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::ops::Violation;
 use super::state::{Phase, State};
 use super::steps::{Model, Step};
 use super::trace::Teller;
@@ -14,7 +15,7 @@ pub enum Outcome {
     /// Nothing that must not happen does, and everyone gets a turn.
     Holds { states: usize, steps: usize },
     /// Something that must never happen does; the trace leads there.
-    Broken { trace: String },
+    Broken { violation: Violation, trace: String },
     /// From the trace's end no way without further faults leads to everyone's turn.
     Stuck { trace: String },
     /// More states than allowed.
@@ -34,10 +35,10 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         model.steps(&graph.states[here].clone(), &mut steps);
         count += steps.len();
         for step in &steps {
-            let next = graph.add(step.state.canonical(symmetric, checks).0, here as u32);
-            if step.violation.is_some() {
-                return Outcome::Broken { trace: graph.trace(model, next) };
+            if let Some(violation) = step.violation {
+                return Outcome::Broken { violation, trace: graph.trace(model, here as u32, Some(step)) };
             }
+            let next = graph.add(step.state.canonical(symmetric, checks).0, here as u32);
             if !step.event.is_fault() {
                 graph.sound.push((here as u32, next));
             }
@@ -45,7 +46,7 @@ pub fn explore(model: &Model, limit: usize) -> Outcome {
         here += 1;
     }
     match graph.stuck() {
-        Some(stuck) => Outcome::Stuck { trace: graph.trace(model, stuck) },
+        Some(stuck) => Outcome::Stuck { trace: graph.trace(model, stuck, None) },
         None => Outcome::Holds { states: graph.states.len(), steps: count },
     }
 }
@@ -86,25 +87,30 @@ impl Graph {
         good.iter().position(|good| !good).map(|n| n as u32)
     }
 
-    /// The way to a state for a person to read.
-    fn trace(&self, model: &Model, end: u32) -> String {
+    /// The way to a state, and the step after it that must not be, for a person to read.
+    fn trace(&self, model: &Model, end: u32, wrong: Option<&Step>) -> String {
         let mut way = vec![end];
         while let Some(&last) = way.last().filter(|&&last| last != 0) {
             way.push(self.parents[last as usize]);
         }
         way.reverse();
         let (symmetric, checks) = (model.scenario.symmetric(), model.rules.check);
-        let (mut teller, mut text, mut steps) = (Teller::default(), String::new(), Vec::<Step>::new());
-        for (number, pair) in way.windows(2).enumerate() {
+        let (mut teller, mut lines, mut steps) = (Teller::default(), Vec::new(), Vec::new());
+        for pair in way.windows(2) {
             let (from, to) = (self.states[pair[0] as usize], self.states[pair[1] as usize]);
             model.steps(&from, &mut steps);
-            let step = steps
+            let (step, names) = steps
                 .iter()
-                .filter(|step| step.state.canonical(symmetric, checks).0 == to)
-                .max_by_key(|step| pair[1] == end && step.violation.is_some())
+                .map(|step| (step, step.state.canonical(symmetric, checks)))
+                .find_map(|(step, (state, names))| (state == to).then_some((step, names)))
                 .expect("what was reached can be reached again");
-            let _ = writeln!(text, "{:3}. {}", number + 1, teller.line(step));
-            teller.renamed(&step.state.canonical(symmetric, checks).1);
+            lines.push(teller.line(step));
+            teller.renamed(&names);
+        }
+        lines.extend(wrong.map(|step| teller.line(step)));
+        let mut text = String::new();
+        for (number, line) in lines.iter().enumerate() {
+            let _ = writeln!(text, "{:3}. {line}", number + 1);
         }
         text
     }

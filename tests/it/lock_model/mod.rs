@@ -20,6 +20,7 @@ mod steps;
 mod trace;
 
 use explorer::{Outcome, explore};
+use ops::Violation;
 use rules::{Rules, Scenario};
 use steps::Model;
 
@@ -83,7 +84,7 @@ fn the_protocol_lets_one_at_a_time_and_everyone_in_time() {
     for (_, name, scenario) in SCENARIOS.iter().filter(|(at, ..)| *at <= depth) {
         match explore(&Model::new(Rules::PROTOCOL, *scenario), LIMIT) {
             Outcome::Holds { states, steps } => println!("{name}: {states} states, {steps} steps"),
-            Outcome::Broken { trace } => panic!("{name}: broken\n{trace}"),
+            Outcome::Broken { trace, .. } => panic!("{name}: broken\n{trace}"),
             Outcome::Stuck { trace } => panic!("{name}: stuck\n{trace}"),
             Outcome::TooMany => panic!("{name}: more than {LIMIT} states"),
         }
@@ -96,9 +97,9 @@ fn check(name: &str, rule: impl FnOnce(&mut Rules), scenario: Scenario, ends: En
     rule(&mut rules);
     let scenario = Scenario { locks_stay: ends == Ends::LockGone, ..scenario };
     let (end, trace) = match explore(&Model::new(rules, scenario), LIMIT) {
-        Outcome::Broken { trace } if trace.contains("act at the same time") => (Ends::Overlap, trace),
-        Outcome::Broken { trace } if trace.contains("a person's file goes away") => (Ends::PersonsFile, trace),
-        Outcome::Broken { trace } => (Ends::LockGone, trace),
+        Outcome::Broken { violation: Violation::Overlap(..), trace } => (Ends::Overlap, trace),
+        Outcome::Broken { violation: Violation::PersonsFile, trace } => (Ends::PersonsFile, trace),
+        Outcome::Broken { violation: Violation::LockGone(_), trace } => (Ends::LockGone, trace),
         Outcome::Stuck { trace } => (Ends::Stuck, trace),
         Outcome::Holds { states, .. } => panic!("{name}: no counterexample in {states} states"),
         Outcome::TooMany => panic!("{name}: more than {LIMIT} states"),

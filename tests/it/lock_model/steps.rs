@@ -339,7 +339,7 @@ impl Model {
         };
         let mut next = *state;
         let relies = |op: &mut Op| rules.prompt && op.relies_on_check() && op.pause + 1 >= rules.half();
-        if state.clients.iter().any(due) || next.ops_mut().any(|op| relies(op)) {
+        if state.clients.iter().any(due) || next.ops_mut().any(relies) {
             return;
         }
         if !next.stall() {
