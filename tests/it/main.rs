@@ -4,6 +4,7 @@ mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
 mod layering;
+mod lock_model;
 mod man_page;
 mod samples;
 mod unit_file;
