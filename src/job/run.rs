@@ -11,7 +11,7 @@ use crate::clock::{self, Ticks};
 use crate::config::{Job, Location};
 use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, RunId, SkipReason, Trigger};
 use crate::lock::record::Record;
-use crate::lock::{Attempt, Claim, Held, LockSet, Stores, random_token};
+use crate::lock::{Attempt, Claim, Held, LockSet, Stores};
 use crate::process::Stop;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
@@ -78,7 +78,7 @@ impl Performer {
             user: identity.user,
             pid: identity.pid,
             boot_id: identity.boot_id,
-            token: random_token(),
+            token: String::new(),
             lease_seconds: self.lease.as_secs(),
             taken_at: clock::now(),
             job: job.id.to_string(),
@@ -125,9 +125,9 @@ impl Course<'_> {
     async fn lock(&self) -> Result<Option<Held>, JobOutcome> {
         let Self { performer, job, .. } = self;
         let locations = job.lock_files.iter().map(|lock| lock.location.clone());
-        let set = LockSet::new(performer.stores.clone(), performer.record(job), locations);
+        let set = LockSet::new(performer.stores.clone(), performer.record(job), performer.fence(), locations);
         let blocks: Vec<Location> = job.blocks_on.iter().map(|block| block.location.clone()).collect();
-        self.wait_for_blocks(&set).await?;
+        self.wait_for_blocks().await?;
         if job.lock_files.is_empty() {
             return Ok(None);
         }
@@ -141,7 +141,7 @@ impl Course<'_> {
                     }
                     let (local, remote) = set.count();
                     self.send(JobEvent::Locked { local, remote, waited: asked.elapsed() });
-                    return Ok(Some(set.hold(since, performer.fence())));
+                    return Ok(Some(set.hold(since)));
                 }
                 Attempt::Held { lock, holder } => {
                     let patience = patience[lock].get_or_insert_with(|| Patience::begin(job.lock_files[lock].wait));
@@ -150,7 +150,7 @@ impl Course<'_> {
                 Attempt::Blocked { block } => {
                     tracing::info!(job = %job.id, "{} appeared while locking: stepping back", blocks[block]);
                     wait::pause(random_part_of(STEP_BACK), &self.stop.term).await.map_err(JobOutcome::Skipped)?;
-                    self.wait_for_blocks(&set).await?;
+                    self.wait_for_blocks().await?;
                     asked = Ticks::now();
                 }
                 Attempt::Failed { lock, error } => {
@@ -184,14 +184,14 @@ impl Course<'_> {
         }
     }
 
-    async fn wait_for_blocks(&self, set: &LockSet) -> Result<(), JobOutcome> {
+    async fn wait_for_blocks(&self) -> Result<(), JobOutcome> {
         let blocks = &self.job.blocks_on;
         if blocks.is_empty() {
             return Ok(());
         }
         let started = Ticks::now();
         let send = |event| self.send(event);
-        let result = wait::for_blocks(&self.performer.stores, blocks, set.token(), &self.stop.term, &send).await;
+        let result = wait::for_blocks(&self.performer.stores, blocks, &self.stop.term, &send).await;
         self.send(JobEvent::BlocksDone { waited: started.elapsed() });
         result.map_err(JobOutcome::Skipped)
     }

@@ -43,21 +43,20 @@ pub(super) async fn pause(duration: Duration, stop: &CancellationToken) -> Resul
     }
 }
 
-/// Waits until no block stands. `token` is that of the job's own locks, which never block it.
+/// Waits until no block stands.
 ///
 /// The first look takes one round trip a peer for all blocks. Then the first that stands is waited for, and those behind it
 /// are looked at again when it is gone.
 pub(super) async fn for_blocks(
     stores: &Stores,
     blocks: &[Block],
-    token: &str,
     stop: &CancellationToken,
     send: &impl Fn(JobEvent),
 ) -> Result<(), SkipReason> {
     let locations: Vec<Location> = blocks.iter().map(|block| block.location.clone()).collect();
     let mut index = 0;
     while index < blocks.len() {
-        let Some((ahead, mut obstacle)) = first_obstacle(stores, &locations[index..], token, stop).await? else {
+        let Some((ahead, mut obstacle)) = first_obstacle(stores, &locations[index..], stop).await? else {
             return Ok(());
         };
         index += ahead;
@@ -66,7 +65,7 @@ pub(super) async fn for_blocks(
             let next_look = patience.next_look();
             send(JobEvent::BlockWait { file: locations[index].to_string(), obstacle, next_look });
             pause(next_look.ok_or(SkipReason::BlockTimeout)?, stop).await?;
-            match first_obstacle(stores, &locations[index..=index], token, stop).await? {
+            match first_obstacle(stores, &locations[index..=index], stop).await? {
                 Some((_, still)) => obstacle = still,
                 None => break,
             }
@@ -79,7 +78,6 @@ pub(super) async fn for_blocks(
 async fn first_obstacle(
     stores: &Stores,
     locations: &[Location],
-    token: &str,
     stop: &CancellationToken,
 ) -> Result<Option<(usize, Obstacle)>, SkipReason> {
     let answers = tokio::select! {
@@ -87,14 +85,14 @@ async fn first_obstacle(
         () = stop.cancelled() => return Err(SkipReason::Shutdown),
         answers = stores.look(locations) => answers,
     };
-    Ok(answers.into_iter().enumerate().find_map(|(index, answer)| Some((index, obstacle(answer, token)?))))
+    Ok(answers.into_iter().enumerate().find_map(|(index, answer)| Some((index, obstacle(answer)?))))
 }
 
-/// What a look means for the job. Only what is known to be absent, our own, or stale is free.
-fn obstacle(answer: Result<Answer, Unreachable>, token: &str) -> Option<Obstacle> {
+/// What a look means for a job that holds no lock. Only what is known to be absent or stale is free.
+fn obstacle(answer: Result<Answer, Unreachable>) -> Option<Obstacle> {
     match answer {
-        Ok(Answer::Found(found)) => in_the_way(&found, token, clock::now()).map(Obstacle::Present),
-        Ok(Answer::Failed(error)) | Err(Unreachable(error)) => Some(Obstacle::Unknown(error)),
+        Ok(Answer::Found(found)) => in_the_way(&found, &[], clock::now()).map(Obstacle::Present),
+        Ok(Answer::Failed(error)) | Err(Unreachable { why: error, .. }) => Some(Obstacle::Unknown(error)),
         Ok(other) => Some(Obstacle::Unknown(format!("unexpected answer {other:?}"))),
     }
 }
@@ -106,10 +104,10 @@ mod tests {
 
     #[test]
     fn a_peer_that_cannot_be_asked_is_never_free() {
-        assert!(matches!(obstacle(Err(Unreachable("refused".into())), "t"), Some(Obstacle::Unknown(_))));
-        assert!(matches!(obstacle(Ok(Answer::Failed("denied".into())), "t"), Some(Obstacle::Unknown(_))));
-        assert!(obstacle(Ok(Answer::Found(Found::Absent)), "t").is_none());
-        assert!(matches!(obstacle(Ok(Answer::Found(Found::Other("a directory"))), "t"), Some(Obstacle::Present(_))));
+        assert!(matches!(obstacle(Err(Unreachable::because("refused"))), Some(Obstacle::Unknown(_))));
+        assert!(matches!(obstacle(Ok(Answer::Failed("denied".into()))), Some(Obstacle::Unknown(_))));
+        assert!(obstacle(Ok(Answer::Found(Found::Absent))).is_none());
+        assert!(matches!(obstacle(Ok(Answer::Found(Found::Other("a directory")))), Some(Obstacle::Present(_))));
     }
 
     #[test]

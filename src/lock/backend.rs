@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::local::WAS_REMOVED;
 use super::record::{BreakNote, Found, Record};
+use crate::ssh::SshError;
 
 /// One operation on one file.
 #[derive(Debug, Clone)]
@@ -70,8 +72,40 @@ pub enum Answer {
 
 /// The host could not be asked at all, or broke off: nothing is known of what it did.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Unreachable(pub String);
+#[error("{why}")]
+pub struct Unreachable {
+    /// Why.
+    pub why: String,
+    /// Whether a connection ended that stood before, so that another attempt may well succeed.
+    pub broke_off: bool,
+}
+
+impl Unreachable {
+    /// For a reason that another attempt does not mend.
+    pub fn because(why: impl Into<String>) -> Self {
+        Self { why: why.into(), broke_off: false }
+    }
+}
+
+impl From<SshError> for Unreachable {
+    fn from(error: SshError) -> Self {
+        Self { why: crate::error_chain(&error), broke_off: matches!(error, SshError::Lost { .. }) }
+    }
+}
+
+/// Whether a batch whose answer was lost may be asked for again as it is.
+pub(super) fn may_repeat(batch: &[Op]) -> bool {
+    !batch.iter().any(|op| matches!(op, Op::Take { .. }))
+}
+
+/// What the answers to a batch that was asked for twice mean: a lock that is gone was removed the first time.
+pub(super) fn of_repeated(batch: &[Op], answers: Vec<Answer>) -> Vec<Answer> {
+    let meant = |(op, answer): (&Op, Answer)| match (op, answer) {
+        (Op::Remove { .. }, Answer::Lost(why)) if why == WAS_REMOVED => Answer::Removed,
+        (_, answer) => answer,
+    };
+    batch.iter().zip(answers).map(meant).collect()
+}
 
 /// The answers to a batch, one per operation and in its order; shorter when a take ended the batch.
 pub type Answers = Pin<Box<dyn Future<Output = Result<Vec<Answer>, Unreachable>> + Send>>;
@@ -79,6 +113,7 @@ pub type Answers = Pin<Box<dyn Future<Output = Result<Vec<Answer>, Unreachable>>
 /// A host that stores lock files.
 pub trait LockBackend: Send + Sync {
     /// Performs a batch in order, in one round trip where the host is another one. Each operation is atomic; the batch is
-    /// not. Doing a batch again whose answer was lost is harmless: a take finds its own token, a removal finds nothing.
+    /// not. A batch whose answer was lost is done once more by the backend, unless it has a take: a take is never asked for
+    /// twice under one token, since the first may still be on its way.
     fn perform(&self, batch: Vec<Op>) -> Answers;
 }

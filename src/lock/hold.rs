@@ -21,9 +21,9 @@ pub struct Lost {
 }
 
 impl LockSet {
-    /// Keeps the locks fresh, from `since` on, until they are released. `fence` is the time after the last successful refresh
-    /// at which a lock counts as lost.
-    pub fn hold(self, since: Ticks, fence: Duration) -> Held {
+    /// Keeps the locks fresh, from `since` on, until they are released.
+    pub fn hold(self, since: Ticks) -> Held {
+        let fence = self.fence;
         let set = Arc::new(self);
         let mut refreshers = JoinSet::new();
         let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
@@ -150,8 +150,7 @@ impl Held {
         // No refresher holds anything that an abort could leave half done: each operation is atomic on the storing host.
         self.refreshers.shutdown().await;
         let locations: Vec<Location> = self.set.locks.iter().map(|(_, location)| location.clone()).collect();
-        let removals = self.set.stores.each(&locations, |location| self.set.remove(location));
-        let in_time = tokio::time::timeout(deadline, removals);
+        let in_time = tokio::time::timeout(deadline, self.set.remove(&locations));
         let answers = tokio::select! {
             biased;
             answers = in_time => answers.ok(),
@@ -162,10 +161,9 @@ impl Held {
         };
         answers
             .into_iter()
-            .zip(&locations)
-            .filter_map(|(answer, location)| match answer {
+            .filter_map(|(location, answer)| match answer {
                 Ok(Answer::Removed) => None,
-                Ok(Answer::Lost(why) | Answer::Failed(why)) | Err(Unreachable(why)) => {
+                Ok(Answer::Lost(why) | Answer::Failed(why)) | Err(Unreachable { why, .. }) => {
                     Some(format!("{location}: {why}"))
                 }
                 Ok(other) => Some(format!("{location}: unexpected answer {other:?}")),

@@ -91,7 +91,7 @@ fn state(answer: Result<Answer, Unreachable>) -> State {
                 State::Held { record, age }
             }
         }
-        Ok(Answer::Failed(why)) | Err(Unreachable(why)) => State::Unknown(why),
+        Ok(Answer::Failed(why)) | Err(Unreachable { why, .. }) => State::Unknown(why),
         Ok(other) => State::Unknown(format!("unexpected answer {other:?}")),
     }
 }
@@ -108,7 +108,7 @@ pub async fn break_open(stores: &Stores, seen: &Listed, note: BreakNote) -> Resu
         other => return Ok(Err(other.clone())),
     };
     let op = Op::Break { path: seen.location.path.clone(), seen: record, age, note };
-    let answers = stores.at(&seen.location.place).perform(vec![op]).await.map_err(|Unreachable(why)| why)?;
+    let answers = stores.at(&seen.location.place).perform(vec![op]).await.map_err(|error| error.why)?;
     match answers.into_iter().next() {
         Some(Answer::Removed) => Ok(Ok(())),
         Some(Answer::Failed(why)) => Err(why),

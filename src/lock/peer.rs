@@ -44,12 +44,12 @@ impl PeerBackend {
         if *self.by_sftp.lock().unwrap_or_else(PoisonError::into_inner) {
             match self.sftp.try_perform(batch).await {
                 Err(SshError::Protocol { .. }) => {}
-                result => return result.map_err(|error| Unreachable(error_chain(&error))),
+                result => return result.map_err(Unreachable::from),
             }
         }
         let no_shell = match self.shell.try_perform(batch).await {
             Err(ShellError::NoShell(why)) => why,
-            Err(ShellError::Unreachable(error)) => return Err(Unreachable(error)),
+            Err(ShellError::Unreachable(error)) => return Err(error),
             Ok(answers) => {
                 self.remember(false);
                 return Ok(answers);
@@ -62,9 +62,9 @@ impl PeerBackend {
             }
             Err(error @ SshError::Protocol { .. }) => {
                 self.remember(false);
-                Err(Unreachable(format!("{no_shell}; SFTP was tried too: {}", error_chain(&error))))
+                Err(Unreachable::because(format!("{no_shell}; SFTP was tried too: {}", error_chain(&error))))
             }
-            Err(error) => Err(Unreachable(error_chain(&error))),
+            Err(error) => Err(error.into()),
         }
     }
 

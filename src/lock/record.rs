@@ -24,7 +24,7 @@ pub struct Record {
     pub pid: u32,
     /// The boot of that host in which the pid means something.
     pub boot_id: String,
-    /// Random, drawn for each run of a job: the proof of ownership.
+    /// Random, drawn for each attempt to take the lock: the proof of ownership.
     pub token: String,
     /// The lock is stale when it was not refreshed for this long, seconds.
     pub lease_seconds: u64,
@@ -215,10 +215,14 @@ pub fn judge(found: &Found, token: &str) -> Verdict {
     }
 }
 
-/// What makes a job wait that carries `token` and finds this in the place of a block: whose it is. Its own lock does not, nor does
+/// What makes a job wait that holds locks with the tokens `own` and finds this in the place of a block: whose it is. Its own lock does not, nor does
 /// one whose holder is gone: the lease ends it. A directory or a link is a file that exists: it was put there to block.
-pub fn in_the_way(found: &Found, token: &str, now: Timestamp) -> Option<String> {
-    match judge(found, token) {
+pub fn in_the_way(found: &Found, own: &[String], now: Timestamp) -> Option<String> {
+    let is_own = |token: &String| judge(found, token) == Verdict::Ours;
+    if own.iter().any(is_own) {
+        return None;
+    }
+    match judge(found, "") {
         Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
         Verdict::Held(holder) => Some(holder.describe(now)),
         Verdict::Unusable(what) => Some(what.to_owned()),
@@ -282,16 +286,16 @@ pub(crate) mod tests {
     fn a_holder_is_told_with_its_time_and_its_lease() {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let text = record("other").encode();
-        let told = |age, now| in_the_way(&file(text.as_bytes(), age), "t", at(now)).unwrap();
+        let told = |age, now| in_the_way(&file(text.as_bytes(), age), &["t".into()], at(now)).unwrap();
         assert_eq!(told(3, 180), "photos@laptop for job nightly, 3 min, lease fresh");
         assert_eq!(
             told(45, 200),
             "photos@laptop for job nightly, 3 min 20 s, not refreshed for 45 s of its lease of 60 s"
         );
         assert_eq!(told(0, -5), "photos@laptop for job nightly, 0 s, lease fresh", "its clock is ahead of ours");
-        assert_eq!(in_the_way(&file(b"", 90), "t", at(0)).unwrap(), "someone else (an empty file, 1 min 30 s old)");
+        assert_eq!(in_the_way(&file(b"", 90), &[], at(0)).unwrap(), "someone else (an empty file, 1 min 30 s old)");
         assert_eq!(
-            in_the_way(&file(b"4711\n", 9), "t", at(0)).unwrap(),
+            in_the_way(&file(b"4711\n", 9), &[], at(0)).unwrap(),
             "someone else (a file that says \"4711\", 9 s old)"
         );
     }

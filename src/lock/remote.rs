@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
+use super::backend::{Answer, Answers, LockBackend, Op, Unreachable, may_repeat, of_repeated};
 use super::local::describe;
 use super::record::{BreakNote, Content, Found};
 use crate::config::Peer;
@@ -45,13 +45,14 @@ pub(super) enum ShellError {
     /// The peer was reached, but did not let the script say a word: there is no shell for us.
     NoShell(String),
     /// Anything else.
-    Unreachable(String),
+    Unreachable(Unreachable),
 }
 
 impl From<ShellError> for Unreachable {
     fn from(error: ShellError) -> Self {
         match error {
-            ShellError::NoShell(why) | ShellError::Unreachable(why) => Self(why),
+            ShellError::NoShell(why) => Self::because(why),
+            ShellError::Unreachable(error) => error,
         }
     }
 }
@@ -63,22 +64,23 @@ impl RemoteBackend {
         let script = script(batch, &nonce);
         let end = format!("\n@{nonce} end end\n");
         let ask = || self.pool.script(&self.peer, script.as_bytes(), end.as_bytes(), self.timeout);
-        let output = match ask().await {
-            // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
-            Err(SshError::Lost { .. }) => ask().await,
-            answer => answer,
+        let (output, again) = match ask().await {
+            // A connection that had died unnoticed.
+            Err(SshError::Lost { .. }) if may_repeat(batch) => (ask().await, true),
+            answer => (answer, false),
         };
         let output = output.map_err(|error| match error {
             SshError::Protocol { .. } => ShellError::NoShell(crate::error_chain(&error)),
-            error => ShellError::Unreachable(crate::error_chain(&error)),
+            error => ShellError::Unreachable(error.into()),
         })?;
-        parse(batch, &nonce, &output.stdout).ok_or_else(|| {
+        let answers = parse(batch, &nonce, &output.stdout);
+        answers.map(|answers| if again { of_repeated(batch, answers) } else { answers }).ok_or_else(|| {
             let stderr = String::from_utf8_lossy(&output.stderr);
             let hint = stderr.lines().last().unwrap_or("no answer from its shell").trim();
             let why = format!("{} could not perform a lock operation: {hint}", self.peer);
             match sections(&nonce, &output.stdout).is_empty() {
                 true => ShellError::NoShell(why),
-                false => ShellError::Unreachable(why),
+                false => ShellError::Unreachable(Unreachable::because(why)),
             }
         })
     }
@@ -95,10 +97,7 @@ fn script(batch: &[Op], nonce: &str) -> Script {
             Op::Take { path, record, replaces } => {
                 script.raw("take").path(path).word(&record.token).word(&record.pid.to_string()).word(&record.json());
                 match replaces {
-                    Some(stale) => {
-                        let nobodys = super::local::nobodys(record);
-                        script.word(&stale.token).word(&stale.lease_seconds.to_string()).word(&nobodys.json())
-                    }
+                    Some(stale) => script.word(&stale.token).word(&stale.lease_seconds.to_string()),
                     None => script.word("").word(""),
                 }
             }
@@ -106,30 +105,24 @@ fn script(batch: &[Op], nonce: &str) -> Script {
                 script.raw("refresh").path(path).word(&record.token).word(&record.lease_seconds.to_string())
             }
             Op::Remove { path, record } => {
-                let claim = super::local::removal(record);
-                script.raw("remove").path(path).word(&record.token).word(&record.lease_seconds.to_string());
-                script.word(&record.pid.to_string()).word(&claim.json())
+                script.raw("remove").path(path).word(&record.token).word(&record.lease_seconds.to_string())
             }
             Op::Break { path, seen: Some(record), note, .. } => {
-                let claim = super::local::removal(record);
                 script.raw("crack").path(path).word(&record.token).word(&record.lease_seconds.to_string());
-                script.word(&record.pid.to_string()).word(&claim.json()).word(note.line().trim_end())
+                script.word(note.line().trim_end())
             }
             Op::Break { path, seen: None, age, note } => {
                 script.raw("crack").path(path).word("").word(&age.as_secs().to_string());
-                script.word("").word("").word(note.line().trim_end())
+                script.word(note.line().trim_end())
             }
         }
-        .raw("\n");
-    }
-    let temporary: Vec<_> = batch.iter().filter_map(temporary).collect();
-    if !temporary.is_empty() {
-        script.raw("rm -f");
-        for path in &temporary {
-            script.path(path);
+        // What is not needed any more is removed in one go, at the end.
+        .raw("\n[ -z \"$g\" ] || { set -- \"$@\" \"$g\"; g=; }\n");
+        if let Some(temporary) = temporary(op) {
+            script.raw("set -- \"$@\"").path(&temporary).raw("\n");
         }
     }
-    script.raw("\ncur=end\nsay end\n");
+    script.raw("[ $# = 0 ] || rm -f \"$@\"\nset --\ncur=end\nsay end\n");
     script
 }
 
@@ -199,7 +192,7 @@ fn parse(batch: &[Op], nonce: &str, stdout: &[u8]) -> Option<Vec<Answer>> {
         }
         answers.push(match note.and_then(|note| broken(op, note)) {
             Some(note) => Answer::Lost(note.describe()),
-            None => answer(section, below)?,
+            None => answer(op, section, below)?,
         });
     }
     let ended_early = answers.last().is_some_and(|last| *last != Answer::Taken);
@@ -215,15 +208,18 @@ fn broken(op: &Op, section: &Section<'_>) -> Option<BreakNote> {
     }
 }
 
-fn answer(section: &Section<'_>, below: Option<&Section<'_>>) -> Option<Answer> {
+fn answer(op: &Op, section: &Section<'_>, below: Option<&Section<'_>>) -> Option<Answer> {
     Some(match section.word {
         "taken" => Answer::Taken,
         "refreshed" => Answer::Refreshed,
         "removed" => Answer::Removed,
         "expired" => Answer::Lost("its lease ran out".into()),
-        "lost" => {
-            Answer::Lost(below.and_then(found).map_or_else(|| "it is not ours any more".into(), |f| describe(&f)))
-        }
+        "lost" => match (op, below.and_then(found)) {
+            (Op::Refresh { record, .. } | Op::Remove { record, .. }, Some(found)) => {
+                Answer::Lost(describe(&found, record))
+            }
+            _ => Answer::Lost("it is not ours any more".into()),
+        },
         "failed" => Answer::Failed(section.rest.to_owned()),
         _ => Answer::Found(found(section)?),
     })

@@ -1,6 +1,7 @@
 umask 022
 unset IFS
-cur=0 go=1 c= e= f= l=
+cur=0 go=1 e= f= g= l= t0=
+set --
 say() { printf '\n@%s %s %s\n' "$n" "$cur" "$*"; }
 t=
 # Both clock readings are cut to seconds: a second less is never too old. The script is over in less than one.
@@ -44,18 +45,26 @@ link() {
   ( set -C; : >"$2" ) 2>/dev/null || return 1
   cat "$1" >"$2" 2>/dev/null || { rm -f "$2"; return 1; }
 }
+# Who makes $b.claim-$1-N may replace or remove the lock with the token $1. N+1 may be made when N is older than the lease, $2.
 claim() {
-  k=$4 c=
-  for _ in 1 2 3 4 5 6 7 8; do
-    f=$b.claim-$k
-    if link "$2" "$f"; then c="$c $k"; return 0; fi
-    [ -f "$f" ] && record "$f" || return 1
-    age "$f"; [ "$a" -ge "$5" ] || return 1
-    c="$c $k"
-    k=${l#*\"token\":\"}; k=${k%%\"*}
-    case $k in ''|*[!0-9a-z-]*) return 1;; esac
+  t0=${t0:-$(date +%s)}
+  i=0
+  while [ "$i" -lt 8 ]; do
+    k=$b.claim-$1-$i
+    set -C; { true >"$k"; } 2>/dev/null; s=$?; set +C
+    [ "$s" -ne 0 ] || return 0
+    [ -f "$k" ] || return 1
+    age "$k"; [ "$a" -ge "$2" ] || return 1
+    i=$((i + 1))
   done
   return 1
+}
+# A claim may be relied on for half a lease.
+young() { t=$(date +%s); [ "$(((t - t0) * 2))" -lt "$1" ]; }
+# The lock is gone: so may its claims. Until then they stay, or a next one could make the same again.
+over() {
+  while [ "$i" -gt 0 ]; do i=$((i - 1)); rm -f "$b.claim-$1-$i"; done
+  g=$k
 }
 litter() {
   for f in "$b".*; do
@@ -73,21 +82,15 @@ lost() {
   done <"$b.broken"
   [ -z "$note" ] || say broken "$note"
 }
-unclaim() { for k in $c; do rm -f "$b.claim-$k"; done; c=; }
 take() {
   [ "$go" = 1 ] || return 0
   go=0
   b=${1%/*}/.${1##*/}
-  if [ -n "$5" ] && holds "$1" "$5"; then
+  if [ -n "$5" ] && holds "$1" "$5" && age "$1" && [ "$a" -ge "$6" ]; then
     put "$b.$2" "$3" "$4" || { say failed "$e"; return; }
-    if claim "$1" "$b.$2" x "$5" "$6"; then
-      if holds "$1" "$5" && age "$1" && [ "$a" -ge "$6" ] && mv -f "$b.$2" "$1" 2>/dev/null; then
-        # Half a lease since the claim: the lock may have been another's by now. Then it is nobody's, for one lease.
-        t=; age "$f"
-        if [ "$((a * 2))" -ge "$6" ] && put "$b.$2-late" "$3" "$7"; then mv -f "$b.$2-late" "$1"; fi
-        litter
-      fi
-      unclaim
+    if claim "$5" "$6"; then
+      if ! holds "$1" "$5"; then over "$5"
+      elif age "$1" && [ "$a" -ge "$6" ] && young "$6" && mv -f "$b.$2" "$1" 2>/dev/null; then over "$5"; litter; fi
     fi
     rm -f "$b.$2"
   elif [ ! -e "$1" ] && [ ! -L "$1" ]; then
@@ -107,35 +110,27 @@ refresh() {
   if holds "$1" "$2"; then say refreshed; else lost "$1" "$2"; fi
 }
 remove() {
-  # The age first: were it asked for after the look, it could be that of another's lock, which is young.
-  age "$1"
   if ! holds "$1" "$2"; then lost "$1" "$2"; return; fi
-  c=
   b=${1%/*}/.${1##*/}
-  if [ "$((a * 2))" -ge "$3" ]; then
-    put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
-    s=$?
-    rm -f "$b.$2-release"
-    if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; lost "$1" "$2"; return; fi
-  fi
-  if rm -f "$1" "$b.$2" 2>/dev/null || e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
-  [ -z "$c" ] || unclaim
+  if ! claim "$2" "$3"; then lost "$1" "$2"; return; fi
+  if ! holds "$1" "$2"; then over "$2"; lost "$1" "$2"; return; fi
+  if ! young "$3"; then lost "$1" "$2"; return; fi
+  if rm -f "$1" "$b.$2" 2>/dev/null || e=$(rm -f "$1" 2>&1); then over "$2"; say removed; else say failed "$e"; fi
 }
 crack() {
-  c=
   b=${1%/*}/.${1##*/}
   if [ -n "$2" ]; then
-    put "$b.$2-release" "$4" "$5" && claim "$1" "$b.$2-release" x "$2" "$3"
-    s=$?
-    rm -f "$b.$2-release"
-    if [ "$s" -ne 0 ] || ! holds "$1" "$2"; then unclaim; look "$1"; return; fi
+    if ! claim "$2" "$3"; then look "$1"; return; fi
+    if ! holds "$1" "$2"; then over "$2"; look "$1"; return; fi
+    e=$( { printf '%s\n' "$4" >>"$b.broken"; } 2>&1 ) || { say failed "$e"; return; }
+    if ! young "$3"; then look "$1"; return; fi
+    if e=$(rm -f "$1" 2>&1); then over "$2"; say removed; else say failed "$e"; fi
   else
     if [ ! -f "$1" ] || [ -L "$1" ]; then look "$1"; return; fi
     record "$1"; age "$1"
     case $l in *'"token":"'*) look "$1"; return;; esac
     # Ages in whole seconds, cut twice.
     if [ "$((a + 3))" -lt "$3" ]; then look "$1"; return; fi
+    e=$( { printf '%s\n' "$4" >>"$b.broken"; } 2>&1 ) && e=$(rm -f "$1" 2>&1) && say removed || say failed "$e"
   fi
-  if e=$( { printf '%s\n' "$6" >>"$b.broken"; } 2>&1 ) && e=$(rm -f "$1" 2>&1); then say removed; else say failed "$e"; fi
-  [ -z "$c" ] || unclaim
 }

@@ -1,9 +1,11 @@
 //! All of a job's locks: taken together or not at all.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::backend::{Answer, Op, Unreachable};
 use super::hold::Lost;
+use super::random_token;
 use super::record::{Record, Verdict, in_the_way, judge};
 use super::stores::Stores;
 use crate::clock::{self, Ticks};
@@ -18,6 +20,10 @@ pub struct LockSet {
     pub(super) record: Record,
     /// In canonical order; the index is the one that the caller knows the lock by.
     pub(super) locks: Vec<(usize, Location)>,
+    /// What each of them was last asked for with; each attempt has a token of its own.
+    asked: Mutex<Vec<Option<Record>>>,
+    /// Time after the last refresh at which a lock counts as lost.
+    pub(super) fence: Duration,
 }
 
 /// What came of trying to take all locks.
@@ -52,16 +58,34 @@ pub enum Attempt {
 }
 
 impl LockSet {
-    /// The locks at these locations, none taken yet. `record` is what each file will say.
-    pub fn new(stores: Stores, record: Record, locations: impl IntoIterator<Item = Location>) -> Self {
+    /// The locks at these locations, none taken yet. `record` is what each file will say, but for the token and the time; `fence` is the
+    /// time after the last successful refresh at which a lock counts as lost.
+    pub fn new(stores: Stores, record: Record, fence: Duration, locations: impl IntoIterator<Item = Location>) -> Self {
         let mut locks: Vec<_> = locations.into_iter().enumerate().collect();
         locks.sort_by(|(_, a), (_, b)| stores.order(a).cmp(&stores.order(b)));
-        Self { stores, record, locks }
+        let asked = Mutex::new(vec![None; locks.len()]);
+        Self { stores, record, locks, asked, fence }
     }
 
-    /// The proof of ownership that the files carry.
-    pub fn token(&self) -> &str {
-        &self.record.token
+    fn asked(&self) -> MutexGuard<'_, Vec<Option<Record>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new token for a lock that is about to be asked for: whoever judged or claimed it under an earlier one must not mean this.
+    fn fresh_record(&self, lock: usize) -> Record {
+        let record = Record { token: random_token(), taken_at: clock::now(), ..self.record.clone() };
+        self.asked()[lock] = Some(record.clone());
+        record
+    }
+
+    /// What a lock was last asked for with.
+    fn record_of(&self, location: &Location) -> Option<Record> {
+        let lock = self.locks.iter().position(|(_, lock)| lock == location)?;
+        self.asked()[lock].clone()
+    }
+
+    fn own_tokens(&self) -> Vec<String> {
+        self.asked().iter().flatten().map(|record| record.token.clone()).collect()
     }
 
     /// Tries to take all locks, in canonical order, one round trip for the neighbours of one place; then looks at the blocks
@@ -73,6 +97,7 @@ impl LockSet {
         let mut next = 0;
         let mut replaces: Option<Record> = None;
         let mut attempts = 0;
+        let mut broke_off = false;
         while next < self.locks.len() {
             let group = self.group(next);
             let place = &self.locks[next].1.place;
@@ -80,13 +105,21 @@ impl LockSet {
             let here = || (0..blocks.len()).filter(|&b| is_last && blocks[b].place == *place);
             let takes = group.clone().map(|n| Op::Take {
                 path: self.locks[n].1.path.clone(),
-                record: Record { taken_at: clock::now(), ..self.record.clone() },
+                record: self.fresh_record(n),
                 replaces: replaces.clone().filter(|_| n == next),
             });
             let looks = here().map(|b| Op::Look { path: blocks[b].path.clone() });
             let answers = match self.stores.at(place).perform(takes.chain(looks).collect()).await {
                 Ok(answers) => answers,
-                Err(Unreachable(error)) => return self.fail(next, error).await,
+                Err(error) => {
+                    // Where the answer was lost, all of them may be ours without our knowing it.
+                    self.give_back(group.end).await;
+                    if error.broke_off && !broke_off {
+                        (broke_off, next, replaces, attempts) = (true, 0, None, 0);
+                        continue;
+                    }
+                    return Attempt::Failed { lock: self.locks[next].0, error: error.why };
+                }
             };
             let taken = answers.iter().take(group.len()).take_while(|answer| **answer == Answer::Taken).count();
             if taken > 0
@@ -131,7 +164,9 @@ impl LockSet {
         let asked = Ticks::now();
         let locations: Vec<Location> = self.locks.iter().map(|(_, location)| location.clone()).collect();
         let (lock, error) = match self.renew(&locations).await {
-            Ok(()) => return Ok(asked),
+            // Later than that, somebody may have judged one stale before it was touched.
+            Ok(()) if since.elapsed() < self.fence => return Ok(asked),
+            Ok(()) => (locations[0].clone(), "one of the hosts is too slow for the lease".to_owned()),
             Err(Problem::Lost(lost)) => (lost.location, lost.reason),
             Err(Problem::Error(at, error)) => (*at, error),
         };
@@ -149,7 +184,7 @@ impl LockSet {
     /// What an answer other than "taken" means: the stale lock to replace in another attempt, or what is in the way.
     fn obstacle(&self, answer: Option<Answer>, attempts: usize) -> Result<Option<Record>, Obstacle> {
         match answer {
-            Some(Answer::Found(found)) => match judge(&found, &self.record.token) {
+            Some(Answer::Found(found)) => match judge(&found, "") {
                 Verdict::Stale(record) if attempts < TAKE_OVER_ATTEMPTS => Ok(Some(record)),
                 Verdict::Free | Verdict::Ours if attempts < TAKE_OVER_ATTEMPTS => Ok(None),
                 Verdict::Stale(record) => {
@@ -171,14 +206,14 @@ impl LockSet {
         for (&block, answer) in missing.iter().zip(self.stores.look(&locations).await) {
             seen[block] = answer.ok();
         }
+        let own = self.own_tokens();
         seen.iter().position(|answer| match answer {
-            Some(Answer::Found(found)) => in_the_way(found, &self.record.token, clock::now()).is_some(),
+            Some(Answer::Found(found)) => in_the_way(found, &own, clock::now()).is_some(),
             _ => true,
         })
     }
 
     async fn fail(&self, lock: usize, error: String) -> Attempt {
-        // The failed one is given back too: where an answer was lost, the lock may be ours without our knowing it.
         self.give_back(lock + 1).await;
         Attempt::Failed { lock: self.locks[lock].0, error }
     }
@@ -190,11 +225,16 @@ impl LockSet {
 
     async fn give_back(&self, count: usize) {
         let locations: Vec<Location> = self.locks[..count].iter().map(|(_, location)| location.clone()).collect();
-        self.stores.each(&locations, |location| self.remove(location)).await;
+        self.remove(&locations).await;
     }
 
-    pub(super) fn remove(&self, location: &Location) -> Op {
-        Op::Remove { path: location.path.clone(), record: self.record.clone() }
+    /// Removes those that were asked for, which are told with the answers.
+    pub(super) async fn remove(&self, locations: &[Location]) -> Vec<(Location, Result<Answer, Unreachable>)> {
+        let (locations, records): (Vec<_>, Vec<_>) =
+            locations.iter().filter_map(|location| Some((location.clone(), self.record_of(location)?))).unzip();
+        let op = |n: usize| Op::Remove { path: locations[n].path.clone(), record: records[n].clone() };
+        let answers = self.stores.each(&locations, op).await;
+        locations.into_iter().zip(answers).collect()
     }
 
     /// Number of locks on this host and on others.
@@ -204,7 +244,8 @@ impl LockSet {
     }
 
     pub(super) async fn renew(&self, locations: &[Location]) -> Result<(), Problem> {
-        let op = |location: &Location| Op::Refresh { path: location.path.clone(), record: self.record.clone() };
+        let record = |location: &Location| self.record_of(location).unwrap_or_else(|| self.record.clone());
+        let op = |n: usize| Op::Refresh { path: locations[n].path.clone(), record: record(&locations[n]) };
         let mut error = None;
         for (answer, location) in self.stores.each(locations, op).await.into_iter().zip(locations) {
             match answer {
@@ -212,7 +253,7 @@ impl LockSet {
                 Ok(Answer::Lost(reason)) => {
                     return Err(Problem::Lost(Box::new(Lost { location: location.clone(), reason })));
                 }
-                Ok(Answer::Failed(text)) | Err(Unreachable(text)) => error = Some((location, text)),
+                Ok(Answer::Failed(text)) | Err(Unreachable { why: text, .. }) => error = Some((location, text)),
                 Ok(other) => error = Some((location, format!("unexpected answer {other:?}"))),
             }
         }

@@ -60,12 +60,12 @@ impl Stores {
 
     /// Looks at files, one round trip a place, all places at once. The answers are in the order of `locations`.
     pub async fn look(&self, locations: &[Location]) -> Vec<Result<Answer, Unreachable>> {
-        self.each(locations, |location| Op::Look { path: location.path.clone() }).await
+        self.each(locations, |n| Op::Look { path: locations[n].path.clone() }).await
     }
 
     /// One operation on each of several files, one round trip a place, all places at once. For operations that do not end a
     /// batch; the answers are in the order of `locations`.
-    pub async fn each(&self, locations: &[Location], op: impl Fn(&Location) -> Op) -> Vec<Result<Answer, Unreachable>> {
+    pub async fn each(&self, locations: &[Location], op: impl Fn(usize) -> Op) -> Vec<Result<Answer, Unreachable>> {
         let mut places: Vec<&Place> = Vec::new();
         for location in locations {
             if !places.contains(&&location.place) {
@@ -74,16 +74,16 @@ impl Stores {
         }
         let batches = places.iter().map(|place| {
             let indices: Vec<usize> = (0..locations.len()).filter(|&index| locations[index].place == **place).collect();
-            let ops = indices.iter().map(|&index| op(&locations[index])).collect();
+            let ops = indices.iter().map(|&index| op(index)).collect();
             let answers = self.at(place).perform(ops);
             async move { (indices, answers.await) }
         });
-        let mut all: Vec<_> = locations.iter().map(|_| Err(Unreachable("no answer".into()))).collect();
+        let mut all: Vec<_> = locations.iter().map(|_| Err(Unreachable::because("no answer"))).collect();
         for (indices, answers) in join_all(batches).await {
             match answers {
                 Ok(answers) => indices.into_iter().zip(answers).for_each(|(index, answer)| all[index] = Ok(answer)),
-                Err(Unreachable(why)) => {
-                    indices.into_iter().for_each(|index| all[index] = Err(Unreachable(why.clone())));
+                Err(Unreachable { why, .. }) => {
+                    indices.into_iter().for_each(|index| all[index] = Err(Unreachable::because(why.clone())));
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! to go away, so that only one can ever be about to do it. `remote` is the same protocol in shell; they meet on one file.
 //!
 //! A check and the act that it allows are neighbouring system calls, and the protocol counts on them not being half a lease
-//! apart. A replacement that finds afterwards that they were does not count (`docs/locks.md`).
+//! apart (`docs/locks.md`).
 
 mod age;
 mod claim;
@@ -23,6 +23,7 @@ use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use self::age::age;
 use self::claim::claim;
+pub(super) use self::claim::{DEPTH, claim_name};
 pub(super) use self::files::beside;
 use self::files::{Temporary, give_name};
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
@@ -43,7 +44,7 @@ impl LockBackend for LocalBackend {
             // File systems block, a network file system perhaps for ever: off the reactor.
             tokio::task::spawn_blocking(move || perform(&batch))
                 .await
-                .map_err(|error| Unreachable(format!("lock operation broke off: {error}")))
+                .map_err(|error| Unreachable::because(format!("lock operation broke off: {error}")))
         })
     }
 }
@@ -118,7 +119,7 @@ fn take(path: &Path, record: &Record, replaces: Option<&Record>) -> io::Result<A
     match look(path)? {
         Found::Absent => {}
         found @ Found::File { .. } if replaces.is_some() => {
-            let stale = replaces.filter(|stale| holds(path, &stale.token).is_some());
+            let stale = replaces.filter(|stale| holds(path, &stale.token).is_some_and(|age| age >= stale.lease()));
             return match stale {
                 Some(stale) => replace(path, record, stale),
                 None => Ok(taken_or_found(path, record).unwrap_or(Answer::Found(found))),
@@ -146,27 +147,20 @@ fn taken_or_found(path: &Path, record: &Record) -> io::Result<Answer> {
 /// Replaces a stale lock by a rename, under the claim for it.
 fn replace(path: &Path, record: &Record, stale: &Record) -> io::Result<Answer> {
     let temporary = Temporary::write(beside(path, "", &record.token)?, record)?;
-    if let Some(claim) = claim(path, &temporary.path, record, stale)?
-        && holds(path, &stale.token).is_some_and(|age| age >= stale.lease())
-    {
-        fs::rename(&temporary.path, path)?;
-        crash::point();
-        if !claim.holds(stale) {
-            // It may have been another's, who will see the loss at its next refresh. Until then nobody may have it: we leave
-            // there a lock that nobody owns, for one lease.
-            let nobodys = nobodys(record);
-            let lease = Temporary::write(beside(path, "", &nobodys.token)?, &nobodys)?;
-            fs::rename(&lease.path, path)?;
+    if let Some(claim) = claim(path, stale)? {
+        match holds(path, &stale.token) {
+            None => claim.over(),
+            Some(age) if age >= stale.lease() && claim.is_young() => {
+                fs::rename(&temporary.path, path)?;
+                crash::point();
+                claim.over();
+                remove_litter(path);
+            }
+            Some(_) => {}
         }
-        remove_litter(path);
     }
     drop(temporary);
     taken_or_found(path, record)
-}
-
-/// What is left in the place of a lock that was replaced too late.
-pub(super) fn nobodys(record: &Record) -> Record {
-    Record { token: format!("{}-late", record.token), ..record.clone() }
 }
 
 /// Removes what crashed contenders left beside a lock long ago.
@@ -183,62 +177,65 @@ fn remove_litter(path: &Path) {
     }
 }
 
-/// Removes one's own lock. One that nobody can judge stale for another half lease is just removed; an older one under the
-/// claim for it, so that it cannot be replaced in the same moment.
+/// Removes one's own lock under the claim for it, however young it is: a removal that was asked for twice, or one that was slow, must
+/// not meet the next holder's.
 fn remove(path: &Path, record: &Record) -> io::Result<Answer> {
-    match holds(path, &record.token) {
-        None => return lost(path, record),
-        Some(age) if age < record.lease() / 2 => return unlink(path),
-        Some(_) => {}
-    }
-    let removal = removal(record);
-    let temporary = Temporary::write(beside(path, "", &removal.token)?, &removal)?;
-    let claim = claim(path, &temporary.path, &removal, record)?;
-    if claim.is_none() || holds(path, &record.token).is_none() {
+    if holds(path, &record.token).is_none() {
         return lost(path, record);
     }
-    unlink(path)
+    let Some(claim) = claim(path, record)? else { return lost(path, record) };
+    if holds(path, &record.token).is_none() {
+        claim.over();
+        return lost(path, record);
+    }
+    if !claim.is_young() {
+        return lost(path, record);
+    }
+    unlink(path)?;
+    claim.over();
+    Ok(Answer::Removed)
 }
 
-fn unlink(path: &Path) -> io::Result<Answer> {
+fn unlink(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     crash::point();
-    Ok(Answer::Removed)
+    Ok(())
 }
 
 /// Removes what a person saw (`None`: what no director wrote) at an age, if it still is that. The lock of a director goes
 /// under its claim, so that it is not replaced in the same moment.
 fn break_open(path: &Path, seen: Option<&Record>, seen_age: Duration, note: &BreakNote) -> io::Result<Answer> {
-    let is_that = |found: &Found| match (found, seen) {
-        (Found::File { content: Content::Director(there), .. }, Some(seen)) => there.token == seen.token,
+    let Some(seen) = seen else {
+        let found = look(path)?;
         // Clocks of whole seconds: a second less is still the same file.
-        (Found::File { content: Content::Foreign(_), age }, None) => *age + Duration::from_secs(1) >= seen_age,
-        _ => false,
-    };
-    let _claim = match seen {
-        None => None,
-        Some(record) => {
-            let removal = removal(record);
-            let temporary = Temporary::write(beside(path, "", &removal.token)?, &removal)?;
-            match claim(path, &temporary.path, &removal, record)? {
-                Some(claim) => Some(claim),
-                None => return Ok(Answer::Found(look(path)?)),
-            }
+        let is_that = matches!(&found, Found::File { content: Content::Foreign(_), age }
+            if *age + Duration::from_secs(1) >= seen_age);
+        if !is_that {
+            return Ok(Answer::Found(found));
         }
+        write_note(path, note)?;
+        return unlink(path).map(|()| Answer::Removed);
     };
-    let found = look(path)?;
-    if !is_that(&found) {
-        return Ok(Answer::Found(found));
+    let Some(claim) = claim(path, seen)? else { return Ok(Answer::Found(look(path)?)) };
+    if holds(path, &seen.token).is_none() {
+        claim.over();
+        return Ok(Answer::Found(look(path)?));
     }
-    let mut notes = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(notes(path)?)?;
-    notes.write_all(note.line().as_bytes())?;
+    write_note(path, note)?;
+    if !claim.is_young() {
+        return Ok(Answer::Found(look(path)?));
+    }
+    unlink(path)?;
+    claim.over();
+    Ok(Answer::Removed)
+}
+
+fn write_note(path: &Path, note: &BreakNote) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o644).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options.open(notes(path)?)?.write_all(note.line().as_bytes())?;
     crash::point();
-    unlink(path)
+    Ok(())
 }
 
 /// The file that tells who broke a lock.
@@ -246,25 +243,26 @@ pub(super) fn notes(path: &Path) -> io::Result<std::path::PathBuf> {
     beside(path, "broken", "")
 }
 
-/// What the claim for removing one's own lock says.
-pub(super) fn removal(record: &Record) -> Record {
-    Record { token: format!("{}-release", record.token), ..record.clone() }
-}
-
 fn lost(path: &Path, record: &Record) -> io::Result<Answer> {
     let notes = notes(path).and_then(fs::read_to_string).unwrap_or_default();
     let broken = notes.lines().rev().find_map(|line| BreakNote::of(line, record));
     Ok(Answer::Lost(match broken {
         Some(note) => note.describe(),
-        None => describe(&look(path)?),
+        None => describe(&look(path)?, record),
     }))
 }
 
+/// What a removal says of a lock that is not there any more.
+pub(super) const WAS_REMOVED: &str = "it was removed";
+
 /// What became of a lock that was ours, for people.
-pub(super) fn describe(found: &Found) -> String {
+pub(super) fn describe(found: &Found, record: &Record) -> String {
     match found {
-        Found::Absent => "it was removed".into(),
+        Found::Absent => WAS_REMOVED.into(),
         Found::Other(what) => format!("it was replaced by {what}"),
+        Found::File { content: Content::Director(there), .. } if there.token == record.token => {
+            "another is about to replace or remove it".into()
+        }
         Found::File { content: Content::Director(record), .. } => format!("it is now held by {}", record.holder()),
         Found::File { content: Content::Foreign(_), .. } => "its content was replaced".into(),
     }

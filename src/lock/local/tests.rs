@@ -1,5 +1,6 @@
 use std::process::Command;
 
+use super::claim::Claim;
 use super::*;
 use crate::clock;
 use crate::lock::backend::Answer::{Found as There, Lost, Refreshed, Removed, Taken};
@@ -86,8 +87,8 @@ fn a_contender_that_crashed_in_a_take_over_is_stepped_over_after_a_lease() {
     let path = dir.path().join("x.lock");
     assert_eq!(one(take_op(&path, "a")), Taken);
     grow_old(&path, 100);
-    let claim = dir.path().join(".x.lock.claim-a");
-    fs::write(&claim, record("crashed").encode()).unwrap();
+    let claim = dir.path().join(".x.lock.claim-a-0");
+    fs::write(&claim, "").unwrap();
     assert!(matches!(one(replace_op(&path, "b", "a")), There(_)), "the claim is fresh");
     grow_old(&claim, 100);
     assert_eq!(one(replace_op(&path, "b", "a")), Taken);
@@ -100,8 +101,8 @@ fn a_stale_lock_of_our_own_is_removed_unless_someone_is_replacing_it() {
     let path = dir.path().join("x.lock");
     assert_eq!(one(take_op(&path, "a")), Taken);
     grow_old(&path, 100);
-    let claim = dir.path().join(".x.lock.claim-a");
-    fs::write(&claim, record("other").encode()).unwrap();
+    let claim = dir.path().join(".x.lock.claim-a-0");
+    fs::write(&claim, "").unwrap();
     assert!(matches!(one(Op::Remove { path: path.clone(), record: record("a") }), Lost(_)));
     fs::remove_file(&claim).unwrap();
     assert_eq!(one(Op::Remove { path: path.clone(), record: record("a") }), Removed);
@@ -192,18 +193,25 @@ fn a_lock_that_is_just_being_replaced_is_not_broken() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.lock");
     assert_eq!(one(take_op(&path, "a")), Taken);
-    fs::write(dir.path().join(".x.lock.claim-a"), record("other").encode()).unwrap();
+    fs::write(dir.path().join(".x.lock.claim-a-0"), "").unwrap();
     assert!(matches!(one(break_op(&path, Some("a"), 0)), There(Found::File { .. })));
 }
 
 #[test]
-fn a_claim_counts_for_half_a_lease() {
+fn a_claim_is_one_at_a_time_counts_for_half_a_lease_and_is_stepped_over_after_a_whole_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.lock");
-    let temporary = Temporary::write(beside(&path, "", "b").unwrap(), &record("b")).unwrap();
-    let mine = claim(&path, &temporary.path, &record("b"), &record("a")).unwrap().unwrap();
-    assert!(mine.holds(&record("a")));
-    assert!(!mine.holds(&Record { lease_seconds: 0, ..record("a") }));
+    let first = claim(&path, &record("a")).unwrap().unwrap();
+    assert!(first.is_young());
+    assert!(claim(&path, &record("a")).unwrap().is_none(), "another has it");
+    assert!(
+        claim(&path, &record("b")).unwrap().is_some_and(|other| !Claim { lease: Duration::ZERO, ..other }.is_young())
+    );
+    grow_old(&dir.path().join(".x.lock.claim-a-0"), 100);
+    let second = claim(&path, &record("a")).unwrap().unwrap();
+    assert!(claim(&path, &record("a")).unwrap().is_none(), "another has stepped over it");
+    second.over();
+    assert_eq!(names(dir.path()), [".x.lock.claim-b-0"]);
 }
 
 #[test]
@@ -241,7 +249,7 @@ fn litter_of_crashes_goes_with_a_later_take_over_and_notes_stay() {
 }
 
 /// The operations that a crash interrupts, each on a lock in a certain state, and how many points there are at least.
-const SCENES: [(&str, u32); 5] = [("take", 4), ("take-over", 5), ("refresh", 1), ("release", 1), ("late release", 4)];
+const SCENES: [(&str, u32); 5] = [("take", 4), ("take-over", 5), ("refresh", 1), ("release", 3), ("late release", 3)];
 
 /// Brings the lock into the state from which the operation starts.
 fn set_the_scene(scene: &str, path: &Path) {

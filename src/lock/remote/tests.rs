@@ -73,9 +73,9 @@ fn check(shell: &[&str]) {
     assert_eq!(perform(shell, &[take(&path, "b", Some("a"))]), [Taken]);
     assert_eq!(names(&sub), ["x y'.lock"]);
     grow_old(&path);
-    std::fs::write(sub.join(".x y'.lock.claim-b"), record("crashed").encode()).unwrap();
+    std::fs::write(sub.join(".x y'.lock.claim-b-0"), "").unwrap();
     assert!(held("b", &perform(shell, &[take(&path, "c", Some("b"))])[0]), "someone is replacing it");
-    grow_old(&sub.join(".x y'.lock.claim-b"));
+    grow_old(&sub.join(".x y'.lock.claim-b-0"));
     assert_eq!(perform(shell, &[take(&path, "c", Some("b"))]), [Taken]);
     grow_old(&path);
     assert_eq!(perform(shell, &[remove(&path, "c")]), [Removed]);
@@ -214,22 +214,29 @@ fn a_crash_before_any_command_leaves_nothing_that_needs_a_person() {
 }
 
 #[test]
-fn a_take_over_that_was_stalled_does_not_count_and_keeps_others_out_for_a_lease() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("x.lock");
-    held(&path, "old", "100 seconds ago");
-    // A claim that is old when the lock is renamed is what a stall between the two looks like.
-    let claim = dir.path().join(".x.lock.claim-old");
-    let stall = format!("mv() {{ touch -d '40 seconds ago' '{}'; command mv \"$@\"; }}", claim.display());
-    let shell = ["dash", "-c", &format!("{stall}; . /dev/stdin")];
-    let answers = perform(&shell, &[take(&path, "a", Some("old"))]);
-    assert!(
-        matches!(&answers[..], [There(Found::File { content: Content::Director(r), age })]
-            if r.token == "a-late" && age.as_secs() < 5),
-        "{answers:?}"
-    );
-    assert_eq!(names(dir.path()), ["x.lock"]);
-    assert!(!contend(&path));
+fn a_stall_under_the_claim_changes_nothing_and_leaves_the_claim() {
+    for (held_since, op) in [("100 seconds ago", true), ("now", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        held(&path, "old", held_since);
+        // The clock goes on by more than half a lease once the claim is there.
+        let date = format!(
+            "date() {{ if [ -e {} ]; then echo $(($(command date +%s) + 40)); else command date +%s; fi; }}",
+            dir.path().join(".x.lock.claim-old-0").display()
+        );
+        let shell = ["dash", "-c", &format!("{date}; . /dev/stdin")];
+        let op = if op { take(&path, "a", Some("old")) } else { remove(&path, "old") };
+        let answers = perform(&shell, &[op]);
+        assert!(
+            match &answers[..] {
+                [There(Found::File { content: Content::Director(there), .. })] => there.token == "old",
+                [Lost(why)] => why.contains("about to"),
+                _ => false,
+            },
+            "{answers:?}"
+        );
+        assert_eq!(names(dir.path()), [".x.lock.claim-old-0", "x.lock"]);
+    }
 }
 
 fn held(path: &Path, token: &str, since: &str) {

@@ -4,35 +4,39 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 
-use super::super::record::{Content, Record};
+use super::super::local::{DEPTH, claim_name};
+use super::super::record::Record;
 use super::ages::at_least;
-use super::files::{Seen, There, Trouble, failed, hidden, remote, see};
+use super::files::{Trouble, failed, remote, status, time};
 use super::protocol::Operation;
-use super::temporary::{Act, Temporary, link_or_create};
-use crate::ssh::SftpError;
+use super::temporary::Act;
+use crate::ssh::{Mode, SftpError, Status};
 
-/// How many crashed take-overs of one lock are stepped over.
-const CLAIM_DEPTH: usize = 8;
-
-/// The right to replace or remove the lock with a certain token: files that are to be removed when that is done.
+/// The right to replace or remove the lock with a certain token, for half a lease: the bound of the whole operation. Cuts the
+/// connection when it is given up before it is known what became of it.
 pub(super) struct Claim<'a> {
+    /// Ours, and those that were stepped over.
     names: Vec<PathBuf>,
+    /// The server's clock when it was made, seconds since 1970.
+    pub(super) now: u32,
     act: Act<'a>,
 }
 
+impl Claim<'_> {
+    /// The lock is still there, and so the claim stays until it is stale: without it, a next one could make the same beside the
+    /// one who has stepped over it.
+    pub(super) fn left(self) {
+        self.act.over();
+    }
+}
+
 impl<'a> Operation<'a> {
-    /// Claims the lock with the token of `target`. A claim whose owner crashed is itself stale after a lease; the next one then
-    /// claims that claim, and so on.
-    pub(super) async fn claim(
-        self,
-        path: &Path,
-        temporary: &Temporary<'_>,
-        record: &Record,
-        target: &Record,
-    ) -> Result<Option<Claim<'a>>, Trouble> {
+    /// Claims the lock that says `target`; `None` if another has the claim. A claim is an empty file with a number; the next number
+    /// may be made when this one is older than the lease.
+    pub(super) async fn claim(self, path: &Path, target: &Record) -> Result<Option<Claim<'a>>, Trouble> {
         let act = Act::of(self.sftp);
-        match self.claim_names(path, temporary, record, target).await {
-            Ok(Some(names)) => Ok(Some(Claim { names, act })),
+        match self.claim_numbers(path, target).await {
+            Ok(Some((names, now))) => Ok(Some(Claim { names, now, act })),
             Err(error @ Trouble::Broken(_)) => Err(error),
             nothing_claimed => {
                 act.over();
@@ -41,41 +45,57 @@ impl<'a> Operation<'a> {
         }
     }
 
-    async fn claim_names(
-        self,
-        path: &Path,
-        temporary: &Temporary<'_>,
-        record: &Record,
-        target: &Record,
-    ) -> Result<Option<Vec<PathBuf>>, Trouble> {
-        let mut token = target.token.clone();
+    async fn claim_numbers(self, path: &Path, target: &Record) -> Result<Option<(Vec<PathBuf>, u32)>, Trouble> {
         let mut names = Vec::new();
-        for _ in 0..CLAIM_DEPTH {
-            let name = hidden(path, "claim-", &token)?;
-            let is_ours = link_or_create(self.sftp, temporary, &name, record).await?;
-            names.push(name.clone());
-            if is_ours {
-                return Ok(Some(names));
-            }
-            match see(self.sftp, &name).await? {
-                There::File(Seen { content: Content::Director(other), modified })
-                    if at_least(modified, temporary.now) >= target.lease() =>
-                {
-                    token = other.token;
+        for number in 0..DEPTH {
+            let name = claim_name(path, target, number)
+                .map_err(|error| Trouble::Failed(format!("{}: {error}", path.display())))?;
+            match self.sftp.open(remote(&name), Mode::CreateNew).await {
+                Ok(handle) => {
+                    let attributes = handle.stat();
+                    let closed = handle.close();
+                    let now = time(&name, attributes.await.map_err(|error| failed("look at", &name, error))?)?;
+                    closed.await.map_err(|error| failed("create", &name, error))?;
+                    names.push(name);
+                    return Ok(Some((names, now)));
                 }
-                _ => break,
+                Err(error @ SftpError::Broken(_)) => return Err(failed("create", &name, error)),
+                Err(error) => {
+                    let there = self.sftp.lstat(remote(&name)).await;
+                    match (there, error) {
+                        (Err(there @ SftpError::Broken(_)), _) => return Err(failed("look at", &name, there)),
+                        (Ok(there), _) if self.is_stale(path, there.modified, target).await? => names.push(name),
+                        (Ok(_), _) => return Ok(None),
+                        // It has just been removed with its lock, or could not be made at all.
+                        (Err(_), error) => match status::<()>(&Err(error)) {
+                            Some(Status::PermissionDenied) => {
+                                return Err(Trouble::Failed(format!(
+                                    "could not create {}: permission denied",
+                                    name.display()
+                                )));
+                            }
+                            _ => return Ok(None),
+                        },
+                    }
+                }
             }
         }
         Ok(None)
     }
 
+    async fn is_stale(self, path: &Path, modified: Option<u32>, target: &Record) -> Result<bool, Trouble> {
+        let now = self.probe(path).await?;
+        Ok(modified.zip(now).is_some_and(|(modified, now)| at_least(modified, now) >= target.lease()))
+    }
+
+    /// The lock is gone, and nobody can claim it any more.
     pub(super) async fn unclaim(self, claim: Claim<'_>) -> Result<(), Trouble> {
         let removals: Vec<_> = claim.names.iter().map(|name| self.sftp.remove(remote(name))).collect();
         for (removal, name) in join_all(removals).await.into_iter().zip(&claim.names) {
             if let Err(error @ SftpError::Broken(_)) = removal {
                 return Err(failed("remove", name, error));
             }
-            // One that stays is garbage without an effect: its lock is gone.
+            // One that stays is garbage without an effect.
         }
         claim.act.over();
         Ok(())

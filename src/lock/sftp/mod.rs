@@ -11,9 +11,8 @@
 //! of one operation, from its first request to the last answer, happens within half a lease**, by the clock of this host that
 //! counts through suspends. When that time passes, or when an operation is given up between a check and the answer of what
 //! depends on it (a rename over a stale lock, a removal), the connection is ended by a reset, which discards what was not
-//! delivered; the operation is then [`Unreachable`], also if its answer came in the same moment. So a rename happens while its
-//! claim is younger than half a lease and cannot be stepped over, and a removal without a claim, which is done only while the
-//! lock is younger than half a lease, happens before anyone may judge the lock stale.
+//! delivered; the operation is then [`Unreachable`], also if its answer came in the same moment. So a rename or a removal happens
+//! while its claim is younger than half a lease and cannot be stepped over.
 //!
 //! What stays: a request that was delivered, but is executed by a server that then stands still for longer than that (a
 //! stopped virtual machine). And where the peer's file system has no hard links, a connection that ends between the
@@ -35,7 +34,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
+use super::backend::{Answer, Answers, LockBackend, Op, Unreachable, may_repeat, of_repeated};
 use super::record::Record;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
@@ -63,7 +62,7 @@ pub struct SftpBackend {
 impl LockBackend for SftpBackend {
     fn perform(&self, batch: Vec<Op>) -> Answers {
         let this = self.clone();
-        Box::pin(async move { this.try_perform(&batch).await.map_err(|error| Unreachable(crate::error_chain(&error))) })
+        Box::pin(async move { this.try_perform(&batch).await.map_err(Unreachable::from) })
     }
 }
 
@@ -84,8 +83,10 @@ impl SftpBackend {
     pub(super) async fn try_perform(&self, batch: &[Op]) -> Result<Vec<Answer>, SshError> {
         let began = Ticks::now();
         match self.attempt(batch, began).await {
-            // A connection that had died unnoticed. Whether the batch was done or not, it may be done again.
-            Err(SshError::Lost { .. }) => self.attempt(batch, began).await,
+            // A connection that had died unnoticed.
+            Err(SshError::Lost { .. }) if may_repeat(batch) => {
+                self.attempt(batch, began).await.map(|answers| of_repeated(batch, answers))
+            }
             result => result,
         }
     }
@@ -114,7 +115,7 @@ impl SftpBackend {
     async fn one(&self, sftp: &Sftp, op: &Op, began: Ticks) -> Result<Answer, SshError> {
         let since = Ticks::now();
         let bound = Bound { sftp, since, limit: self.limit(began, lease(op)) };
-        let answer = self.within(bound, Operation { sftp, ages: &self.ages, since }.perform(op)).await?;
+        let answer = self.within(bound, Operation { sftp, ages: &self.ages }.perform(op)).await?;
         Ok(answer.unwrap_or_else(Answer::Failed))
     }
 
@@ -127,7 +128,7 @@ impl SftpBackend {
         answers: &mut Vec<Answer>,
     ) -> Result<bool, SshError> {
         let since = Ticks::now();
-        let operation = Operation { sftp, ages: &self.ages, since };
+        let operation = Operation { sftp, ages: &self.ages };
         let bound = |take: &Taking<'_>| Bound { sftp, since, limit: self.limit(began, Some(take.lease())) };
         let preparing = takes.iter().map(|take| self.within(bound(take), operation.prepare(take.path, take.record)));
         let prepared = try_join_all(preparing).await?;

@@ -4,20 +4,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::backend::{Answer, Op};
-use super::super::local::{CONTENT_LIMIT, describe, removal};
+use super::super::local::{CONTENT_LIMIT, describe};
 use super::super::record::{BreakNote, Content, Found, Record};
-use super::ages::{Ages, at_least, at_most, roughly};
+use super::ages::{Ages, at_least, roughly};
 use super::files::{There, Trouble, append, failed, hidden, open_own, read, remote, see, see_more, time};
 use super::temporary::{Act, Temporary};
-use crate::clock::Ticks;
 use crate::ssh::{Mode, Sftp, SftpError, Status};
 
-/// One operation, begun at `since`.
+/// One operation.
 #[derive(Clone, Copy)]
 pub(super) struct Operation<'a> {
     pub(super) sftp: &'a Sftp,
     pub(super) ages: &'a Ages,
-    pub(super) since: Ticks,
 }
 
 impl Operation<'_> {
@@ -44,7 +42,7 @@ impl Operation<'_> {
     }
 
     /// The server's clock by a file that it makes in the lock's directory; `None` where it makes none.
-    async fn probe(self, path: &Path) -> Result<Option<u32>, Trouble> {
+    pub(super) async fn probe(self, path: &Path) -> Result<Option<u32>, Trouble> {
         let probe = hidden(path, "", &super::super::random_token())?;
         let opened = self.sftp.open(remote(&probe), Mode::CreateNew).await;
         if let Err(SftpError::Status { .. }) = opened {
@@ -82,7 +80,6 @@ impl Operation<'_> {
             return Ok(self.lost(path, record, There::File(before)).await);
         }
         // The same bytes again give it the server's time.
-        let sent = Ticks::now();
         let (written, after) = (handle.write(0, &bytes), handle.stat());
         let lstat = self.sftp.lstat(remote(path));
         written.await.map_err(|error| failed("refresh", path, error))?;
@@ -96,40 +93,32 @@ impl Operation<'_> {
         if there.held_by(&record.token).is_none() {
             return Ok(self.lost(path, record, there).await);
         }
-        self.ages.refreshed(path, &record.token, sent);
         Ok(Answer::Refreshed)
     }
 
-    /// Removes one's own lock. One that nobody can judge stale for another half lease is just removed; an older one under the
-    /// claim for it, so that it cannot be replaced in the same moment.
+    /// Removes one's own lock under the claim for it, however young it is.
     async fn remove(self, path: &Path, record: &Record) -> Result<Answer, Trouble> {
-        let there = match open_own(self.sftp, path).await? {
-            Ok(handle) => There::File(read(path, &handle).await?.0),
-            Err(there) => there,
-        };
-        let Some(seen) = there.held_by(&record.token) else { return Ok(self.lost(path, record, there).await) };
-        let known = self.ages.since_refreshed(path, &record.token);
-        if known.is_some_and(|age| age < record.lease() / 2) {
-            return self.remove_now(path, record).await;
-        }
-        let removal = removal(record);
-        let blank = Temporary::create(self.sftp, hidden(path, "", &removal.token)?).await?;
-        if at_most(seen.modified, blank.now().await?) < record.lease() / 2 {
-            return self.remove_now(path, record).await;
-        }
-        let temporary = blank.fill(&removal).await?;
-        let claim = self.claim(path, &temporary, &removal, record).await?;
-        let Some(claim) = claim else { return Ok(self.lost(path, record, see(self.sftp, path).await?).await) };
-        let answer = self.remove_if_ours(path, record).await;
-        self.unclaim(claim).await?;
-        answer
-    }
-
-    async fn remove_if_ours(self, path: &Path, record: &Record) -> Result<Answer, Trouble> {
         let there = see(self.sftp, path).await?;
-        match there.held_by(&record.token) {
-            Some(_) => self.remove_now(path, record).await,
-            None => Ok(self.lost(path, record, there).await),
+        if there.held_by(&record.token).is_none() {
+            return Ok(self.lost(path, record, there).await);
+        }
+        let Some(claim) = self.claim(path, record).await? else {
+            return Ok(self.lost(path, record, see(self.sftp, path).await?).await);
+        };
+        let there = see(self.sftp, path).await?;
+        if there.held_by(&record.token).is_none() {
+            self.unclaim(claim).await?;
+            return Ok(self.lost(path, record, there).await);
+        }
+        match self.remove_now(path, record).await {
+            Ok(answer) => self.unclaim(claim).await.map(|()| answer),
+            Err(trouble) => {
+                // Broken: the connection is cut with the claim.
+                if matches!(trouble, Trouble::Failed(_)) {
+                    claim.left();
+                }
+                Err(trouble)
+            }
         }
     }
 
@@ -142,10 +131,7 @@ impl Operation<'_> {
             act.over();
         }
         match removed {
-            Ok(()) => {
-                self.ages.released(path);
-                Ok(Answer::Removed)
-            }
+            Ok(()) => Ok(Answer::Removed),
             Err(SftpError::Status { status: Status::NoSuchFile, .. }) => {
                 Ok(self.lost(path, record, There::Absent).await)
             }
@@ -171,19 +157,24 @@ impl Operation<'_> {
             };
             return if is_that { self.break_now(path, note).await } else { Ok(Answer::Found(found)) };
         };
-        let removal = removal(seen);
-        let blank = Temporary::create(self.sftp, hidden(path, "", &removal.token)?).await?;
-        let temporary = blank.fill(&removal).await?;
-        let Some(claim) = self.claim(path, &temporary, &removal, seen).await? else {
+        let Some(claim) = self.claim(path, seen).await? else {
             return self.look(path).await.map(Answer::Found);
         };
-        let answer = match see(self.sftp, path).await {
-            Ok(there) if there.held_by(&seen.token).is_some() => self.break_now(path, note).await,
-            Ok(there) => Ok(Answer::Found(self.found(path, there, Some(temporary.now)))),
-            Err(trouble) => Err(trouble),
-        };
-        self.unclaim(claim).await?;
-        answer
+        let there = see(self.sftp, path).await?;
+        if there.held_by(&seen.token).is_none() {
+            let found = self.found(path, there, Some(claim.now));
+            self.unclaim(claim).await?;
+            return Ok(Answer::Found(found));
+        }
+        match self.break_now(path, note).await {
+            Ok(answer) => self.unclaim(claim).await.map(|()| answer),
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Failed(_)) {
+                    claim.left();
+                }
+                Err(trouble)
+            }
+        }
     }
 
     async fn break_now(self, path: &Path, note: &BreakNote) -> Result<Answer, Trouble> {
@@ -199,12 +190,11 @@ impl Operation<'_> {
     }
 
     async fn lost(self, path: &Path, record: &Record, there: There) -> Answer {
-        self.ages.released(path);
         if let Some(note) = self.broken(path, record).await {
             return Answer::Lost(note.describe());
         }
         // The age is not told to anyone here.
-        Answer::Lost(describe(&self.found(path, there, Some(0))))
+        Answer::Lost(describe(&self.found(path, there, Some(0)), record))
     }
 
     /// The note of who broke this lock, if someone did.

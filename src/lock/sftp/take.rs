@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::backend::Answer;
 use super::super::record::Record;
 use super::ages::at_least;
-use super::files::{Seen, There, Trouble, failed, hidden, remote, see, see_more, status};
+use super::files::{There, Trouble, failed, hidden, remote, see, see_more, status};
 use super::protocol::Operation;
 use super::temporary::{Blank, Temporary, link_or_create};
 use crate::ssh::{Attributes, Mode, SftpError, Status};
@@ -46,23 +46,22 @@ impl<'a> Operation<'a> {
         match prepared {
             Prepared::Unwritable => self.occupied(path, record, None).await,
             Prepared::Absent(temporary) => match link_or_create(self.sftp, &temporary, path, record).await? {
-                true => Ok(self.taken(path, record)),
+                true => Ok(Answer::Taken),
                 false => self.occupied(path, record, Some(temporary.now)).await,
             },
             Prepared::Occupied(blank, lstat) => {
                 let now = blank.now();
                 let there = see_more(self.sftp, path, lstat).await?;
-                match replaces.filter(|stale| there.held_by(&stale.token).is_some()) {
+                let now = now.await?;
+                let is_stale = |stale: &&Record| {
+                    there.held_by(&stale.token).is_some_and(|seen| at_least(seen.modified, now) >= stale.lease())
+                };
+                match replaces.filter(is_stale) {
                     Some(stale) => self.replace(path, blank.fill(record).await?, record, stale).await,
-                    None => Ok(self.taken_or_found(path, record, there, Some(now.await?))),
+                    None => Ok(self.taken_or_found(path, record, there, Some(now))),
                 }
             }
         }
-    }
-
-    fn taken(self, path: &Path, record: &Record) -> Answer {
-        self.ages.refreshed(path, &record.token, self.since);
-        Answer::Taken
     }
 
     /// What is in the way of a take, unless it is what an earlier attempt took.
@@ -91,25 +90,24 @@ impl<'a> Operation<'a> {
             return Err(Trouble::Failed(format!("could not take over {}: {why}", path.display())));
         }
         let now = temporary.now;
-        let claim = self.claim(path, &temporary, record, stale).await?;
-        let Some(claim) = claim else { return self.occupied(path, record, Some(now)).await };
-        let renamed = self.rename_if_stale(path, temporary, stale).await;
-        self.unclaim(claim).await?;
-        match renamed? {
-            true => Ok(self.taken(path, record)),
-            false => self.occupied(path, record, Some(now)).await,
-        }
-    }
-
-    async fn rename_if_stale(self, path: &Path, temporary: Temporary<'_>, stale: &Record) -> Result<bool, Trouble> {
+        let Some(claim) = self.claim(path, stale).await? else { return self.occupied(path, record, Some(now)).await };
         let there = see(self.sftp, path).await?;
-        let is_stale = |seen: &Seen| at_least(seen.modified, temporary.now) >= stale.lease();
-        if !there.held_by(&stale.token).is_some_and(is_stale) {
-            return Ok(false);
+        match there.held_by(&stale.token) {
+            None => self.unclaim(claim).await?,
+            Some(seen) if at_least(seen.modified, temporary.now) >= stale.lease() => {
+                if let Err(error) = self.sftp.rename_over(remote(&temporary.path), remote(path)).await {
+                    let trouble = failed("replace", path, error);
+                    if matches!(trouble, Trouble::Failed(_)) {
+                        claim.left();
+                    }
+                    return Err(trouble);
+                }
+                temporary.renamed();
+                self.unclaim(claim).await?;
+                return Ok(Answer::Taken);
+            }
+            Some(_) => claim.left(),
         }
-        let renamed = self.sftp.rename_over(remote(&temporary.path), remote(path)).await;
-        renamed.map_err(|error| failed("replace", path, error))?;
-        temporary.renamed();
-        Ok(true)
+        self.occupied(path, record, Some(now)).await
     }
 }

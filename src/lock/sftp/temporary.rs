@@ -44,13 +44,8 @@ pub(super) struct Blank<'a> {
 }
 
 impl<'a> Temporary<'a> {
-    /// Makes one. The name is this run's alone: what is there already was left by an operation that broke off.
-    pub(super) async fn create(sftp: &'a Sftp, path: PathBuf) -> Result<Blank<'a>, Trouble> {
-        let opened = sftp.open(remote(&path), Mode::CreateNew).await;
-        Self::created(sftp, path, opened).await
-    }
-
-    /// The rest of [`Temporary::create`], from the answer of the open on.
+    /// Makes one, from the answer of the first open on. The name is this take's alone: what is there already was left by an
+    /// operation that broke off.
     pub(super) async fn created(
         sftp: &'a Sftp,
         path: PathBuf,

@@ -148,7 +148,14 @@ impl Verdicts {
     pub fn new(lease: u8) -> Self {
         let cases = |content: fn(u8) -> Content| -> Vec<(Means, bool)> {
             let found = |age: u8| Found::File { content: content(lease), age: Duration::from_secs(age.into()) };
-            (0..=lease).map(|age| (means(&found(age)), in_the_way(&found(age), "own").is_some())).collect()
+            (0..=lease)
+                .map(|age| {
+                    (
+                        means(&found(age)),
+                        in_the_way(&found(age), &["own".into()], jiff::Timestamp::UNIX_EPOCH).is_some(),
+                    )
+                })
+                .collect()
         };
         Self {
             lease,

@@ -14,7 +14,7 @@ async fn cut_after(rig: &Rig, requests: usize, op: Op) -> Option<()> {
     rig.flush().await;
     match result {
         Err(error) => {
-            assert!(burnt && error.0.starts_with("lost the connection while"), "{error}");
+            assert!(burnt && error.why.starts_with("lost the connection while"), "{error}");
             Some(())
         }
         // The last requests of an operation are removals that nobody awaits.
@@ -73,7 +73,7 @@ async fn a_take_over_that_is_cut_off_anywhere_holds_nobody_up() {
 async fn a_removal_that_is_cut_off_anywhere_holds_nobody_up() {
     let young = check(|path| fs::write(path, record("a").encode()).unwrap(), |path| remove(path, "a")).await;
     let old = check(old_lock, |path| remove(path, "a")).await;
-    assert!(young >= 7 && old > young, "{young} {old}");
+    assert!(young >= 10 && old >= 10, "{young} {old}");
 }
 
 #[tokio::test]

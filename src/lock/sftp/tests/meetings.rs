@@ -113,7 +113,7 @@ async fn a_shell_is_preferred_and_the_way_changes_when_it_works_no_more() {
     }
     fs::write(&way, "none").unwrap();
     pool.close(LONG).await;
-    let error = look().await.unwrap_err().0;
+    let error = look().await.unwrap_err().why;
     let (peer, tried) = (sshd.peer(), "SFTP was tried too");
     assert!(error.starts_with(&format!("{peer} could not perform a lock operation: ")), "{error}");
     assert!(error.contains(tried), "{error}");
