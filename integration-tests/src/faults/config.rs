@@ -51,12 +51,17 @@ done";
 pub fn of(host: &Host, setup: &Setup, index: usize, peer: Option<&str>, actions: &[String]) -> String {
     let party = &setup.contenders[index];
     let place = match (party.way, peer) {
-        (Way::Exec, Some(peer)) => format!("type: remote, {peer}"),
+        (Way::Exec | Way::Sftp, Some(peer)) => format!("type: remote, {peer}"),
         _ => "type: local".to_owned(),
+    };
+    let via = match party.way {
+        Way::Local => "",
+        Way::Exec => "via: exec, ",
+        Way::Sftp => "via: sftp, ",
     };
     let files = |indices: Vec<usize>| {
         let wait = party.wait as f64 / 1000.0;
-        let file = |&lock: &usize| format!("{{{place}, path: {}, wait_time: {wait}}}", host.lock(lock).display());
+        let file = |&lock: &usize| format!("{{{place}, {via}path: {}, wait_time: {wait}}}", host.lock(lock).display());
         indices.iter().map(file).collect::<Vec<_>>().join(", ")
     };
     let (locks, blocks) = match setup.locks {

@@ -36,7 +36,7 @@ impl Host {
     /// # Panics
     /// Without root.
     pub fn start(sandbox: &Sandbox) -> Self {
-        let sshd = Sshd::start(sandbox, "protected");
+        let sshd = Sshd::start_with(sandbox, "protected", "Subsystem sftp internal-sftp");
         let locks = sandbox.mkdir("locks");
         mount("lock-faults", &locks, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, c"size=64k,mode=755")
             .expect("mount a small file system, as root");
