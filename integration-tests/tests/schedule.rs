@@ -72,6 +72,8 @@ fn hups_during_a_run_queue_exactly_one_more() {
 fn the_next_run_is_a_metric() {
     let sandbox = Sandbox::new();
     let director = sandbox.start(&sandbox.config(&format!("cron_schedule: '0 0 1 1 *'\n{}", crate::syncs::COPY)));
+    // It is there a moment after the first answer.
+    director.wait_for_metric("rsyncdirector_job_next_run_timestamp_seconds job_id=copy", 1.0);
     let next = director.metric("rsyncdirector_job_next_run_timestamp_seconds job_id=copy");
     let day = 86_400.0;
     assert!(next > 1.7e9 && next % day == 0.0, "{next} is not midnight, UTC");
