@@ -326,6 +326,17 @@ def trips(slow, fast):
     return [(sample - fast) / (2000 * DELAY) for sample in slow]
 
 
+def locked_run(sandbox, program, stamper):
+    """One run with the locks `locks/0` to `locks/3`: trigger to the stamp, and stamp to the last lock gone, in milliseconds."""
+    sent = program.hup()
+    stamp = stamper.next()
+    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
+    until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
+    gone = time.time_ns()
+    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
+    return milliseconds(stamp - sent), milliseconds(gone - stamp)
+
+
 class Table:
     """Rows of one benchmark, printed as they come; remembers whether a bar was missed."""
 

@@ -21,24 +21,13 @@ def four_locks(sandbox, stamper, keys):
     return f"  - id: four\n    type: local\n    lock_files:\n{locks}    actions: [{stamp}]\n"
 
 
-def take_and_release(sandbox, program, stamper):
-    """Milliseconds from the trigger to the command, and from the command to the last lock gone."""
-    sent = program.hup()
-    stamp = stamper.next()
-    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
-    harness.until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
-    gone = time.time_ns()
-    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
-    return harness.milliseconds(stamp - sent), harness.milliseconds(gone - stamp)
-
-
 def warm(sandbox, keys, name, rounds):
     """Samples of a program whose connection stands."""
     stamper = sandbox.stamper(name)
     with harness.ours(sandbox, four_locks(sandbox, stamper, keys)) as program:
         program.ready()
-        take_and_release(sandbox, program, stamper)
-        return [take_and_release(sandbox, program, stamper) for _ in range(rounds)]
+        harness.locked_run(sandbox, program, stamper)
+        return [harness.locked_run(sandbox, program, stamper) for _ in range(rounds)]
 
 
 def thousand_locks(sandbox, sshd):

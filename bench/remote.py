@@ -7,7 +7,6 @@ own.
 """
 
 import argparse
-import time
 
 import harness
 
@@ -24,17 +23,6 @@ def jobs(sandbox, keys):
     )
 
 
-def run_once(sandbox, program, stamper):
-    """Trigger to rsync, and rsync to the last lock gone, in milliseconds."""
-    sent = program.hup()
-    stamp = stamper.next()
-    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
-    harness.until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
-    gone = time.time_ns()
-    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
-    return harness.milliseconds(stamp - sent), harness.milliseconds(gone - stamp)
-
-
 def measure(sandbox, sshd, start, settle, name, cold_rounds, warm_rounds):
     """Cold and warm samples of one program: lists of (to rsync, to gone); and its connections and sessions."""
     cold, warm, stamper = [], [], sandbox.stamper(name)
@@ -43,10 +31,10 @@ def measure(sandbox, sshd, start, settle, name, cold_rounds, warm_rounds):
         with start(sandbox, jobs(sandbox, sshd.keys()), path=stamper.directory) as program:
             program.ready(settle)
             before = sshd.count("Connection from"), sshd.count("Starting session")
-            cold.append(run_once(sandbox, program, stamper))
+            cold.append(harness.locked_run(sandbox, program, stamper))
             counts.append((sshd.count("Connection from") - before[0], sshd.count("Starting session") - before[1]))
             if number == cold_rounds - 1:
-                warm = [run_once(sandbox, program, stamper) for _ in range(warm_rounds)]
+                warm = [harness.locked_run(sandbox, program, stamper) for _ in range(warm_rounds)]
     return cold, warm, counts
 
 
@@ -57,8 +45,8 @@ def delayed(sandbox, sshd, start, settle, name):
     stamper = sandbox.stamper(f"{name}-delayed")
     with start(sandbox, jobs(sandbox, sshd.keys(proxy.port)), path=stamper.directory) as program:
         program.ready(settle)
-        run_once(sandbox, program, stamper)
-        return [run_once(sandbox, program, stamper) for _ in range(3)]
+        harness.locked_run(sandbox, program, stamper)
+        return [harness.locked_run(sandbox, program, stamper) for _ in range(3)]
 
 
 def main():
