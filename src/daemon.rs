@@ -69,7 +69,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let pid_file = PidFile::create(&config.pid_file_dir, &config.rsync_id)?;
     tracing::debug!("pid file {}", pid_file.path().display());
     let system = |operation| move |source| StartError::System { operation, source };
-    let spawner = Spawner::start().map_err(system("start the thread that starts children"))?;
+    let spawner = Spawner::start_guarded().map_err(system("start what starts and guards children"))?;
     let metrics = Metrics::new(config, crate::VERSION);
     let metrics_observer: Arc<dyn Observer> = metrics.clone();
     let events = Events::new([metrics_observer].into_iter().chain(options.observers.iter().cloned()).collect());

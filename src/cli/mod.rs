@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::process::guard;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
@@ -94,6 +96,11 @@ impl From<Exit> for ExitCode {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == guard::GUARD) {
+        guard::run(&arguments.next().unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
     let cli = Cli::parse();
     match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),

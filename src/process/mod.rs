@@ -6,11 +6,13 @@
 //! - `wait` waits for the whole group, since rsync is several processes and the leader's end is not theirs. We are the subreaper of
 //!   our descendants, so what loses its parent becomes our child and can be waited for.
 //! - `sweep` finds what left the group by setsid(2): it still carries a cookie in its environment.
+//! - `guard` is a process that ends all of them when the director is killed and cannot do so.
 //! - `lines` cuts output into chunks of whole lines, of bounded size.
 //! - `run` is the conversation between them: output, end, stop, timeout.
 //!
 //! Deliberately absent: a shell, a terminal, standard input.
 
+pub mod guard;
 mod lines;
 mod run;
 mod spawn;

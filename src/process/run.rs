@@ -32,7 +32,7 @@ impl Spawner {
     /// [`SpawnError`] when nothing was started.
     pub async fn run(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
         let failed = |source| SpawnError::Other { program: spec.program.clone(), source };
-        let cookie = cookie();
+        let cookie = self.cookie();
         let Started { leader, stdout, stderr } = self.spawn(spec, &cookie).await?;
         let mut group = Group { leader, live: true };
         let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
@@ -50,12 +50,6 @@ impl Spawner {
         let _ = tokio::time::timeout(DRAIN, drain).await;
         Ok(exit)
     }
-}
-
-fn cookie() -> String {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
-    format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
 /// The group of a child. Killed when dropped before it is known to be empty.

@@ -11,6 +11,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal};
 use tokio::sync::oneshot;
 
+use super::guard::Guard;
 use super::{SpawnError, Spec};
 
 /// The variable by which a process is known to belong to an action, wherever it went.
@@ -21,6 +22,10 @@ pub(super) const COOKIE: &str = "RSYNCDIRECTOR_ACTION_COOKIE";
 pub struct Spawner {
     requests: mpsc::Sender<Request>,
     pub(super) groups: Groups,
+    /// What the cookies of this director begin with.
+    pub(super) word: Arc<str>,
+    /// Ends with the last clone.
+    _guard: Option<Arc<Guard>>,
 }
 
 struct Request {
@@ -52,7 +57,23 @@ impl Spawner {
     /// # Errors
     /// When the kernel refuses either.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(|_word| None)
+    }
+
+    /// The same with a guard, for a binary that knows how to be one.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of them.
+    pub fn start_guarded() -> io::Result<Self> {
+        let mut failed = None;
+        let started = Self::start_with(|word| Guard::start(word).map_err(|error| failed = Some(error)).ok())?;
+        failed.map_or(Ok(started), Err)
+    }
+
+    fn start_with(guard: impl FnOnce(&str) -> Option<Guard>) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
+        let word: Arc<str> = random_word().into();
+        let guard = guard(&word).map(Arc::new);
         let (requests, incoming) = mpsc::channel::<Request>();
         let groups = Groups::default();
         let registry = groups.clone();
@@ -71,7 +92,12 @@ impl Spawner {
                 }
             }
         })?;
-        Ok(Self { requests, groups })
+        Ok(Self { requests, groups, word, _guard: guard })
+    }
+
+    /// A cookie that no other action has.
+    pub(super) fn cookie(&self) -> String {
+        format!("{}-{}", self.word, random_word())
     }
 
     /// Starts a child as the leader of its own group.
@@ -84,6 +110,12 @@ impl Spawner {
         };
         result.map_err(|source| failure(spec, source))
     }
+}
+
+fn random_word() -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
+    format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
 fn failure(spec: &Spec, source: io::Error) -> SpawnError {

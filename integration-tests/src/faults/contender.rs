@@ -57,6 +57,7 @@ pub struct Contender {
     days: i8,
     owed: bool,
     frozen: Vec<u32>,
+    killed_when_thawed: bool,
     doing: Doing,
     inside: bool,
 }
@@ -92,6 +93,7 @@ impl Contender {
             days: 0,
             owed: false,
             frozen: Vec::new(),
+            killed_when_thawed: false,
             doing: Doing::Idle,
             inside: false,
         }
@@ -171,9 +173,17 @@ impl Contender {
         }
     }
 
-    /// Kills it; it stays down until [`Self::start`].
+    /// Kills it; it stays down until [`Self::start`]. On a suspended host nobody can do so: then just after that.
     pub fn kill(&mut self) {
-        (self.wanted, self.ending) = (false, true);
+        self.wanted = false;
+        self.killed_when_thawed = !self.frozen.is_empty();
+        if !self.killed_when_thawed {
+            self.kill_now();
+        }
+    }
+
+    fn kill_now(&mut self) {
+        self.ending = true;
         self.signal(Signal::KILL);
     }
 
@@ -215,6 +225,9 @@ impl Contender {
     pub fn thaw_children(&mut self) {
         for pid in self.frozen.drain(..) {
             procs::signal(pid, Signal::CONT);
+        }
+        if std::mem::take(&mut self.killed_when_thawed) {
+            self.kill_now();
         }
     }
 
