@@ -41,9 +41,9 @@ impl HostCheck {
         self.known.ordered(algorithms)
     }
 
-    /// See [`HostKeys::has_authority`].
+    /// See [`HostKeys::wants_certificates`].
     pub(super) fn wants_certificates(&self) -> bool {
-        self.known.has_authority()
+        self.known.wants_certificates()
     }
 
     /// Accepts or refuses a bare key; a new one is recorded where the policy says so.

@@ -18,7 +18,7 @@ fn keys_of(text: &str, host: &str, port: u16) -> HostKeys {
 
 fn filled(text: &str) -> String {
     let keys = [("$ED", ED), ("$RSA", RSA), ("$EC", EC), ("$OTHER", OTHER), ("$CA", CA)];
-    let names = [("$HASHED_NAME", HASHED_NAME), ("$HASHED_PORT", HASHED_PORT)];
+    let names = [("$CERT_HOST", CERT_HOST), ("$HASHED_NAME", HASHED_NAME), ("$HASHED_PORT", HASHED_PORT)];
     keys.iter().chain(&names).fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
@@ -97,6 +97,8 @@ fn ports() {
     check("[host.example]:22 $ED", "unknown");
     assert_eq!(judged("[::1]:2222 $ED", "::1", 2222, ED), "known");
     assert_eq!(judged("::1 $ED", "::1", 22, ED), "known");
+    assert_eq!(judged("::1 $ED", "0:0::0:1", 22, ED), "known");
+    assert_eq!(judged("0:0::0:1 $ED", "0:0::0:1", 22, ED), "unknown");
 }
 
 #[test]
@@ -107,6 +109,9 @@ fn hashed_names() {
     check_port("$HASHED_PORT $ED", "known");
     check_port("$HASHED_NAME $ED", "known");
     assert_eq!(judged("$HASHED_NAME $ED", "other.example", 22, ED), "unknown");
+    // The hash of `localhost` with a salt of 16 bytes.
+    let short = "|1|c2l4dGVlbiBieXRlIHNsdA==|COI4x1aQ7m2c2zeJOhTy+Cpo0Sc= $ED";
+    assert_eq!(judged(short, "localhost", 22, ED), "unknown");
 }
 
 #[test]
@@ -120,13 +125,37 @@ fn markers() {
     check("@cert-authority host.example $ED", "unknown");
     check("@cert-authority *.example $CA\nhost.example $ED", "known");
     check("@cert-authority *.example $CA\nhost.example $OTHER", "changed 2");
-    check("@cert-authority\thost.example\t$CA", "unknown");
+    check("@revoked\thost.example\t$ED", "revoked 1");
+    check("@revoked host.example $CERT_HOST\nhost.example $ED", "revoked 1");
+    check("host.example $CERT_HOST", "changed 1");
+}
+
+#[test]
+fn other_names_of_a_key_type_are_read() {
+    let blob = |key: &'static str| key.split(' ').nth(1).unwrap();
+    check(&format!("host.example ED25519 {}", blob(ED)), "unknown");
+    check(&format!("host.example rsa-sha2-512 {}", blob(ED)), "unknown");
+    check(&format!("host.example ssh-ed25519 {}", blob(CERT_HOST)), "unknown");
+    for name in ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"] {
+        assert_eq!(judged(&format!("@revoked * {name} {}", blob(RSA)), "host.example", 22, RSA), "revoked 1", "{name}");
+    }
+}
+
+#[test]
+fn only_spaces_and_tabs_separate_fields_and_only_ascii_has_two_cases() {
+    check("host.example\u{c}$ED", "unknown");
+    check("other $ED\rhost.example $ED", "unknown");
+    assert_eq!(judged("\u{212a} $ED", "k", 22, ED), "unknown");
+    let long = "x".repeat(1023);
+    check(&format!("{},host.example $ED", &long[1..]), "known");
+    check(&format!("{long},host.example $ED"), "unknown");
+    check(&format!("host.example,!{long} $ED"), "unknown");
 }
 
 #[test]
 fn a_malformed_line_is_skipped_and_named() {
     let text = "host.example\n@gibberish host.example $ED\nhost.example ssh-ed25519 AAAA\n@revoked\n\
-        |1|x|y $ED\nhost.example ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIDqm1ABezgCljIYzjKroUKmdmKVWxZNrrCIHP0kpe9hD\nhost.example $ED";
+        |1|x|y $ED\n@cert-authority\thost.example $CA\nhost.example ssh-rsa AAAAC3NzaC1lZDI1NTE5AAAAIDqm1ABezgCljIYzjKroUKmdmKVWxZNrrCIHP0kpe9hD\nhost.example $ED";
     check(text, "known");
     let problems: Vec<_> = keys_of(text, "host.example", 22).malformed.iter().map(|m| (m.at.line, m.problem)).collect();
     assert_eq!(
@@ -137,7 +166,8 @@ fn a_malformed_line_is_skipped_and_named() {
             (3, "not a public key"),
             (4, "no host after the marker"),
             (5, "hashed host name is damaged"),
-            (6, "not a public key"),
+            (6, "a tab after the marker"),
+            (7, "not a public key"),
         ]
     );
 }
@@ -167,8 +197,10 @@ fn known_key_types_are_asked_for_first() {
     assert_eq!(order("host.example $RSA\nhost.example $EC", 22), "ecdsa-sha2-nistp256 rsa-sha2-512 ssh-ed25519");
     assert_eq!(order("other.example $RSA", 22), default);
     assert_eq!(order("@cert-authority host.example $RSA\n@revoked host.example $EC", 22), default);
-    assert_eq!(order("host.example $RSA", 2222), "rsa-sha2-512 ssh-ed25519 ecdsa-sha2-nistp256");
-    assert_eq!(order("host.example $RSA\n[host.example]:2222 $ED", 2222), default);
+    assert_eq!(order("[host.example]:2222 $RSA", 2222), "rsa-sha2-512 ssh-ed25519 ecdsa-sha2-nistp256");
+    assert_eq!(order("host.example $RSA", 2222), default);
+    let revoked = "host.example $ED\nhost.example $RSA\n@revoked * $ED";
+    assert_eq!(order(revoked, 22), "rsa-sha2-512 ssh-ed25519 ecdsa-sha2-nistp256");
 }
 
 #[test]
@@ -181,7 +213,7 @@ fn host_certificates() {
     let authority = "@cert-authority *.example $CA";
     check(authority, 22, CERT_HOST, "known");
     check(authority, 2222, CERT_HOST, "known");
-    check(authority, 22, CERT_WILD, "known");
+    check(authority, 22, CERT_WILD, "unknown");
     check(authority, 22, CERT_ANY, "known");
     check(authority, 22, CERT_ELSEWHERE, "unknown");
     check(authority, 22, CERT_EXPIRED, "unknown");
@@ -192,8 +224,11 @@ fn host_certificates() {
     check("host.example $ED", 22, CERT_HOST, "known");
     check("@cert-authority * $CA\n@revoked * $CA", 22, CERT_HOST, "revoked 2");
     check("@cert-authority * $CA\n@revoked * $ED", 22, CERT_HOST, "revoked 2");
-    assert!(keys_of(authority, "host.example", 22).has_authority());
-    assert!(!keys_of("host.example $CA", "host.example", 22).has_authority());
+    check("@revoked * $CA\nhost.example $ED", 22, CERT_HOST, "revoked 1");
+    let wanted = |text: &str| keys_of(text, "host.example", 22).wants_certificates();
+    assert!(wanted(authority));
+    assert!(wanted("@revoked * $CA\nhost.example $ED"));
+    assert!(!wanted("host.example $CA\n@cert-authority *.org $CA"));
 }
 
 const ED: &str = "\

@@ -1,6 +1,7 @@
 //! The client against a real sshd.
 
 mod commands;
+mod host_key_table;
 mod login;
 mod openssh;
 mod sftp;
