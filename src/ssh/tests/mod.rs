@@ -1,8 +1,10 @@
 //! The client against a real sshd.
 
+mod certificates;
 mod commands;
 mod login;
 mod openssh;
+mod passphrases;
 mod sftp;
 mod trust;
 
