@@ -1,7 +1,7 @@
 //! What can go wrong with a peer. An error is `Clone`, because all who wait for one connection share its failure.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -218,12 +218,10 @@ pub enum KeyError {
         agent: &'static str,
     },
     /// The credential with its passphrase cannot be read.
-    #[error("could not read {}, the passphrase of private key {}", credential.display(), file.display())]
+    #[error("could not read {}, the passphrase of a private key", credential.display())]
     Credential {
-        /// The key's file.
-        file: PathBuf,
         /// The credential's file.
-        credential: PathBuf,
+        credential: Box<Path>,
         /// What the system said.
         source: Cause,
     },
@@ -233,7 +231,7 @@ pub enum KeyError {
         /// The key's file.
         file: PathBuf,
         /// The credential's file.
-        credential: PathBuf,
+        credential: Box<Path>,
         /// What the parser said; never the content.
         source: Cause,
     },

@@ -187,3 +187,23 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     PathBuf::from(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn default_keys_are_those_of_ssh_in_its_order() {
+        let output =
+            Command::new("ssh").args(["-G", "-F", "none", "host"]).output().expect("ssh, which this test needs");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let files = text.lines().filter_map(|line| line.strip_prefix("identityfile ~/.ssh/"));
+        let theirs: Vec<_> = files.filter(|name| *name != "id_xmss").collect();
+        assert!(theirs.len() > 4, "{text}");
+        // OpenSSH 10 has no DSA any more.
+        let ours: Vec<_> = DEFAULT_KEYS.into_iter().filter(|name| *name != "id_dsa" || theirs.contains(name)).collect();
+        assert_eq!(ours, theirs);
+    }
+}

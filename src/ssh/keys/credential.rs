@@ -45,8 +45,7 @@ impl<'a> Passphrases<'a> {
                 Ok(line) => return Ok(Some(Passphrase { file, line })),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
-                    let (file, credential) = (key.to_path_buf(), file);
-                    return Err(KeyError::Credential { file, credential, source: Arc::new(error) });
+                    return Err(KeyError::Credential { credential: file.into(), source: Arc::new(error) });
                 }
             }
         }

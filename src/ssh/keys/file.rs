@@ -72,7 +72,7 @@ fn unlock_pem(path: &Path, text: &str, passphrase: &Passphrase) -> Result<Privat
 }
 
 fn not_unlocked(path: &Path, passphrase: &Passphrase, source: Cause) -> KeyError {
-    KeyError::Passphrase { file: path.to_path_buf(), credential: passphrase.file().to_path_buf(), source }
+    KeyError::Passphrase { file: path.to_path_buf(), credential: passphrase.file().into(), source }
 }
 
 /// Content of a private key file whose permissions are right.

@@ -1,8 +1,9 @@
 //! What a login offers, in order, once the agent has told what it has.
 //!
 //! As ssh(1): first the listed keys that the agent has, then the agent's others, then the listed keys that it does not have.
-//! No key is offered twice, since sshd counts offers (MaxAuthTries). A key's certificate comes before the key, as those do
-//! that `CertificateFile` names: where an authority vouches for users, hosts do not list their keys.
+//! No key is offered twice, since sshd counts offers (MaxAuthTries). A key's certificate comes before the key, since where an
+//! authority vouches for users, hosts do not list their keys; ssh(1) does so with a `CertificateFile`, and has the key first
+//! where the certificate just stands beside it.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(super) struct Candidate {
 #[derive(Debug, Clone)]
 pub(super) enum SignedBy {
     /// The agent, asked for this identity of its own.
-    Agent(AgentIdentity),
+    Agent(Box<AgentIdentity>),
     /// We.
     File(Arc<PrivateKey>),
 }
@@ -68,7 +69,9 @@ impl List {
         let of_key: Vec<_> = agent.iter().filter(|identity| key_of(identity) == key.public.key_data()).collect();
         let signer = match &key.secret {
             Secret::Here(secret) => Some(SignedBy::File(Arc::clone(secret))),
-            Secret::Agent(_) => of_key.iter().find(|identity| is_plain(identity)).map(|&i| SignedBy::Agent(i.clone())),
+            Secret::Agent(_) => {
+                of_key.iter().find(|identity| is_plain(identity)).map(|&i| SignedBy::Agent(Box::new(i.clone())))
+            }
         };
         let fingerprint = key.public.fingerprint(HashAlg::Sha256);
         let beside = key.certificate.as_ref().filter(|_| signer.is_some());
@@ -105,7 +108,7 @@ impl List {
         match unusable(identity) {
             Some(why) => self.passed_over.push(format!("{name} {why}")),
             None => {
-                let signer = SignedBy::Agent(identity.clone());
+                let signer = SignedBy::Agent(Box::new(identity.clone()));
                 self.candidates.push(Candidate { shown: identity.clone(), signer, name });
             }
         }

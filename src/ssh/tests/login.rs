@@ -90,6 +90,16 @@ async fn a_refused_login_is_not_taken_for_a_lost_connection() {
     assert!(error.to_string().contains(&format!("{} SHA256:", sshd.path("stranger").display())), "{error}");
 }
 
+#[tokio::test]
+async fn a_connection_lost_during_the_login_is_not_taken_for_a_refusal() {
+    // sshd asks this command for the keys of the user, and so ends in the middle of the login.
+    let command = "AuthorizedKeysCommandUser root\nAuthorizedKeysCommand /bin/sh -c \"kill -9 $PPID\"";
+    let sshd = TestSshd::start_with(command);
+    let error = Fixture::new(sshd.policy()).fail(&sshd.peer_with_key("host_ed25519")).await;
+    assert_eq!(error.reason(), "unreachable", "{error}");
+    assert!(error.to_string().starts_with("lost the connection while login to root@127.0.0.1:"), "{error}");
+}
+
 /// A private ssh-agent, ended when dropped.
 pub(super) struct Agent(std::process::Child, pub(super) Sources);
 
