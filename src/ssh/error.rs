@@ -1,7 +1,7 @@
 //! What can go wrong with a peer. An error is `Clone`, because all who wait for one connection share its failure.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,15 +187,52 @@ pub enum KeyError {
         /// What the parser said; never the content.
         source: Cause,
     },
-    /// It has a passphrase, and no agent offers it.
+    /// It is of a type that nobody takes any more, or that we do not know.
     #[error(
-        "private key {} has a passphrase and {agent}: load it by `ssh-add {}`, or use a key without one",
-        file.display(), file.display()
+        "private key {} is of the type {algorithm}, which cannot be used; make another by `ssh-keygen -t ed25519`",
+        file.display()
+    )]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// The key type, such as `ssh-dss`.
+        algorithm: String,
+    },
+    /// It has a passphrase that we are not told, and no agent offers it.
+    #[error(
+        "private key {} has a passphrase and {agent}: load it by `ssh-add {}`, hand the passphrase over as the credential \
+         `ssh-passphrase`, or use a key without one", file.display(), file.display()
     )]
     Encrypted {
         /// The file.
         file: PathBuf,
         /// What is the matter with the agent.
         agent: &'static str,
+    },
+    /// It is on a FIDO device, and no agent offers it.
+    #[error("private key {} is on a security key and {agent}: load it by `ssh-add {}`", file.display(), file.display())]
+    SecurityKey {
+        /// The file.
+        file: PathBuf,
+        /// What is the matter with the agent.
+        agent: &'static str,
+    },
+    /// The credential with its passphrase cannot be read.
+    #[error("could not read {}, the passphrase of a private key", credential.display())]
+    Credential {
+        /// The credential's file.
+        credential: Box<Path>,
+        /// What the system said.
+        source: Cause,
+    },
+    /// The passphrase is not the key's, or the file is encrypted in a way that we do not know.
+    #[error("the passphrase in {} does not unlock private key {}", credential.display(), file.display())]
+    Passphrase {
+        /// The key's file.
+        file: PathBuf,
+        /// The credential's file.
+        credential: Box<Path>,
+        /// What the parser said; never the content.
+        source: Cause,
     },
 }

@@ -1,21 +1,31 @@
 //! Which keys to log in with: the configured file, or the agent's and the user's default keys.
 //!
-//! What is decided here needs files only; the agent is asked during the login.
+//! What is decided here needs files only (`file` reads a key, `credential` its passphrase, `certificate` what stands beside
+//! it); the agent is asked during the login, which also puts everything in order.
+//!
+//! Deliberately absent: keys on smart cards, and signing by a security key without an agent.
+
+mod certificate;
+mod credential;
+mod file;
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
+use russh::keys::{Certificate, PrivateKey, PublicKey};
 
+use self::credential::Passphrases;
+use self::file::KeyFile;
 use super::error::KeyError;
 use crate::account;
 
-/// The user's default keys below the home directory, in the order in which OpenSSH tries them.
-const DEFAULT_KEYS: [&str; 3] = [".ssh/id_rsa", ".ssh/id_ecdsa", ".ssh/id_ed25519"];
+pub(super) use self::certificate::describe;
+
+/// The user's default keys in `.ssh`, in the order in which OpenSSH 9 tries them (ssh_config(5), IdentityFile). Its last but
+/// one, `id_xmss`, is experimental and in no distribution's build.
+const DEFAULT_KEYS: [&str; 6] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "id_dsa"];
 
 /// Where this process finds keys.
 #[derive(Debug, Clone, Default)]
@@ -24,24 +34,26 @@ pub(super) struct Sources {
     pub(super) agent: Option<PathBuf>,
     /// The user's home directory.
     pub(super) home: Option<PathBuf>,
+    /// The directory in which the service manager puts secrets, systemd.exec(5).
+    pub(super) credentials: Option<PathBuf>,
 }
 
 impl Sources {
-    /// `SSH_AUTH_SOCK`; `HOME`, or what the user database says.
+    /// `SSH_AUTH_SOCK`; `HOME`, or what the user database says; `CREDENTIALS_DIRECTORY`.
     pub(super) fn of_process() -> Self {
-        let agent = env::var_os("SSH_AUTH_SOCK").filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { agent, home: account::home() }
+        let path = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self { agent: path("SSH_AUTH_SOCK"), home: account::home(), credentials: path("CREDENTIALS_DIRECTORY") }
     }
 }
 
 /// What to offer a peer.
 #[derive(Debug)]
 pub(super) struct Offer {
-    /// Whether the agent is asked; before the files.
+    /// What the agent is asked for.
     pub(super) agent: AgentUse,
-    /// Keys that can sign at once, in order.
-    pub(super) files: Vec<(PathBuf, Arc<PrivateKey>)>,
-    /// Keys that were passed over, with the reason, for the message of a login that fails.
+    /// Keys of which there is a file, in order.
+    pub(super) keys: Vec<ListedKey>,
+    /// What was passed over, with the reason, for the message of a login that fails.
     pub(super) passed_over: Vec<String>,
 }
 
@@ -52,13 +64,63 @@ pub(super) enum AgentUse {
     Nothing,
     /// Every key it has.
     Everything,
-    /// One key, whose private half is in this file under a passphrase.
-    Only(Box<PublicKey>, PathBuf),
+    /// The one listed key, of this file, which nobody else can use.
+    Listed(Locked, PathBuf),
+}
+
+/// A key of which there is a file.
+#[derive(Debug)]
+pub(super) struct ListedKey {
+    /// The private key's file.
+    pub(super) file: PathBuf,
+    /// The public half.
+    pub(super) public: PublicKey,
+    /// The user certificate for it, with its file.
+    pub(super) certificate: Option<(PathBuf, Certificate)>,
+    /// Who can sign with it.
+    pub(super) secret: Secret,
+}
+
+/// Who can sign with a listed key.
+#[derive(Debug)]
+pub(super) enum Secret {
+    /// We can.
+    Here(Arc<PrivateKey>),
+    /// The agent, if it has the key.
+    Agent(Locked),
+}
+
+/// Why a key file alone cannot sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locked {
+    /// It has a passphrase, and there is no credential for it.
+    Passphrase,
+    /// It points to a FIDO device.
+    SecurityKey,
+}
+
+impl Locked {
+    /// The error for a key in `file` that the agent does not help with.
+    pub(super) fn error(self, file: &Path, agent: &'static str) -> KeyError {
+        let file = file.to_path_buf();
+        match self {
+            Self::Passphrase => KeyError::Encrypted { file, agent },
+            Self::SecurityKey => KeyError::SecurityKey { file, agent },
+        }
+    }
+
+    /// As the end of a sentence about the key's file.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Passphrase => "has a passphrase",
+            Self::SecurityKey => "is on a security key",
+        }
+    }
 }
 
 impl Offer {
     /// The keys for a peer with this configured key. A configured key that cannot be used is an error; a default key
-    /// that cannot be used is passed over.
+    /// that cannot be used is passed over, and so is every certificate.
     pub(super) fn prepare(configured: Option<&Path>, sources: &Sources) -> Result<Self, KeyError> {
         match configured {
             Some(file) => Self::configured(file, sources),
@@ -67,90 +129,81 @@ impl Offer {
     }
 
     fn configured(file: &Path, sources: &Sources) -> Result<Self, KeyError> {
-        let encrypted = |agent| KeyError::Encrypted { file: file.to_path_buf(), agent };
-        let (agent, files) = match KeyFile::read(file)? {
-            KeyFile::Plain(key) => (AgentUse::Nothing, vec![(file.to_path_buf(), Arc::from(key))]),
-            KeyFile::Encrypted(_) if sources.agent.is_none() => {
-                return Err(encrypted("there is no agent (SSH_AUTH_SOCK is not set)"));
+        let mut offer = Self { agent: AgentUse::Nothing, keys: Vec::new(), passed_over: Vec::new() };
+        match KeyFile::read(file, &Passphrases::new(sources.credentials.as_deref()))? {
+            KeyFile::Plain(key) => offer.list(file, key.public_key().clone(), Secret::Here(Arc::from(key))),
+            KeyFile::Locked(why, _) if sources.agent.is_none() => {
+                return Err(why.error(file, "there is no agent (SSH_AUTH_SOCK is not set)"));
             }
-            KeyFile::Encrypted(None) => return Err(encrypted("its public half (the file with `.pub`) is missing")),
-            KeyFile::Encrypted(Some(public)) => (AgentUse::Only(public, file.to_path_buf()), Vec::new()),
-        };
-        Ok(Self { agent, files, passed_over: Vec::new() })
+            KeyFile::Locked(why, None) => {
+                return Err(why.error(file, "its public half (the file with `.pub`) is missing"));
+            }
+            KeyFile::Locked(why, Some(public)) => {
+                offer.agent = AgentUse::Listed(why, file.to_path_buf());
+                offer.list(file, *public, Secret::Agent(why));
+            }
+        }
+        Ok(offer)
     }
 
     fn defaults(sources: &Sources) -> Self {
         let agent = if sources.agent.is_some() { AgentUse::Everything } else { AgentUse::Nothing };
-        let mut offer = Self { agent, files: Vec::new(), passed_over: Vec::new() };
-        for file in sources.home.iter().flat_map(|home| DEFAULT_KEYS.map(|name| home.join(name))) {
-            match KeyFile::read(&file) {
-                Ok(KeyFile::Plain(key)) => offer.files.push((file, Arc::from(key))),
-                Ok(KeyFile::Encrypted(_)) => offer.passed_over.push(format!("{} has a passphrase", file.display())),
+        let mut offer = Self { agent, keys: Vec::new(), passed_over: Vec::new() };
+        let passphrases = Passphrases::new(sources.credentials.as_deref());
+        for file in sources.home.iter().flat_map(|home| DEFAULT_KEYS.map(|name| home.join(".ssh").join(name))) {
+            match KeyFile::read(&file, &passphrases) {
+                Ok(KeyFile::Plain(key)) => {
+                    offer.list(&file, key.public_key().clone(), Secret::Here(Arc::from(key)));
+                }
+                Ok(KeyFile::Locked(why, Some(public))) => offer.list(&file, *public, Secret::Agent(why)),
+                Ok(KeyFile::Locked(why, None)) => offer.pass_over(&file, why),
                 Err(KeyError::Unreadable { source, .. }) if is_missing(&*source) => {}
                 Err(error) => offer.passed_over.push(error.to_string()),
             }
         }
         offer
     }
+
+    fn list(&mut self, file: &Path, public: PublicKey, secret: Secret) {
+        let certificate = certificate::beside(file, &public).unwrap_or_else(|reason| {
+            self.passed_over.push(reason);
+            None
+        });
+        self.keys.push(ListedKey { file: file.to_path_buf(), public, certificate, secret });
+    }
+
+    fn pass_over(&mut self, file: &Path, why: Locked) {
+        self.passed_over.push(format!("{} {}", file.display(), why.text()));
+    }
 }
 
 fn is_missing(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound)
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-/// A private key file.
-enum KeyFile {
-    /// It can sign.
-    Plain(Box<PrivateKey>),
-    /// It has a passphrase; its public half, if that is to be had.
-    Encrypted(Option<Box<PublicKey>>),
+/// The file beside `file` whose name goes on with `suffix`.
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
-impl KeyFile {
-    fn read(path: &Path) -> Result<Self, KeyError> {
-        let file = path.to_path_buf();
-        let text = match text_of(path)? {
-            Ok(text) => text,
-            Err(error) => return Err(KeyError::Invalid { file, source: Arc::new(error) }),
-        };
-        if PublicKey::from_openssh(text.trim()).is_ok() {
-            return Err(KeyError::Public { file });
-        }
-        let invalid = |source| KeyError::Invalid { file: file.clone(), source };
-        if text.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
-            let key = PrivateKey::from_openssh(text.trim()).map_err(|error| invalid(Arc::new(error)))?;
-            if key.is_encrypted() {
-                return Ok(Self::Encrypted(Some(Box::new(key.public_key().clone()))));
-            }
-            return Ok(Self::Plain(Box::new(key)));
-        }
-        if text.contains("ENCRYPTED") {
-            return Ok(Self::Encrypted(public_half(path)));
-        }
-        let key = decode_secret_key(&text, None).map_err(|error| invalid(Arc::new(error)))?;
-        Ok(Self::Plain(Box::new(key)))
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn default_keys_are_those_of_ssh_in_its_order() {
+        let output =
+            Command::new("ssh").args(["-G", "-F", "none", "host"]).output().expect("ssh, which this test needs");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let files = text.lines().filter_map(|line| line.strip_prefix("identityfile ~/.ssh/"));
+        let theirs: Vec<_> = files.filter(|name| *name != "id_xmss").collect();
+        assert!(theirs.len() > 4, "{text}");
+        // OpenSSH 10 has no DSA any more.
+        let ours: Vec<_> = DEFAULT_KEYS.into_iter().filter(|name| *name != "id_dsa" || theirs.contains(name)).collect();
+        assert_eq!(ours, theirs);
     }
-}
-
-/// Content of a private key file whose permissions are right. Text that is not UTF-8 is the inner error.
-fn text_of(path: &Path) -> Result<Result<String, std::string::FromUtf8Error>, KeyError> {
-    let unreadable = |error| KeyError::Unreadable { file: path.to_path_buf(), source: Arc::new(error) };
-    let mut file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    let mode = metadata.mode() & 0o7777;
-    // As ssh: a key of ours must be closed to all others; one of another owner is his to share, but not to be changed.
-    let forbidden = if metadata.uid() == rustix::process::geteuid().as_raw() { 0o077 } else { 0o022 };
-    if metadata.is_file() && mode & forbidden != 0 {
-        return Err(KeyError::TooOpen { file: path.to_path_buf(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(String::from_utf8(bytes))
-}
-
-fn public_half(path: &Path) -> Option<Box<PublicKey>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    let text = fs::read_to_string(name).ok()?;
-    PublicKey::from_openssh(text.trim()).ok().map(Box::new)
 }

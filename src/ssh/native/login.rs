@@ -1,19 +1,25 @@
-//! Login by public key: the agent's keys first, then files. Nothing else is tried.
+//! Login by public key or user certificate: what the agent and the key files give (`candidates`), one after the other.
+//! Nothing else is tried.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::OnceLock;
 
 use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
-use russh::{AgentAuthError, MethodKind};
+use russh::keys::ssh_encoding::Encode;
+use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::ssh_key::{self, Signature};
+use russh::keys::{HashAlg, PrivateKey, signature};
+use russh::{AgentAuthError, MethodKind, Signer};
 use tokio::net::UnixStream;
 use tracing::debug;
 
+use super::candidates::{self, Candidate, SignedBy, key_of};
 use super::{Gate, from_library, lost};
+use crate::clock;
 use crate::config::Peer;
-use crate::ssh::error::{KeyError, SshError};
+use crate::ssh::error::SshError;
 use crate::ssh::keys::{AgentUse, Offer, Sources};
 
 const DOING: &str = "login to";
@@ -28,17 +34,21 @@ pub(super) async fn login(
     sources: &Sources,
     farewell: &OnceLock<String>,
 ) -> Result<(), SshError> {
-    let passed_over = offer.passed_over;
-    let mut attempt = Attempt { handle, peer, farewell, rsa_hash: None, tried: Vec::new(), passed_over };
-    if let Some((mut agent, identities)) = attempt.consult_agent(&offer.agent, sources).await? {
-        for identity in identities {
-            if attempt.with_agent(&mut agent, identity).await? {
-                return Ok(());
-            }
+    let (agent, tried, passed_over) = (None, Vec::new(), offer.passed_over);
+    let mut attempt = Attempt { handle, peer, farewell, rsa_hash: None, agent, tried, passed_over };
+    let identities = attempt.consult_agent(&offer.agent, sources).await?;
+    let (candidates, unusable) = match &offer.agent {
+        AgentUse::Listed(why, file) if !offer.keys.iter().any(|key| candidates::has(&identities, key)) => {
+            return Err(why.error(file, "the agent does not have it").into());
         }
-    }
-    for (path, key) in offer.files {
-        if attempt.with_file(&path, key).await? {
+        usage => {
+            let others_of_agent = matches!(usage, AgentUse::Everything);
+            candidates::in_order(&identities, &offer.keys, others_of_agent, clock::now())
+        }
+    };
+    attempt.passed_over.extend(unusable);
+    for candidate in candidates {
+        if attempt.with(candidate).await? {
             return Ok(());
         }
     }
@@ -52,37 +62,30 @@ struct Attempt<'a> {
     farewell: &'a OnceLock<String>,
     /// What the peer's SSH server takes for RSA keys; asked for once, at the first such key.
     rsa_hash: Option<HashAlg>,
+    /// The agent, once it has answered.
+    agent: Option<Agent>,
     tried: Vec<String>,
     passed_over: Vec<String>,
 }
 
 impl Attempt<'_> {
-    /// The agent and the keys of it to offer. An agent that cannot be asked is an error only when the configured key needs it.
-    async fn consult_agent(
-        &mut self,
-        usage: &AgentUse,
-        sources: &Sources,
-    ) -> Result<Option<(Agent, Vec<AgentIdentity>)>, SshError> {
-        let Some(socket) = &sources.agent else { return Ok(None) };
-        let encrypted = |file: &PathBuf, agent| KeyError::Encrypted { file: file.clone(), agent };
-        match usage {
-            AgentUse::Nothing => Ok(None),
-            AgentUse::Everything => match self.identities(socket).await {
-                Ok((agent, identities)) => Ok(Some((agent, identities))),
-                Err(error) => {
-                    self.passed_over.push(format!("the agent at {} did not answer ({error})", socket.display()));
-                    Ok(None)
-                }
-            },
-            AgentUse::Only(wanted, file) => {
-                let asked = self.identities(socket).await;
-                let (agent, identities) =
-                    asked.map_err(|_| encrypted(file, "the agent of SSH_AUTH_SOCK does not answer"))?;
-                let ours: Vec<_> = identities.into_iter().filter(|i| is_of(i, wanted)).collect();
-                if ours.is_empty() {
-                    return Err(encrypted(file, "the agent does not have it").into());
-                }
-                Ok(Some((agent, ours)))
+    /// What the agent has. One that cannot be asked is an error only when the configured key needs it.
+    async fn consult_agent(&mut self, usage: &AgentUse, sources: &Sources) -> Result<Vec<AgentIdentity>, SshError> {
+        let Some(socket) = &sources.agent else { return Ok(Vec::new()) };
+        if matches!(usage, AgentUse::Nothing) {
+            return Ok(Vec::new());
+        }
+        match (self.identities(socket).await, usage) {
+            (Ok((agent, identities)), _) => {
+                self.agent = Some(agent);
+                Ok(identities)
+            }
+            (Err(_), AgentUse::Listed(why, file)) => {
+                Err(why.error(file, "the agent of SSH_AUTH_SOCK does not answer").into())
+            }
+            (Err(error), _) => {
+                self.passed_over.push(format!("the agent at {} did not answer ({error})", socket.display()));
+                Ok(Vec::new())
             }
         }
     }
@@ -99,40 +102,33 @@ impl Attempt<'_> {
         Ok((agent, identities))
     }
 
-    async fn with_agent(&mut self, agent: &mut Agent, identity: AgentIdentity) -> Result<bool, SshError> {
-        let public = public_key(&identity);
-        let hash = self.hash_for(&public).await?;
-        self.tried.push(format!("agent key {}", public.fingerprint(HashAlg::Sha256)));
-        let user = self.peer.user.as_str();
-        let answer = match identity {
+    /// Offers one candidate.
+    async fn with(&mut self, candidate: Candidate) -> Result<bool, SshError> {
+        let hash = self.hash_for(&candidate.shown).await?;
+        let (user, mut pen) = (self.peer.user.as_str(), Pen { agent: self.agent.as_mut(), signer: candidate.signer });
+        let answer = match candidate.shown {
             AgentIdentity::PublicKey { key, .. } => {
-                self.handle.authenticate_publickey_with(user, key, hash, agent).await
+                self.handle.authenticate_publickey_with(user, key, hash, &mut pen).await
             }
             AgentIdentity::Certificate { certificate, .. } => {
-                self.handle.authenticate_certificate_with(user, certificate, hash, agent).await
+                self.handle.authenticate_certificate_with(user, certificate, hash, &mut pen).await
             }
         };
+        if let Err(AgentAuthError::Key(error)) = &answer {
+            self.passed_over.push(format!("{} could not sign ({error})", candidate.name));
+            return Ok(false);
+        }
+        self.tried.push(candidate.name);
         match answer {
             Ok(answer) => self.accepted(answer),
-            Err(AgentAuthError::Key(error)) => {
-                self.passed_over.push(format!("the agent did not sign ({error})"));
-                Ok(false)
-            }
-            Err(AgentAuthError::Send(error)) => Err(lost(self.peer, DOING, error)),
+            Err(_) if self.farewell.get().is_some() => Err(self.refused()),
+            Err(error) => Err(lost(self.peer, DOING, error)),
         }
     }
 
-    async fn with_file(&mut self, path: &Path, key: Arc<PrivateKey>) -> Result<bool, SshError> {
-        let hash = self.hash_for(key.public_key()).await?;
-        self.tried.push(format!("{} {}", path.display(), key.fingerprint(HashAlg::Sha256)));
-        let key = PrivateKeyWithHashAlg::new(key, hash);
-        let answer = self.handle.authenticate_publickey(self.peer.user.as_str(), key).await;
-        self.accepted(answer.map_err(|error| from_library(self.peer, DOING, error))?)
-    }
-
     /// The hash to sign with, which only RSA keys leave open. A server that names none gets SHA-256, never SHA-1.
-    async fn hash_for(&mut self, key: &PublicKey) -> Result<Option<HashAlg>, SshError> {
-        if !key.algorithm().is_rsa() {
+    async fn hash_for(&mut self, identity: &AgentIdentity) -> Result<Option<HashAlg>, SshError> {
+        if !key_of(identity).is_rsa() {
             return Ok(None);
         }
         if self.rsa_hash.is_none() {
@@ -174,14 +170,41 @@ impl Attempt<'_> {
     }
 }
 
-fn public_key(identity: &AgentIdentity) -> PublicKey {
-    match identity {
-        AgentIdentity::PublicKey { key, .. } => key.clone(),
-        AgentIdentity::Certificate { certificate, .. } => certificate.public_key().clone().into(),
+/// Signs for one candidate.
+struct Pen<'a> {
+    agent: Option<&'a mut Agent>,
+    signer: SignedBy,
+}
+
+impl Signer for Pen<'_> {
+    type Error = AgentAuthError;
+
+    /// Appends the signature to the data, as an SSH string. The library names the certificate that is shown, but who signs
+    /// may have its plain key only.
+    async fn auth_sign(
+        &mut self,
+        _shown: &AgentIdentity,
+        hash: Option<HashAlg>,
+        mut data: Vec<u8>,
+    ) -> Result<Vec<u8>, AgentAuthError> {
+        match (&self.signer, &mut self.agent) {
+            (SignedBy::File(key), _) => {
+                let signature = sign(key, hash, &data).and_then(|signature| Ok(signature.encode_vec()?));
+                signature.and_then(|signature| Ok(signature.encode(&mut data)?)).map_err(russh::keys::Error::from)?;
+                Ok(data)
+            }
+            (SignedBy::Agent(identity), Some(agent)) => Ok(agent.sign_request(identity, hash, data).await?),
+            // What the agent has is offered only after it has answered.
+            (SignedBy::Agent(_), None) => Err(russh::keys::Error::AgentFailure.into()),
+        }
     }
 }
 
-/// Compares without the comment.
-fn is_of(identity: &AgentIdentity, key: &PublicKey) -> bool {
-    public_key(identity).key_data() == key.key_data()
+/// Signs; an RSA key by this hash.
+fn sign(key: &PrivateKey, hash: Option<HashAlg>, data: &[u8]) -> Result<Signature, ssh_key::Error> {
+    let signed = match key.key_data() {
+        KeypairData::Rsa(pair) => signature::Signer::try_sign(&(pair, hash), data),
+        _ => signature::Signer::try_sign(key, data),
+    };
+    signed.map_err(ssh_key::Error::from)
 }

@@ -7,6 +7,7 @@
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
 //! socket is shut down; both happen when the [`Session`] is dropped.
 
+mod candidates;
 mod exec;
 mod login;
 mod sftp;

@@ -25,7 +25,7 @@ async fn key_files_that_cannot_be_used_are_named() {
         (
             "locked",
             "private key DIR/locked has a passphrase and there is no agent (SSH_AUTH_SOCK is not set): load it by \
-             `ssh-add DIR/locked`, or use a key without one",
+             `ssh-add DIR/locked`, hand the passphrase over as the credential `ssh-passphrase`, or use a key without one",
         ),
     ] {
         let error = fixture.fail(&sshd.peer_with_key(key)).await;
@@ -63,7 +63,7 @@ async fn default_keys_are_tried_in_order_and_a_refusal_lists_them() {
     {
         keygen(&sshd.path(".ssh"), name, key_type, passphrase);
     }
-    let sources = Sources { agent: None, home: Some(sshd.dir.path().to_path_buf()) };
+    let sources = Sources { home: Some(sshd.dir.path().to_path_buf()), ..Sources::default() };
     let fixture = Fixture::with(sshd.policy(), sources.clone(), LONG);
     let peer = Peer { private_key: None, ..sshd.peer() };
     let error = fixture.fail(&peer).await;
@@ -90,22 +90,32 @@ async fn a_refused_login_is_not_taken_for_a_lost_connection() {
     assert!(error.to_string().contains(&format!("{} SHA256:", sshd.path("stranger").display())), "{error}");
 }
 
+#[tokio::test]
+async fn a_connection_lost_during_the_login_is_not_taken_for_a_refusal() {
+    // sshd asks this command for the keys of the user, and so ends in the middle of the login.
+    let command = "AuthorizedKeysCommandUser root\nAuthorizedKeysCommand /bin/sh -c \"kill -9 $PPID\"";
+    let sshd = TestSshd::start_with(command);
+    let error = Fixture::new(sshd.policy()).fail(&sshd.peer_with_key("host_ed25519")).await;
+    assert_eq!(error.reason(), "unreachable", "{error}");
+    assert!(error.to_string().starts_with("lost the connection while login to root@127.0.0.1:"), "{error}");
+}
+
 /// A private ssh-agent, ended when dropped.
-struct Agent(std::process::Child, Sources);
+pub(super) struct Agent(std::process::Child, pub(super) Sources);
 
 impl Agent {
-    fn start(dir: &Path) -> Self {
+    pub(super) fn start(dir: &Path) -> Self {
         let socket = dir.join("agent");
         let mut command = Command::new("ssh-agent");
         let child = command.arg("-D").arg("-a").arg(&socket).stdout(Stdio::piped()).spawn().expect("ssh-agent");
-        let mut agent = Self(child, Sources { agent: Some(socket), home: None });
+        let mut agent = Self(child, Sources { agent: Some(socket), ..Sources::default() });
         // It announces its socket when that is there.
         let stdout = agent.0.stdout.as_mut().expect("a piped standard output");
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut String::new()).unwrap();
         agent
     }
 
-    fn add(&self, key: &Path) {
+    pub(super) fn add(&self, key: &Path) {
         let socket = self.1.agent.as_ref().unwrap();
         let status = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status().unwrap();
         assert!(status.success());

@@ -1,9 +1,11 @@
 //! The client against a real sshd.
 
+mod certificates;
 mod commands;
 mod host_key_table;
 mod login;
 mod openssh;
+mod passphrases;
 mod sftp;
 mod trust;
 
