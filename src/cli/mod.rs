@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::ssh::transport;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
@@ -94,6 +96,10 @@ impl From<Exit> for ExitCode {
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == transport::SHIM) {
+        return ExitCode::from(u8::try_from(transport::shim::run(arguments)).unwrap_or(u8::MAX));
+    }
     let cli = Cli::parse();
     match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
