@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account;
 use crate::action::Runner;
-use crate::config::Config;
+use crate::config::{Carrier, Config};
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
 use crate::http;
@@ -22,7 +22,7 @@ use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
-use crate::ssh::Pool;
+use crate::ssh::{Pool, Transport};
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,24 +80,39 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         services.serve(listener?, metrics);
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
-    let performer = performer(config, &options, spawner, pool.clone(), log, events);
+    let transport = match config.transport {
+        Carrier::Native => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
+        Carrier::OpenSsh => None,
+    };
+    let performer = performer(config, &options, spawner, (pool.clone(), transport.clone()), log, events);
     let host = performer.identity.host.clone();
     let director = Director::new(lanes(config, &host, options.mode), performer);
 
     services.ready(config, options.mode);
     director.run(options.mode, &mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
+    if let Some(transport) = transport {
+        transport.close(GOODBYE).await;
+    }
     pool.close(GOODBYE).await;
     services.end().await;
     Ok(())
 }
 
-fn performer(config: &Config, options: &Options, spawner: Spawner, pool: Pool, log: Log, events: Events) -> Performer {
+fn performer(
+    config: &Config,
+    options: &Options,
+    spawner: Spawner,
+    (pool, transport): (Pool, Option<Transport>),
+    log: Log,
+    events: Events,
+) -> Performer {
     let identity = identity(config);
     let stores = stores(config, pool.clone());
     let runner = Runner {
         spawner,
         pool,
+        transport,
         log,
         events,
         rsync_id: config.rsync_id.to_string(),

@@ -149,3 +149,17 @@ fn a_log_that_nobody_reads_does_not_hold_up_shutdown() {
     assert!(!sandbox.pid_file("main").exists());
     drop(unread);
 }
+
+#[test]
+fn a_killed_director_leaves_nothing_of_a_shell_line_either() {
+    let sandbox = Sandbox::new();
+    let script = sandbox.script("work", "touch @/started\n(sleep 300 | sleep 301) &\nsetsid sleep 302 &\nsleep 303");
+    let mut director = sandbox.start(&sandbox.config(&format!(
+        "jobs:\n- {{id: j, type: local, actions: [{{action: command, id: c, command: '{}; true'}}]}}\n",
+        script.display()
+    )));
+    director.hup();
+    wait::until("the script runs", || procs::running(sandbox.dir(), "sleep").len() == 4);
+    director.kill();
+    wait::until("all of it has ended", || procs::mentioning(sandbox.dir()).is_empty());
+}

@@ -21,3 +21,4 @@ mod sftp;
 mod shutdown;
 mod signals;
 mod syncs;
+mod transport;

@@ -20,7 +20,7 @@ use crate::logging::Log;
 use crate::process::{EndedBy, Exit, SpawnError, Spawner, Spec, Stop};
 use crate::rsync;
 use crate::rsync::stats::StatsParser;
-use crate::ssh::Pool;
+use crate::ssh::{Pool, Ticket, Transport};
 use output::{Output, Rsync};
 
 /// A retry's pause doubles up to this.
@@ -33,6 +33,8 @@ pub struct Runner {
     pub spawner: Spawner,
     /// Connections to peers, for the policy of an rsync's ssh.
     pub pool: Pool,
+    /// What rsyncs reach their peers by; `None` for the system's `ssh`.
+    pub transport: Option<Transport>,
     /// Where output goes.
     pub log: Log,
     /// Where events go.
@@ -62,6 +64,8 @@ struct Plan {
     is_silent: bool,
     /// The host that an rsync talks to.
     peer: Option<Peer>,
+    /// Whether it does so over our own connections.
+    native: bool,
 }
 
 impl Runner {
@@ -134,10 +138,12 @@ impl Runner {
     }
 
     async fn attempt(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
+        // Whatever ends this attempt also ends its connection.
+        let ticket = self.transport.as_ref().zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, p)| t.offer(p));
         let spec = Spec {
             program: plan.program.clone(),
             args: plan.args.clone(),
-            env: Vec::new(),
+            env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
             cwd: None,
             kill_grace: self.kill_grace,
             timeout: action.timeout,
@@ -151,6 +157,7 @@ impl Runner {
         let rsync = plan.is_rsync.then(|| Rsync { on_progress, log_stats, stats: StatsParser::default() });
         let mut output = Output::new(self.log.output(&self.rsync_id, run, job, &action.id), rsync);
         let exit = self.spawner.run(&spec, stop, &mut output).await;
+        drop(ticket);
         let (stats, last_words) = output.finish();
         if plan.is_rsync
             && let Ok(Exit { status: ExitStatus::Code(code), .. }) = exit

@@ -21,6 +21,8 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         Route::Push(peer) => (Some(peer), false),
         Route::Pull(peer) => (Some(peer), true),
     };
+    // Who names a program to reach the peer gets that.
+    let native = peer.is_some() && runner.transport.is_some() && !args::has_rsh(&sync.opts);
     let remote = peer.map(|peer| remote(runner, peer, pull));
     let invocation = Invocation {
         opts: &sync.opts,
@@ -31,11 +33,22 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         progress: runner.progress,
     };
     let is_silent = !invocation.progress && !args::is_talkative(&sync.opts);
-    Ok(Plan { program: "rsync".into(), args: args::argv(&invocation), is_rsync: true, is_silent, peer: peer.cloned() })
+    Ok(Plan {
+        program: "rsync".into(),
+        args: args::argv(&invocation),
+        is_rsync: true,
+        is_silent,
+        peer: peer.cloned(),
+        native,
+    })
 }
 
 fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {
-    Remote { peer, pull, rsh: args::rsh_command(&runner.pool.openssh_command(peer)) }
+    let words = match &runner.transport {
+        Some(transport) => transport.rsh(),
+        None => runner.pool.openssh_command(peer),
+    };
+    Remote { peer, pull, rsh: args::rsh_command(&words) }
 }
 
 async fn here(runner: &Runner, sync: &Sync) -> Result<Vec<OsString>, String> {

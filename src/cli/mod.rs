@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::process::guard;
+use crate::ssh::transport;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -94,12 +95,24 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What the program is when it starts itself to help: the guard of a director's children, or the way of an rsync to its peer.
+fn helper() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next()?;
+    if first == guard::GUARD {
+        guard::run(&arguments.next().unwrap_or_default());
+        return Some(ExitCode::SUCCESS);
+    }
+    (first == transport::SHIM).then(|| {
+        let status = transport::shim::run(arguments);
+        ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+    })
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == guard::GUARD) {
-        guard::run(&arguments.next().unwrap_or_default());
-        return ExitCode::SUCCESS;
+    if let Some(exit) = helper() {
+        return exit;
     }
     let cli = Cli::parse();
     match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {

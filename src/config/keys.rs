@@ -32,6 +32,7 @@ pub(super) const TOP: Kind = Kind {
         "connect_timeout",
         "host_key_policy",
         "known_hosts",
+        "transport",
         "jobs",
     ],
     idle: &[],

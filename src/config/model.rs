@@ -28,6 +28,8 @@ pub struct Config {
     pub lease: Duration,
     /// Time between SIGTERM and SIGKILL to an action's process group.
     pub kill_grace: Duration,
+    /// How rsync reaches the peers.
+    pub transport: Carrier,
     /// The jobs in the order of the file, which is the order in which a run performs them.
     pub jobs: Vec<Arc<Job>>,
 }
@@ -59,6 +61,16 @@ pub struct SshPolicy {
     /// Files of known host keys, the first one being the one that `accept-new` appends to. Default:
     /// `~/.ssh/known_hosts`, `~/.ssh/known_hosts2`, `/etc/ssh/ssh_known_hosts`, `/etc/ssh/ssh_known_hosts2`.
     pub known_hosts: Vec<PathBuf>,
+}
+
+/// How rsync reaches a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// Over the director's own connections.
+    #[default]
+    Native,
+    /// By the system's `ssh`.
+    OpenSsh,
 }
 
 /// What happens with a host key that no known_hosts file lists. A changed or revoked key is always refused.

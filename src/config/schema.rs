@@ -44,6 +44,8 @@ mod documentation {
         host_key_policy: Option<HostKeyPolicy>,
         /// Files of known host keys; accept-new appends to the first. Default: the user's and the system's.
         known_hosts: Option<OneOrMore>,
+        /// How rsync reaches the peers. Default: native.
+        transport: Option<Transport>,
         /// The jobs, in the order in which a run performs them.
         jobs: Vec<Job>,
     }
@@ -251,6 +253,15 @@ mod documentation {
             /// Pause before the first retry; doubles with each. Default: 10.
             retry_wait: Option<Duration>,
         },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Transport {
+        /// Over the director's own connections.
+        Native,
+        /// By the system's ssh.
+        OpenSsh,
     }
 
     #[derive(JsonSchema)]

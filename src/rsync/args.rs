@@ -57,7 +57,7 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
         argv.push("--dry-run".into());
     }
     if let Some(remote) = &invocation.remote {
-        if !has_option(opts, b'e', "--rsh") {
+        if !has_rsh(opts) {
             argv.extend(["-e".into(), remote.rsh.clone()]);
         }
         let there = if remote.pull { &invocation.sources[..] } else { &[invocation.dest.to_owned()][..] };
@@ -75,6 +75,11 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     argv.extend(invocation.sources.iter().map(|source| operand(from, source)));
     argv.push(operand(to, invocation.dest));
     argv
+}
+
+/// Whether the options name the program by which rsync reaches the other side.
+pub fn has_rsh(opts: &[OsString]) -> bool {
+    has_option(opts, b'e', "--rsh")
 }
 
 /// Whether rsync prints lines while it works.

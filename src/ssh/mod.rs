@@ -22,6 +22,7 @@ mod native;
 mod openssh;
 mod pool;
 mod sftp;
+pub mod transport;
 
 #[cfg(test)]
 pub(crate) mod test_sshd;
@@ -31,3 +32,4 @@ mod tests;
 pub use error::{Cause, HostKeyError, KeyError, SshError};
 pub use pool::{Output, Pool};
 pub use sftp::{Attributes, Handle, Mode, Sftp, SftpError, Status};
+pub use transport::{Ticket, Transport};

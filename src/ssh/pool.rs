@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::error::SshError;
 use super::keys::Sources;
-use super::native::{ExecError, Request, Session};
+use super::native::{ExecError, Request, Session, Use};
 use super::openssh;
 use super::sftp::Sftp;
 use crate::config::{Peer, SshPolicy};
@@ -188,6 +188,11 @@ impl Pool {
         tasks.reopen();
     }
 
+    /// A connection of its own for the data of one rsync at a time.
+    pub(super) async fn data_session(&self, peer: &Peer) -> Result<Session, SshError> {
+        Session::open(peer, &self.inner.policy, &self.inner.sources, Use::Data).await
+    }
+
     /// The system's `ssh` under the same policy, for `rsync -e`: program and arguments, without user and host. An element may
     /// contain spaces and double quotes, so each must be quoted where they are joined to one string.
     ///
@@ -252,7 +257,7 @@ impl Inner {
 
     /// Makes a connection and puts its result into the peer's slot.
     async fn connect(self: Arc<Self>, peer: Peer) -> Result<Arc<Session>, SshError> {
-        let result = Session::open(&peer, &self.policy, &self.sources).await.map(Arc::new);
+        let result = Session::open(&peer, &self.policy, &self.sources, Use::Commands).await.map(Arc::new);
         match &result {
             Ok(session) => {
                 self.lock().insert(peer.clone(), Slot::Connected(Arc::clone(session)));

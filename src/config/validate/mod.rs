@@ -22,7 +22,7 @@ use super::context::{Context, Report};
 use super::diagnostics::{Diagnostics, Severity};
 use super::fields::{Fields, quoted};
 use super::keys;
-use super::model::{Config, HostKeyPolicy, Job, Metrics, SshPolicy};
+use super::model::{Carrier, Config, HostKeyPolicy, Job, Metrics, SshPolicy};
 use super::raw::{self, Node, Value};
 use super::value;
 
@@ -67,6 +67,10 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let pid_file_dir = pid_file_dir(&fields);
     let lease = lease(&fields);
     let kill_grace = fields.duration("kill_grace").unwrap_or(DEFAULT_KILL_GRACE);
+    let transport = match fields.get("transport") {
+        Some(_) => fields.read("transport", "`native` or `openssh`", transport),
+        None => Some(Carrier::Native),
+    };
     let jobs = jobs(&fields, &defaults);
     Some(Config {
         path: path.to_owned(),
@@ -76,8 +80,17 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
         ssh: ssh?,
         lease,
         kill_grace,
+        transport: transport?,
         jobs: jobs?,
     })
+}
+
+fn transport(text: &str) -> Option<Carrier> {
+    match text {
+        "native" => Some(Carrier::Native),
+        "openssh" => Some(Carrier::OpenSsh),
+        _ => None,
+    }
 }
 
 fn rsync_id(fields: &Fields<'_>) -> Option<Arc<str>> {

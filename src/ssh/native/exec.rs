@@ -109,7 +109,7 @@ impl Session {
             () = answer.closed() => return,
         };
         match self.open_channel(&mut answer, DOING).await {
-            Ok(Some(channel)) => match self.start(channel, &request.command).await {
+            Ok(Some(channel)) => match self.start(channel, request.command.as_bytes()).await {
                 Ok(started) => {
                     if let Some((result, answer)) = self.run(started, request, answer).await {
                         drop(answer.send(result.map_err(ExecError::Failed)));
@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// Has the peer start a command, without waiting for it to say so.
-    pub(super) async fn start(&self, channel: Channel<Msg>, command: &str) -> Result<Started, ExecError> {
+    pub(super) async fn start(&self, channel: Channel<Msg>, command: &[u8]) -> Result<Started, ExecError> {
         let (reader, writer) = channel.split();
         let sent = writer.exec(true, command).await;
         sent.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))?;
@@ -265,7 +265,7 @@ async fn abandoned<T>(answer: &mut oneshot::Sender<T>) {
 }
 
 /// Linux's number of a signal by its RFC 4254 name; 0 for one that the RFC does not name.
-fn signal_number(signal: &Sig) -> i32 {
+pub(super) fn signal_number(signal: &Sig) -> i32 {
     match signal {
         Sig::HUP => 1,
         Sig::INT => 2,

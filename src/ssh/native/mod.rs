@@ -10,6 +10,7 @@
 mod candidates;
 mod exec;
 mod login;
+mod pipe;
 mod sftp;
 mod shell;
 
@@ -27,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
+pub(super) use pipe::{Ends, Passed};
 pub(super) use sftp::SftpChannel;
 
 use super::dial::{Lifeline, dial, tune};
@@ -44,8 +46,34 @@ pub(super) const KEEPALIVE_MAX: usize = 3;
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_MAX as u64 + 1));
 /// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
 const CONCURRENT_COMMANDS: usize = 8;
-/// Commands and their answers are small; a connection for bulk data would want more.
-const READ_BUFFER: usize = 32 * 1024;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Commands and their answers, which are small.
+    Commands,
+    /// The data of one rsync at a time.
+    Data,
+}
+
+impl Use {
+    /// Bytes that are read from the socket at once.
+    fn read_buffer(self) -> usize {
+        match self {
+            Self::Commands => 32 * 1024,
+            Self::Data => 256 * 1024,
+        }
+    }
+
+    /// Bytes that the peer may send before we take them: on a line of 20 ms, 2 MiB allow a third of what 16 do.
+    fn window(self) -> u32 {
+        match self {
+            Self::Commands => 2 << 20,
+            Self::Data => 16 << 20,
+        }
+    }
+}
+
 /// The largest that the library allows.
 const MAX_PACKET: u32 = 65_535;
 
@@ -84,7 +112,12 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects and logs in; the policy's `connect_timeout` bounds all of it. May be dropped at any point.
-    pub(super) async fn open(peer: &Peer, policy: &SshPolicy, sources: &Sources) -> Result<Self, SshError> {
+    pub(super) async fn open(
+        peer: &Peer,
+        policy: &SshPolicy,
+        sources: &Sources,
+        purpose: Use,
+    ) -> Result<Self, SshError> {
         let bound = Bound { peer, limit: policy.connect_timeout, since: Ticks::now() };
         let (check, offer) = bound.over("reading keys for", prepare(peer, policy, sources)).await?;
 
@@ -93,14 +126,14 @@ impl Session {
         let lifeline = Arc::new(tuned.map_err(|source| lost(peer, "connecting to", source))?);
 
         let (ended, farewell) = (CancellationToken::new(), Arc::default());
-        let config = Arc::new(configuration(&check));
+        let config = Arc::new(configuration(&check, purpose));
         let gate = Gate {
             check,
             lifeline: Arc::downgrade(&lifeline),
             farewell: Arc::clone(&farewell),
             _ended: ended.clone().drop_guard(),
         };
-        let stream = BufReader::with_capacity(READ_BUFFER, stream);
+        let stream = BufReader::with_capacity(purpose.read_buffer(), stream);
         let exchange = async {
             let connected = client::connect_stream(config, stream, gate).await;
             connected.map_err(|error| error.into_ssh(peer, "key exchange with"))
@@ -170,11 +203,12 @@ async fn prepare(peer: &Peer, policy: &SshPolicy, sources: &Sources) -> Result<(
     read.await.unwrap_or_else(|panicked| Err(protocol(&for_error, "reading keys for", panicked)))
 }
 
-fn configuration(check: &HostCheck) -> client::Config {
+fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
     let certificates = if check.wants_certificates() { HOST_KEY_ALGORITHMS } else { &[] };
     client::Config {
         client_id: SshId::Standard(concat!("SSH-2.0-rsyncdirector_", env!("CARGO_PKG_VERSION")).into()),
         maximum_packet_size: MAX_PACKET,
+        window_size: purpose.window(),
         preferred: Preferred {
             key: Cow::Owned(check.ordered(HOST_KEY_ALGORITHMS)),
             host_key_certificates: Cow::Borrowed(certificates),

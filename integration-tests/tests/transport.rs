@@ -1,0 +1,114 @@
+//! rsync over the director's own connections.
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use integration_tests::peers::Proxy;
+use integration_tests::sshd::peer_at;
+use integration_tests::{Finished, Sandbox, Sshd, procs, wait};
+use rustix::process::Signal;
+
+use crate::syncs::assert_same;
+
+const PUSH: &str = "jobs:
+- {id: push, type: remote, <peer>, actions: [{action: sync, id: s, source: @/src/, dest: @/dst, opts: ['-a']}]}
+";
+
+fn with_source() -> (Sandbox, Sshd) {
+    let sandbox = Sandbox::new();
+    let peer = Sshd::start(&sandbox, "peer");
+    sandbox.write("src/file", "content");
+    sandbox.write("src/with space and 'quote", "x");
+    (sandbox, peer)
+}
+
+/// The program where no `ssh` is to be found.
+fn without_ssh(sandbox: &Sandbox) -> Command {
+    let bin = sandbox.mkdir("only-rsync");
+    symlink("/usr/bin/rsync", bin.join("rsync")).expect("a link");
+    let mut command = sandbox.command();
+    command.env("PATH", bin);
+    command
+}
+
+#[test]
+fn no_openssh_client_is_needed() {
+    let (sandbox, peer) = with_source();
+    let config = sandbox.config(&format!(
+        "{PUSH}- {{id: pull, type: remote, <peer>, actions: [{{action: sync, id: s, direction: pull, source: @/dst/, dest: @/back, opts: ['-a']}}]}}
+"
+    ));
+    let mut command = without_ssh(&sandbox);
+    command.args(["run", "--once", "--config"]).arg(config);
+    Finished::of(command).expect_code(0);
+    assert_same(&sandbox, "src", "dst");
+    assert_same(&sandbox, "src", "back");
+    assert_eq!(peer.connections(), 1, "the second rsync took the connection of the first");
+}
+
+#[test]
+fn the_exit_code_of_the_other_side_is_told() {
+    let (sandbox, _peer) = with_source();
+    let config = sandbox.config(
+        "jobs:
+- {id: pull, type: remote, <peer>, actions: [{action: sync, id: s, direction: pull, source: @/none, dest: @/back, opts: ['-a']}]}
+",
+    );
+    sandbox.once(&config).expect_code(1).expect_said("exit code 23").expect_said("No such file or directory");
+}
+
+#[test]
+fn a_connection_that_fails_is_said_as_it_is() {
+    let (sandbox, peer) = with_source();
+    sandbox.write("known_hosts", "");
+    sandbox.once(&sandbox.config(PUSH)).expect_code(1).expect_said("is not known").expect_said("exit code 255");
+    drop(peer);
+    sandbox.once(&sandbox.config(PUSH)).expect_code(1).expect_said("could not connect");
+}
+
+#[test]
+fn a_killed_connection_ends_the_rsync_on_both_sides() {
+    let sandbox = Sandbox::new();
+    let sshd = Sshd::start(&sandbox, "behind");
+    let proxy = Proxy::to(sshd.addr());
+    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
+    sandbox.define("peer", peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
+    sandbox.write_big("src/big", 64);
+    let director = sandbox.start(&sandbox.config(&PUSH.replace("'-a'", "'-a --bwlimit=2000'")));
+    director.hup();
+    wait::until("the other side writes", || {
+        procs::mentioning(sandbox.dir()).iter().any(|it| it.cmdline.contains("--server"))
+    });
+    proxy.cut();
+    director.wait_for_runs(1);
+    director.wait_for_log("lost the connection");
+    wait::until("nothing of it is left", || procs::running(sandbox.dir(), "rsync").is_empty());
+}
+
+#[test]
+fn a_killed_shim_ends_the_rsync() {
+    let (sandbox, _peer) = with_source();
+    sandbox.write_big("src/big", 64);
+    let director = sandbox.start(&sandbox.config(&PUSH.replace("'-a'", "'-a --bwlimit=2000'")));
+    director.hup();
+    let shim = || {
+        procs::descendants(director.pid())
+            .into_iter()
+            .find(|it| it.cmdline.contains("__rsh") && !it.cmdline.contains("--bwlimit"))
+    };
+    let shim = wait::eventually("the shim runs", shim);
+    procs::signal(shim.pid, Signal::KILL);
+    director.wait_for_runs(1);
+    wait::until("nothing of it is left", || procs::running(sandbox.dir(), "rsync").is_empty());
+}
+
+#[test]
+fn the_system_s_ssh_is_used_on_request() {
+    let (sandbox, _peer) = with_source();
+    let config = sandbox.config(&format!("transport: openssh\n{PUSH}"));
+    let mut command = without_ssh(&sandbox);
+    command.args(["run", "--once", "--config"]).arg(&config);
+    Finished::of(command).expect_code(1).expect_said("ssh");
+    sandbox.once(&config).expect_code(0);
+    assert_same(&sandbox, "src", "dst");
+}

@@ -1,0 +1,146 @@
+//! A command whose input and output are descriptors of this host, passed on as fast as both sides take them.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use bytes::BytesMut;
+use russh::ChannelMsg;
+use rustix::fs::FileType;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::exec::{Started, signal_number};
+use super::{Session, lost, protocol};
+use crate::event::ExitStatus;
+use crate::ssh::error::SshError;
+
+const DOING: &str = "running rsync on";
+/// How much is read from this host's side at once, bytes.
+const CHUNK: usize = 256 * 1024;
+
+/// This host's side.
+pub(in crate::ssh) struct Ends {
+    /// What the command reads.
+    pub(in crate::ssh) input: OwnedFd,
+    /// Where its output goes.
+    pub(in crate::ssh) output: OwnedFd,
+}
+
+/// How a command ended.
+pub(in crate::ssh) struct Passed {
+    pub(in crate::ssh) status: ExitStatus,
+    /// Whether nothing of it is left on the connection.
+    pub(in crate::ssh) is_clean: bool,
+}
+
+impl Session {
+    /// Runs a command, passing on its input, output and errors, until the peer has closed it. May be dropped at any point; the connection
+    /// must then not be used again.
+    pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
+        &self,
+        command: &[u8],
+        ends: Ends,
+        error: impl Fn(Vec<u8>) -> F,
+    ) -> Result<Passed, SshError> {
+        self.touch();
+        let unusable = |error| protocol(&self.peer, "passing data to", error);
+        let mut input = input(ends.input).map_err(unusable)?;
+        let mut output = output(ends.output).map_err(unusable)?;
+        let (mut answer, _caller) = oneshot::channel::<()>();
+        let channel = match self.open_channel(&mut answer, DOING).await? {
+            Some(channel) => channel,
+            None => unreachable!("the caller is here"),
+        };
+        let Started { mut reader, writer } = self.start(channel, command).await?;
+        let feed = async {
+            let mut buffer = BytesMut::with_capacity(CHUNK);
+            loop {
+                buffer.reserve(CHUNK);
+                match input.read_buf(&mut buffer).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {}
+                }
+                if writer.data_bytes(buffer.split().freeze()).await.is_err() {
+                    break;
+                }
+            }
+            let _ = writer.eof().await;
+            // The end is told by the other direction.
+            std::future::pending::<()>().await;
+        };
+        let collect = async {
+            let mut status = None;
+            let mut is_clean = true;
+            loop {
+                match reader.wait().await {
+                    Some(ChannelMsg::Data { data }) => {
+                        // Nobody reads it any more: the peer learns that from its closed channel.
+                        if output.write_all(&data).await.is_err() {
+                            is_clean = false;
+                            let _ = writer.close().await;
+                        }
+                    }
+                    Some(ChannelMsg::ExtendedData { data, .. }) => {
+                        let _ = error(data.to_vec()).await;
+                    }
+                    Some(ChannelMsg::Eof) => {
+                        let _ = output.shutdown().await;
+                    }
+                    Some(ChannelMsg::ExitStatus { exit_status }) => {
+                        status = Some(ExitStatus::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+                    }
+                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                        status = Some(ExitStatus::Signal(signal_number(&signal_name)));
+                    }
+                    Some(ChannelMsg::Failure) => {
+                        let why = io::Error::other("the peer refused to run it");
+                        return Err(protocol(&self.peer, DOING, why));
+                    }
+                    Some(ChannelMsg::Close) => break,
+                    Some(_) => {}
+                    None => {
+                        let why =
+                            io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
+                        return Err(lost(&self.peer, DOING, why));
+                    }
+                }
+            }
+            let missing = || protocol(&self.peer, DOING, io::Error::other("the peer did not tell its exit status"));
+            Ok(Passed { status: status.ok_or_else(missing)?, is_clean })
+        };
+        let passed = tokio::select! {
+            passed = collect => passed,
+            () = feed => unreachable!("it never ends"),
+        };
+        self.touch();
+        passed
+    }
+}
+
+/// rsync gives a socket; others may give a pipe.
+fn input(descriptor: OwnedFd) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
+    Ok(match is_socket(&descriptor)? {
+        true => Box::new(stream(descriptor)?),
+        false => Box::new(pipe::Receiver::from_owned_fd(descriptor)?),
+    })
+}
+
+fn output(descriptor: OwnedFd) -> io::Result<Box<dyn AsyncWrite + Send + Unpin>> {
+    Ok(match is_socket(&descriptor)? {
+        true => Box::new(stream(descriptor)?),
+        false => Box::new(pipe::Sender::from_owned_fd(descriptor)?),
+    })
+}
+
+fn stream(descriptor: OwnedFd) -> io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(descriptor);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
+
+fn is_socket(descriptor: impl AsFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(descriptor)?.st_mode) == FileType::Socket)
+}
