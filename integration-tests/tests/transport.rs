@@ -10,7 +10,8 @@ use rustix::process::Signal;
 
 use crate::syncs::assert_same;
 
-const PUSH: &str = "jobs:
+const PUSH: &str = "transport: native
+jobs:
 - {id: push, type: remote, <peer>, actions: [{action: sync, id: s, source: @/src/, dest: @/dst, opts: ['-a']}]}
 ";
 
@@ -50,7 +51,8 @@ fn no_openssh_client_is_needed() {
 fn the_exit_code_of_the_other_side_is_told() {
     let (sandbox, _peer) = with_source();
     let config = sandbox.config(
-        "jobs:
+        "transport: native
+jobs:
 - {id: pull, type: remote, <peer>, actions: [{action: sync, id: s, direction: pull, source: @/none, dest: @/back, opts: ['-a']}]}
 ",
     );
@@ -91,11 +93,7 @@ fn a_killed_shim_ends_the_rsync() {
     sandbox.write_big("src/big", 64);
     let director = sandbox.start(&sandbox.config(&PUSH.replace("'-a'", "'-a --bwlimit=2000'")));
     director.hup();
-    let shim = || {
-        procs::descendants(director.pid())
-            .into_iter()
-            .find(|it| it.cmdline.contains("__rsh") && !it.cmdline.contains("--bwlimit"))
-    };
+    let shim = || procs::descendants(director.pid()).into_iter().find(|it| it.cmdline.starts_with("/proc/"));
     let shim = wait::eventually("the shim runs", shim);
     procs::signal(shim.pid, Signal::KILL);
     director.wait_for_runs(1);
@@ -105,7 +103,7 @@ fn a_killed_shim_ends_the_rsync() {
 #[test]
 fn the_system_s_ssh_is_used_on_request() {
     let (sandbox, _peer) = with_source();
-    let config = sandbox.config(&format!("transport: openssh\n{PUSH}"));
+    let config = sandbox.config(&PUSH.replace("native", "openssh"));
     let mut command = without_ssh(&sandbox);
     command.args(["run", "--once", "--config"]).arg(&config);
     Finished::of(command).expect_code(1).expect_said("ssh");

@@ -67,9 +67,9 @@ pub struct SshPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Carrier {
     /// Over the director's own connections.
-    #[default]
     Native,
     /// By the system's `ssh`.
+    #[default]
     OpenSsh,
 }
 

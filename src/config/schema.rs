@@ -44,7 +44,7 @@ mod documentation {
         host_key_policy: Option<HostKeyPolicy>,
         /// Files of known host keys; accept-new appends to the first. Default: the user's and the system's.
         known_hosts: Option<OneOrMore>,
-        /// How rsync reaches the peers. Default: native.
+        /// How rsync reaches the peers. Default: openssh.
         transport: Option<Transport>,
         /// The jobs, in the order in which a run performs them.
         jobs: Vec<Job>,

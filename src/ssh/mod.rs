@@ -10,8 +10,10 @@
 //! key types. A connection that carries bulk data belongs beside it as another kind of session: it must not share one with
 //! commands, since the library stops reading for all channels when one of them is not read.
 //!
-//! Deliberately absent: `ssh_config`, passwords, agent forwarding, terminals, compression. rsync itself runs over the system's
-//! `ssh` with [`Pool::openssh_command`], under the same policy.
+//! rsync itself runs over the system's `ssh` with [`Pool::openssh_command`], under the same policy, or over a connection of ours
+//! ([`transport`]).
+//!
+//! Deliberately absent: `ssh_config`, passwords, agent forwarding, terminals, compression.
 
 mod dial;
 mod error;

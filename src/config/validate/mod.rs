@@ -69,7 +69,7 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let kill_grace = fields.duration("kill_grace").unwrap_or(DEFAULT_KILL_GRACE);
     let transport = match fields.get("transport") {
         Some(_) => fields.read("transport", "`native` or `openssh`", transport),
-        None => Some(Carrier::Native),
+        None => Some(Carrier::default()),
     };
     let jobs = jobs(&fields, &defaults);
     Some(Config {
