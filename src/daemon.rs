@@ -27,7 +27,7 @@ use crate::ssh::{Pool, Transport};
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound on the polite end of connections.
-const GOODBYE: Duration = Duration::from_millis(200);
+pub const GOODBYE: Duration = Duration::from_millis(200);
 
 /// How an instance is run.
 pub struct Options {

@@ -20,6 +20,7 @@ pub mod action;
 pub mod clock;
 pub mod lock;
 pub mod process;
+pub mod random;
 pub mod rsync;
 pub mod ssh;
 

@@ -17,9 +17,6 @@ use crate::logging::escaped;
 use crate::ssh::Pool;
 use crate::{account, clock, daemon};
 
-/// Bound on the polite end of connections.
-const GOODBYE: Duration = Duration::from_millis(200);
-
 /// Arguments of `locks`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -63,7 +60,7 @@ pub(super) fn run(args: &Args) -> Exit {
             None => list(&config, &pool, args.json).await,
             Some(Command::Break { file, yes }) => break_open(&config, &pool, file, *yes).await,
         };
-        pool.close(GOODBYE).await;
+        pool.close(daemon::GOODBYE).await;
         exit
     });
     runtime.shutdown_background();

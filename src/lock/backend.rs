@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::local::WAS_REMOVED;
-use super::record::{BreakNote, Found, Record};
+use super::record::{BreakNote, Found, Record, WAS_REMOVED};
 use crate::ssh::SshError;
 
 /// One operation on one file.

@@ -27,10 +27,3 @@ pub use remote::RemoteBackend;
 pub use set::{Attempt, LockSet};
 pub use sftp::SftpBackend;
 pub use stores::Stores;
-
-/// A random word of 32 hexadecimal digits.
-pub fn random_token() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -179,15 +179,12 @@ impl Holder {
     }
 }
 
-/// How a lease stands: `lease fresh` up to the half of it.
-pub fn lease_text(record: &Record, age: Duration) -> String {
-    match age {
-        _ if age >= record.lease() => format!("lease of {} s ran out", record.lease_seconds),
-        _ if age * 2 >= record.lease() => {
-            format!("not refreshed for {} s of its lease of {} s", age.as_secs(), record.lease_seconds)
-        }
-        _ => "lease fresh".to_owned(),
+/// How a lease stands that runs: `lease fresh` up to the half of it.
+fn lease_text(record: &Record, age: Duration) -> String {
+    if age * 2 < record.lease() {
+        return "lease fresh".to_owned();
     }
+    format!("not refreshed for {} s of its lease of {} s", age.as_secs(), record.lease_seconds)
 }
 
 fn whole_seconds(duration: Duration) -> String {
@@ -226,6 +223,22 @@ pub fn in_the_way(found: &Found, own: &[String], now: Timestamp) -> Option<Strin
         Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
         Verdict::Held(holder) => Some(holder.describe(now)),
         Verdict::Unusable(what) => Some(what.to_owned()),
+    }
+}
+
+/// What a removal says of a lock that is not there any more.
+pub(super) const WAS_REMOVED: &str = "it was removed";
+
+/// What became of a lock that was ours, for people.
+pub(super) fn describe_loss(found: &Found, record: &Record) -> String {
+    match found {
+        Found::Absent => WAS_REMOVED.into(),
+        Found::Other(what) => format!("it was replaced by {what}"),
+        Found::File { content: Content::Director(there), .. } if there.token == record.token => {
+            "another is about to replace or remove it".into()
+        }
+        Found::File { content: Content::Director(record), .. } => format!("it is now held by {}", record.holder()),
+        Found::File { content: Content::Foreign(_), .. } => "its content was replaced".into(),
     }
 }
 

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable, may_repeat, of_repeated};
-use super::local::describe;
-use super::record::{BreakNote, Content, Found};
+use super::record::{BreakNote, Content, Found, describe_loss};
 use crate::config::Peer;
 use crate::ssh::{Pool, SshError};
 
@@ -60,7 +59,7 @@ impl From<ShellError> for Unreachable {
 impl RemoteBackend {
     /// [`LockBackend::perform`] with an error that tells whether there is a shell.
     pub(super) async fn try_perform(&self, batch: &[Op]) -> Result<Vec<Answer>, ShellError> {
-        let nonce = super::random_token();
+        let nonce = crate::random::word();
         let script = script(batch, &nonce);
         let end = format!("\n@{nonce} end end\n");
         let ask = || self.pool.script(&self.peer, script.as_bytes(), end.as_bytes(), self.timeout);
@@ -216,7 +215,7 @@ fn answer(op: &Op, section: &Section<'_>, below: Option<&Section<'_>>) -> Option
         "expired" => Answer::Lost("its lease ran out".into()),
         "lost" => match (op, below.and_then(found)) {
             (Op::Refresh { record, .. } | Op::Remove { record, .. }, Some(found)) => {
-                Answer::Lost(describe(&found, record))
+                Answer::Lost(describe_loss(&found, record))
             }
             _ => Answer::Lost("it is not ours any more".into()),
         },

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::backend::{Answer, Op, Unreachable};
 use super::hold::Lost;
-use super::random_token;
 use super::record::{Record, Verdict, in_the_way, judge};
 use super::stores::Stores;
 use crate::clock::{self, Ticks};
@@ -73,7 +72,7 @@ impl LockSet {
 
     /// A new token for a lock that is about to be asked for: whoever judged or claimed it under an earlier one must not mean this.
     fn fresh_record(&self, lock: usize) -> Record {
-        let record = Record { token: random_token(), taken_at: clock::now(), ..self.record.clone() };
+        let record = Record { token: crate::random::word(), taken_at: clock::now(), ..self.record.clone() };
         self.asked()[lock] = Some(record.clone());
         record
     }

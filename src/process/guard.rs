@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
 use super::spawn::COOKIE;
+use super::sweep::carries;
 
 /// The first argument that makes the binary the guard; the second is the word.
 pub const GUARD: &str = "__guard";
@@ -63,15 +64,9 @@ fn kill_all(prefix: &[u8]) -> bool {
     let Ok(entries) = fs::read_dir("/proc") else { return false };
     let pids = entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
     let mut any = false;
-    for pid in pids.filter(|pid| *pid != getpid() && carries(*pid, prefix)) {
+    for pid in pids.filter(|pid| *pid != getpid() && carries(*pid, |variable| variable.starts_with(prefix))) {
         any = true;
         let _ = kill_process(pid, Signal::KILL);
     }
     any
-}
-
-/// A zombie has no environment any more.
-fn carries(pid: Pid, prefix: &[u8]) -> bool {
-    fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()))
-        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(prefix)))
 }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::guard::Guard;
 use super::{SpawnError, Spec};
+use crate::random;
 
 /// The variable by which a process is known to belong to an action, wherever it went.
 pub(super) const COOKIE: &str = "RSYNCDIRECTOR_ACTION_COOKIE";
@@ -72,7 +73,7 @@ impl Spawner {
 
     fn start_with(guard: impl FnOnce(&str) -> Option<Guard>) -> io::Result<Self> {
         set_child_subreaper(Some(getpid()))?;
-        let word: Arc<str> = random_word().into();
+        let word: Arc<str> = random::word().into();
         let guard = guard(&word).map(Arc::new);
         let (requests, incoming) = mpsc::channel::<Request>();
         let groups = Groups::default();
@@ -97,7 +98,7 @@ impl Spawner {
 
     /// A cookie that no other action has.
     pub(super) fn cookie(&self) -> String {
-        format!("{}-{}", self.word, random_word())
+        format!("{}-{}", self.word, random::word())
     }
 
     /// Starts a child as the leader of its own group.
@@ -110,12 +111,6 @@ impl Spawner {
         };
         result.map_err(|source| failure(spec, source))
     }
-}
-
-fn random_word() -> String {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
-    format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
 fn failure(spec: &Spec, source: io::Error) -> SpawnError {

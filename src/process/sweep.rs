@@ -37,7 +37,7 @@ pub(super) fn run(sweep: &Sweep, groups: &Groups) {
     loop {
         let mut any = false;
         for child in children() {
-            if reap_zombie(child, groups) || !carries(child, &cookie) {
+            if reap_zombie(child, groups) || !carries(child, |variable| variable == cookie.as_bytes()) {
                 continue;
             }
             any = true;
@@ -88,7 +88,8 @@ fn state_and_group(pid: Pid) -> Option<(char, Pid)> {
     (Pid::from_raw(parent) == Some(getpid())).then_some((state, group))
 }
 
-fn carries(pid: Pid, cookie: &str) -> bool {
+/// Whether a process has such a variable (`NAME=value`) in its environment. A zombie has none any more.
+pub(super) fn carries(pid: Pid, is_it: impl Fn(&[u8]) -> bool) -> bool {
     fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()))
-        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(|variable| variable == cookie.as_bytes()))
+        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(is_it))
 }

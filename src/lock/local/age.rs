@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::files::beside;
 use crate::clock;
-use crate::lock::random_token;
+use crate::random;
 
 /// File systems whose times come from another host (statfs(2), `f_type`): NFS, SMB 1 and 2, CIFS, AFS, Ceph, Lustre, 9P, and FUSE, which
 /// may be any of them.
@@ -35,7 +35,7 @@ fn is_from_elsewhere(path: &Path) -> bool {
 
 /// What the clock of the file system says: the date of a new file, nanoseconds since 1970.
 pub(super) fn clock_there(path: &Path) -> io::Result<i128> {
-    let probe = beside(path, "clock-", &random_token())?;
+    let probe = beside(path, "clock-", &random::word())?;
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe)?;
     let now = file.metadata().map(|metadata| changed(&metadata));
     fs::remove_file(&probe)?;

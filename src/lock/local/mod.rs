@@ -27,7 +27,7 @@ pub(super) use self::claim::{DEPTH, claim_name};
 pub(super) use self::files::beside;
 use self::files::{Temporary, give_name};
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
-use super::record::{BreakNote, Content, Found, Record};
+use super::record::{BreakNote, Content, Found, Record, describe_loss};
 
 /// How much of a file is read to learn whose it is, bytes.
 pub(super) const CONTENT_LIMIT: u64 = 4096;
@@ -248,24 +248,8 @@ fn lost(path: &Path, record: &Record) -> io::Result<Answer> {
     let broken = notes.lines().rev().find_map(|line| BreakNote::of(line, record));
     Ok(Answer::Lost(match broken {
         Some(note) => note.describe(),
-        None => describe(&look(path)?, record),
+        None => describe_loss(&look(path)?, record),
     }))
-}
-
-/// What a removal says of a lock that is not there any more.
-pub(super) const WAS_REMOVED: &str = "it was removed";
-
-/// What became of a lock that was ours, for people.
-pub(super) fn describe(found: &Found, record: &Record) -> String {
-    match found {
-        Found::Absent => WAS_REMOVED.into(),
-        Found::Other(what) => format!("it was replaced by {what}"),
-        Found::File { content: Content::Director(there), .. } if there.token == record.token => {
-            "another is about to replace or remove it".into()
-        }
-        Found::File { content: Content::Director(record), .. } => format!("it is now held by {}", record.holder()),
-        Found::File { content: Content::Foreign(_), .. } => "its content was replaced".into(),
-    }
 }
 
 fn refresh(path: &Path, record: &Record) -> io::Result<Answer> {

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::super::local::{DEPTH, claim_name};
 use super::super::record::Record;
 use super::ages::at_least;
-use super::files::{Trouble, failed, remote, status, time};
+use super::files::{Trouble, failed, remote, time};
 use super::protocol::Operation;
 use super::temporary::Act;
 use crate::ssh::{Mode, SftpError, Status};
@@ -67,15 +67,10 @@ impl<'a> Operation<'a> {
                         (Ok(there), _) if self.is_stale(path, there.modified, target).await? => names.push(name),
                         (Ok(_), _) => return Ok(None),
                         // It has just been removed with its lock, or could not be made at all.
-                        (Err(_), error) => match status::<()>(&Err(error)) {
-                            Some(Status::PermissionDenied) => {
-                                return Err(Trouble::Failed(format!(
-                                    "could not create {}: permission denied",
-                                    name.display()
-                                )));
-                            }
-                            _ => return Ok(None),
-                        },
+                        (Err(_), error @ SftpError::Status { status: Status::PermissionDenied, .. }) => {
+                            return Err(failed("create", &name, error));
+                        }
+                        (Err(_), _) => return Ok(None),
                     }
                 }
             }
@@ -86,6 +81,16 @@ impl<'a> Operation<'a> {
     async fn is_stale(self, path: &Path, modified: Option<u32>, target: &Record) -> Result<bool, Trouble> {
         let now = self.probe(path).await?;
         Ok(modified.zip(now).is_some_and(|(modified, now)| at_least(modified, now) >= target.lease()))
+    }
+
+    /// Ends a claim by what came of the change that it was for. A connection that broke is cut with the claim.
+    pub(super) async fn settle<T>(self, claim: Claim<'_>, change: Result<T, Trouble>) -> Result<T, Trouble> {
+        match &change {
+            Ok(_) => self.unclaim(claim).await?,
+            Err(Trouble::Failed(_)) => claim.left(),
+            Err(Trouble::Broken(_)) => {}
+        }
+        change
     }
 
     /// The lock is gone, and nobody can claim it any more.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::backend::{Answer, Op};
-use super::super::local::{CONTENT_LIMIT, describe};
-use super::super::record::{BreakNote, Content, Found, Record};
+use super::super::local::CONTENT_LIMIT;
+use super::super::record::{BreakNote, Content, Found, Record, describe_loss};
 use super::ages::{Ages, at_least, roughly};
 use super::files::{There, Trouble, append, failed, hidden, open_own, read, remote, see, see_more, time};
 use super::temporary::{Act, Temporary};
@@ -43,7 +43,7 @@ impl Operation<'_> {
 
     /// The server's clock by a file that it makes in the lock's directory; `None` where it makes none.
     pub(super) async fn probe(self, path: &Path) -> Result<Option<u32>, Trouble> {
-        let probe = hidden(path, "", &super::super::random_token())?;
+        let probe = hidden(path, "", &crate::random::word())?;
         let opened = self.sftp.open(remote(&probe), Mode::CreateNew).await;
         if let Err(SftpError::Status { .. }) = opened {
             return Ok(None);
@@ -110,27 +110,14 @@ impl Operation<'_> {
             self.unclaim(claim).await?;
             return Ok(self.lost(path, record, there).await);
         }
-        match self.remove_now(path, record).await {
-            Ok(answer) => self.unclaim(claim).await.map(|()| answer),
-            Err(trouble) => {
-                // Broken: the connection is cut with the claim.
-                if matches!(trouble, Trouble::Failed(_)) {
-                    claim.left();
-                }
-                Err(trouble)
-            }
-        }
+        let removed = self.remove_now(path, record).await;
+        self.settle(claim, removed).await
     }
 
     async fn remove_now(self, path: &Path, record: &Record) -> Result<Answer, Trouble> {
         let leftover = hidden(path, "", &record.token)?;
-        let act = Act::of(self.sftp);
         let (removed, _also) = (self.sftp.remove(remote(path)), self.sftp.remove(remote(&leftover)));
-        let removed = removed.await;
-        if !matches!(removed, Err(SftpError::Broken(_))) {
-            act.over();
-        }
-        match removed {
+        match removed.await {
             Ok(()) => Ok(Answer::Removed),
             Err(SftpError::Status { status: Status::NoSuchFile, .. }) => {
                 Ok(self.lost(path, record, There::Absent).await)
@@ -166,15 +153,8 @@ impl Operation<'_> {
             self.unclaim(claim).await?;
             return Ok(Answer::Found(found));
         }
-        match self.break_now(path, note).await {
-            Ok(answer) => self.unclaim(claim).await.map(|()| answer),
-            Err(trouble) => {
-                if matches!(trouble, Trouble::Failed(_)) {
-                    claim.left();
-                }
-                Err(trouble)
-            }
-        }
+        let removed = self.break_now(path, note).await;
+        self.settle(claim, removed).await
     }
 
     async fn break_now(self, path: &Path, note: &BreakNote) -> Result<Answer, Trouble> {
@@ -194,7 +174,7 @@ impl Operation<'_> {
             return Answer::Lost(note.describe());
         }
         // The age is not told to anyone here.
-        Answer::Lost(describe(&self.found(path, there, Some(0)), record))
+        Answer::Lost(describe_loss(&self.found(path, there, Some(0)), record))
     }
 
     /// The note of who broke this lock, if someone did.

@@ -95,16 +95,12 @@ impl<'a> Operation<'a> {
         match there.held_by(&stale.token) {
             None => self.unclaim(claim).await?,
             Some(seen) if at_least(seen.modified, temporary.now) >= stale.lease() => {
-                if let Err(error) = self.sftp.rename_over(remote(&temporary.path), remote(path)).await {
-                    let trouble = failed("replace", path, error);
-                    if matches!(trouble, Trouble::Failed(_)) {
-                        claim.left();
-                    }
-                    return Err(trouble);
+                let renamed = self.sftp.rename_over(remote(&temporary.path), remote(path)).await;
+                if renamed.is_ok() {
+                    temporary.renamed();
                 }
-                temporary.renamed();
-                self.unclaim(claim).await?;
-                return Ok(Answer::Taken);
+                let taken = renamed.map(|()| Answer::Taken).map_err(|error| failed("replace", path, error));
+                return self.settle(claim, taken).await;
             }
             Some(_) => claim.left(),
         }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::{Session, from_library, lost, protocol};
+use crate::config::Peer;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
 use crate::ssh::pool::Output;
@@ -218,12 +219,12 @@ impl Session {
 
     /// Reads until `end`, or until the peer closes the channel: the status may come before the last output.
     async fn collect(&self, reader: &mut ChannelReadHalf, end: Option<&[u8]>) -> Result<Conversation, SshError> {
-        let failed = |why: &str| protocol(&self.peer, DOING, io::Error::other(why.to_owned()));
-        let (mut status, mut stdout, mut stderr) = (None, Vec::new(), Vec::new());
+        let mut ending = Ending::new(&self.peer, DOING);
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             match reader.wait().await {
                 Some(ChannelMsg::Data { data }) if stdout.len() + data.len() > STDOUT_MAX => {
-                    return Err(failed("it wrote more than 1 MiB to its standard output"));
+                    return Err(ending.failed("it wrote more than 1 MiB to its standard output"));
                 }
                 Some(ChannelMsg::Data { data }) => {
                     let before = stdout.len();
@@ -237,24 +238,57 @@ impl Session {
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
                     stderr.extend_from_slice(&data[..data.len().min(STDERR_MAX - stderr.len())]);
                 }
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    status = Some(ExitStatus::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
-                }
-                Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                    status = Some(ExitStatus::Signal(signal_number(&signal_name)));
-                }
-                Some(ChannelMsg::Failure) => return Err(failed("the peer refused to run it")),
-                Some(ChannelMsg::Close) => break,
-                Some(_) => {}
-                None => {
-                    let why =
-                        io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
-                    return Err(lost(&self.peer, DOING, why));
+                other => {
+                    if ending.hears(other)? {
+                        break;
+                    }
                 }
             }
         }
-        let status = status.ok_or_else(|| failed("the peer did not tell its exit status"))?;
-        Ok(Conversation::Over(Output { status, stdout, stderr }))
+        Ok(Conversation::Over(Output { status: ending.status()?, stdout, stderr }))
+    }
+}
+
+/// What the peer says of the end of a command, whoever takes its output.
+pub(super) struct Ending<'a> {
+    peer: &'a Peer,
+    doing: &'static str,
+    status: Option<ExitStatus>,
+}
+
+impl<'a> Ending<'a> {
+    /// Of a command that has just been started; `doing` is for the message of a failure.
+    pub(super) fn new(peer: &'a Peer, doing: &'static str) -> Self {
+        Self { peer, doing, status: None }
+    }
+
+    fn failed(&self, why: &str) -> SshError {
+        protocol(self.peer, self.doing, io::Error::other(why.to_owned()))
+    }
+
+    /// Takes note of a message that is not output; whether it was the last.
+    pub(super) fn hears(&mut self, message: Option<ChannelMsg>) -> Result<bool, SshError> {
+        match message {
+            Some(ChannelMsg::ExitStatus { exit_status }) => {
+                self.status = Some(ExitStatus::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+            }
+            Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
+                self.status = Some(ExitStatus::Signal(signal_number(&signal_name)));
+            }
+            Some(ChannelMsg::Failure) => return Err(self.failed("the peer refused to run it")),
+            Some(ChannelMsg::Close) => return Ok(true),
+            Some(_) => {}
+            None => {
+                let why = io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
+                return Err(lost(self.peer, self.doing, why));
+            }
+        }
+        Ok(false)
+    }
+
+    /// How the command ended, after the last message.
+    pub(super) fn status(self) -> Result<ExitStatus, SshError> {
+        self.status.ok_or_else(|| self.failed("the peer did not tell its exit status"))
     }
 }
 
@@ -265,7 +299,7 @@ async fn abandoned<T>(answer: &mut oneshot::Sender<T>) {
 }
 
 /// Linux's number of a signal by its RFC 4254 name; 0 for one that the RFC does not name.
-pub(super) fn signal_number(signal: &Sig) -> i32 {
+fn signal_number(signal: &Sig) -> i32 {
     match signal {
         Sig::HUP => 1,
         Sig::INT => 2,

@@ -12,8 +12,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::exec::{Started, signal_number};
-use super::{Session, lost, protocol};
+use super::exec::{Ending, Started};
+use super::{Session, protocol};
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
 
@@ -72,7 +72,7 @@ impl Session {
             std::future::pending::<()>().await;
         };
         let collect = async {
-            let mut status = None;
+            let mut ending = Ending::new(&self.peer, DOING);
             let mut is_clean = true;
             loop {
                 match reader.wait().await {
@@ -89,27 +89,14 @@ impl Session {
                     Some(ChannelMsg::Eof) => {
                         let _ = output.shutdown().await;
                     }
-                    Some(ChannelMsg::ExitStatus { exit_status }) => {
-                        status = Some(ExitStatus::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
-                    }
-                    Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                        status = Some(ExitStatus::Signal(signal_number(&signal_name)));
-                    }
-                    Some(ChannelMsg::Failure) => {
-                        let why = io::Error::other("the peer refused to run it");
-                        return Err(protocol(&self.peer, DOING, why));
-                    }
-                    Some(ChannelMsg::Close) => break,
-                    Some(_) => {}
-                    None => {
-                        let why =
-                            io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
-                        return Err(lost(&self.peer, DOING, why));
+                    other => {
+                        if ending.hears(other)? {
+                            break;
+                        }
                     }
                 }
             }
-            let missing = || protocol(&self.peer, DOING, io::Error::other("the peer did not tell its exit status"));
-            Ok(Passed { status: status.ok_or_else(missing)?, is_clean })
+            Ok(Passed { status: ending.status()?, is_clean })
         };
         let passed = tokio::select! {
             passed = collect => passed,

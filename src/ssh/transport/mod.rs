@@ -34,6 +34,7 @@ use super::pool::Pool;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
 use crate::event::ExitStatus;
+use crate::random;
 
 /// The variable that tells the shim the socket and its token.
 pub const VARIABLE: &str = "RSYNCDIRECTOR_TRANSPORT";
@@ -109,7 +110,7 @@ impl Transport {
     /// # Errors
     /// When the kernel gives no socket.
     pub fn start(pool: Pool) -> io::Result<Self> {
-        let name = format!("rsyncdirector-{}-{}", std::process::id(), word());
+        let name = format!("rsyncdirector-{}-{}", std::process::id(), random::word());
         let listener = StdUnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
@@ -122,7 +123,7 @@ impl Transport {
 
     /// A ticket for one rsync to this peer.
     pub fn offer(&self, peer: &Peer) -> Ticket {
-        let (token, cut) = (word(), CancellationToken::new());
+        let (token, cut) = (random::word(), CancellationToken::new());
         self.inner.offers().insert(token.clone(), Offer { peer: peer.clone(), cut: cut.clone() });
         Ticket { transport: self.clone(), token, _cut: cut.drop_guard() }
     }
@@ -289,11 +290,4 @@ impl Transport {
             let _ = tokio::time::timeout(Duration::from_secs(2), session.disconnect()).await;
         }
     }
-}
-
-/// 32 random hexadecimal digits.
-fn word() -> String {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers are there on every Linux that runs this");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
