@@ -2,13 +2,15 @@
 //!
 //! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
 //! command (`exec`), a script by a shell that stays (`shell`); [`Session::sftp`] gives the connection's one SFTP
-//! session (`sftp`). Nothing outside this module uses the library's connection types.
+//! session (`sftp`); [`Session::pass`] passes the data of an rsync (`pipe`). `line` notices a dead peer and holds a fast one back.
+//! Nothing outside this module uses the library's connection types.
 //!
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
 //! socket is shut down; both happen when the [`Session`] is dropped.
 
 mod candidates;
 mod exec;
+mod line;
 mod login;
 mod pipe;
 mod sftp;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, SshId, cipher};
+use russh::{ChannelId, Preferred, SshId, cipher};
 use tokio::io::BufReader;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,7 +30,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
-pub(super) use pipe::{Ends, Passed};
+use line::{Line, SILENCE_MAX, Terms};
+pub(super) use pipe::{Begun, Ends, Passed};
 pub(super) use sftp::SftpChannel;
 
 use super::dial::{Lifeline, dial, tune};
@@ -38,12 +41,14 @@ use super::known_hosts::HostCheck;
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
 
-/// The peer is asked for a sign of life after this much silence.
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// So many unanswered questions end the connection.
+/// The peer is asked for a sign of life after this much silence. With [`KEEPALIVE_MAX`], `ssh` notices a dead peer after 40 s; how
+/// our own connections do is told in `line`.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// So many unanswered questions end a connection of `ssh`.
 pub(super) const KEEPALIVE_MAX: usize = 3;
-/// Sent data that stays unacknowledged ends the connection as late as missing answers do.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_MAX as u64 + 1));
+/// Sent data that stays unacknowledged, or finds no room at the peer, for this long ends the connection. While nobody reads it, this is
+/// what notices that a line is dead, up to [`KEEPALIVE_INTERVAL`] later.
+const UNACKNOWLEDGED_MAX: Duration = SILENCE_MAX;
 /// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
 const CONCURRENT_COMMANDS: usize = 8;
 
@@ -106,6 +111,7 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
+    terms: Arc<Terms>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
@@ -125,25 +131,27 @@ impl Session {
         let tuned = tune(&stream, UNACKNOWLEDGED_MAX);
         let lifeline = Arc::new(tuned.map_err(|source| lost(peer, "connecting to", source))?);
 
-        let (ended, farewell) = (CancellationToken::new(), Arc::default());
+        let (ended, farewell, terms) = (CancellationToken::new(), Arc::default(), Arc::<Terms>::default());
         let config = Arc::new(configuration(&check, purpose));
         let gate = Gate {
             check,
             lifeline: Arc::downgrade(&lifeline),
             farewell: Arc::clone(&farewell),
+            terms: (purpose == Use::Data).then(|| Arc::clone(&terms)),
             _ended: ended.clone().drop_guard(),
         };
-        let stream = BufReader::with_capacity(purpose.read_buffer(), stream);
+        let stream = Line::new(BufReader::with_capacity(purpose.read_buffer(), stream), Arc::clone(&terms));
         let exchange = async {
             let connected = client::connect_stream(config, stream, gate).await;
             connected.map_err(|error| error.into_ssh(peer, "key exchange with"))
         };
         let mut handle = bound.over("key exchange with", exchange).await?;
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
+        terms.logged_in();
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, lifeline })
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, terms, lifeline })
     }
 
     /// Whether the connection is over.
@@ -216,7 +224,8 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
             ..Preferred::DEFAULT
         },
         keepalive_interval: Some(KEEPALIVE_INTERVAL),
-        keepalive_max: KEEPALIVE_MAX,
+        // `line` judges.
+        keepalive_max: 0,
         nodelay: true,
         ..client::Config::default()
     }
@@ -268,6 +277,8 @@ struct Gate {
     lifeline: Weak<Lifeline>,
     /// What the peer said when it ended the connection by itself.
     farewell: Arc<OnceLock<String>>,
+    /// Told of what comes in for a channel, where somebody tells it what is taken.
+    terms: Option<Arc<Terms>>,
     /// Goes with the library's task, whatever ends it.
     _ended: DropGuard,
 }
@@ -315,6 +326,23 @@ impl client::Handler for Gate {
         if let Some(lifeline) = self.lifeline.upgrade() {
             lifeline.acknowledge();
         }
+        Ok(())
+    }
+
+    /// After it was put into the channel's queue.
+    async fn data(&mut self, _: ChannelId, _: &[u8], _: &mut client::Session) -> Result<(), GateError> {
+        self.terms.iter().for_each(|terms| terms.intake.came());
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: &[u8],
+        _: &mut client::Session,
+    ) -> Result<(), GateError> {
+        self.terms.iter().for_each(|terms| terms.intake.came());
         Ok(())
     }
 

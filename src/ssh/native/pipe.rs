@@ -1,19 +1,21 @@
 //! A command whose input and output are descriptors of this host, passed on as fast as both sides take them.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use russh::ChannelMsg;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::exec::{Ending, Started};
+use super::exec::{Ending, ExecError, Started};
 use super::{Session, protocol};
 use crate::clock;
 use crate::event::ExitStatus;
@@ -25,6 +27,9 @@ const CHUNK: usize = 256 * 1024;
 
 /// A command that has ended its output and does not exit within this time is one that goes on without.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// So often a peer whose output nobody takes learns that we live: sshd's ClientAliveInterval times ClientAliveCountMax is rarely shorter.
+const SHOW_LIFE_EVERY: Duration = Duration::from_secs(3);
 
 /// This host's side.
 pub(in crate::ssh) struct Ends {
@@ -41,83 +46,114 @@ pub(in crate::ssh) struct Passed {
     pub(in crate::ssh) is_clean: bool,
 }
 
+/// A command that the peer was told to start.
+pub(in crate::ssh) struct Begun(Started);
+
 impl Session {
-    /// Runs a command, passing on its input, output and errors, until the peer has closed it. May be dropped at any point; the connection
-    /// must then not be used again.
-    pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
-        &self,
-        command: &[u8],
-        ends: Ends,
-        error: impl Fn(Vec<u8>) -> F,
-    ) -> Result<Passed, SshError> {
+    /// Has the peer start a command. May be dropped at any point; the connection must then not be used again.
+    pub(in crate::ssh) async fn begin(&self, command: &[u8]) -> Result<Begun, ExecError> {
         self.touch();
-        let unusable = |error| protocol(&self.peer, "passing data to", error);
-        let mut input = input(ends.input).map_err(unusable)?;
-        let mut output = output(ends.output).map_err(unusable)?;
         let (mut answer, _caller) = oneshot::channel::<()>();
         let channel = match self.open_channel(&mut answer, DOING).await? {
             Some(channel) => channel,
             None => unreachable!("the caller is here"),
         };
-        let Started { mut reader, writer } = self.start(channel, command).await?;
-        let feed = async {
-            let mut buffer = BytesMut::with_capacity(CHUNK);
-            loop {
-                buffer.reserve(CHUNK);
-                match input.read_buf(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
-                if writer.data_bytes(buffer.split().freeze()).await.is_err() {
-                    break;
-                }
-            }
-            let _ = writer.eof().await;
-            // The end is told by the other direction.
-            std::future::pending::<()>().await;
-        };
-        let collect = async {
-            let mut ending = Ending::new(&self.peer, DOING);
-            let mut is_clean = true;
-            let mut output_ended = false;
-            loop {
-                let message = tokio::select! {
-                    message = reader.wait() => message,
-                    () = clock::sleep(LINGER), if output_ended => {
-                        output_ended = false;
-                        let _ = output.shutdown().await;
-                        continue;
-                    }
-                };
-                match message {
-                    Some(ChannelMsg::Data { data }) => {
-                        // Nobody reads it any more: the peer learns that from its closed channel.
-                        if output.write_all(&data).await.is_err() {
-                            is_clean = false;
-                            let _ = writer.close().await;
-                        }
-                    }
-                    Some(ChannelMsg::ExtendedData { data, .. }) => {
-                        let _ = error(data.to_vec()).await;
-                    }
-                    // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
-                    Some(ChannelMsg::Eof) => output_ended = true,
-                    other => {
-                        if ending.hears(other)? {
-                            break;
-                        }
-                    }
-                }
-            }
-            Ok(Passed { status: ending.status()?, is_clean })
-        };
+        self.start(channel, command).await.map(Begun)
+    }
+
+    /// Passes on input, output and errors of a command, until the peer has closed it. May be dropped at any point; the connection
+    /// must then not be used again.
+    pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
+        &self,
+        begun: Begun,
+        ends: Ends,
+        error: impl Fn(Vec<u8>) -> F,
+    ) -> Result<Passed, SshError> {
+        let unusable = |error| protocol(&self.peer, "passing data to", error);
+        let input = input(ends.input).map_err(unusable)?;
+        let output = output(ends.output).map_err(unusable)?;
+        let Begun(Started { reader, writer }) = begun;
         let passed = tokio::select! {
-            passed = collect => passed,
-            () = feed => unreachable!("it never ends"),
+            passed = self.take(reader, &writer, output, error) => passed,
+            never = feed(input, &writer) => match never {},
+            never = self.show_life() => match never {},
         };
         self.touch();
         passed
     }
+
+    /// Takes what the command says, until the peer has closed it.
+    async fn take<F: Future<Output = io::Result<()>>>(
+        &self,
+        mut reader: ChannelReadHalf,
+        writer: &ChannelWriteHalf<Msg>,
+        mut output: impl AsyncWrite + Unpin,
+        error: impl Fn(Vec<u8>) -> F,
+    ) -> Result<Passed, SshError> {
+        let mut ending = Ending::new(&self.peer, DOING);
+        let mut is_clean = true;
+        let mut output_ended = false;
+        loop {
+            let message = tokio::select! {
+                message = reader.wait() => message,
+                () = clock::sleep(LINGER), if output_ended => {
+                    output_ended = false;
+                    let _ = output.shutdown().await;
+                    continue;
+                }
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => {
+                    // Nobody reads it any more: the peer learns that from its closed channel.
+                    if output.write_all(&data).await.is_err() {
+                        is_clean = false;
+                        let _ = writer.close().await;
+                    }
+                    self.terms.intake.taken();
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    let _ = error(data.to_vec()).await;
+                    self.terms.intake.taken();
+                }
+                // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
+                Some(ChannelMsg::Eof) => output_ended = true,
+                other => {
+                    if ending.hears(other)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Passed { status: ending.status()?, is_clean })
+    }
+
+    /// While what the peer says is left lying, so are its questions whether we live: it is told unasked.
+    async fn show_life(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(SHOW_LIFE_EVERY).await;
+            if self.terms.intake.is_full() {
+                // Fails when the connection is over, which the reader learns too.
+                let _ = self.handle.send_keepalive(true).await;
+            }
+        }
+    }
+}
+
+/// Passes input on; the command's end is told by its output.
+async fn feed(mut input: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>) -> Infallible {
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    loop {
+        buffer.reserve(CHUNK);
+        match input.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if writer.data_bytes(buffer.split().freeze()).await.is_err() {
+            break;
+        }
+    }
+    let _ = writer.eof().await;
+    std::future::pending().await
 }
 
 /// rsync gives a socket; others may give a pipe.

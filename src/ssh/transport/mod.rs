@@ -21,7 +21,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::iter;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use self::exit::Process;
 use self::wire::Hello;
 use super::error::SshError;
-use super::native::{Ends, Passed, Session};
+use super::native::{Begun, Ends, ExecError, Passed, Session};
 use super::pool::Pool;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
@@ -52,6 +52,12 @@ const HELLO_MAX: Duration = Duration::from_secs(10);
 const EXIT_MAX: Duration = Duration::from_secs(2);
 /// A data connection that nobody uses is closed after this time.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Bound on saying goodbye to a peer.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// A connection that waited gets this long to begin a command, until another is made: it may have died unnoticed.
+const KEPT_OPEN_MAX: Duration = Duration::from_secs(5);
+/// A new one gets this long; it may have to wait for a peer that allows few sessions and is slow to end the last one.
+const OPEN_MAX: Duration = Duration::from_secs(20);
 /// How many data connections to a peer are kept.
 const IDLE_COUNT: usize = 4;
 /// What ssh exits with when the connection is at fault.
@@ -108,6 +114,18 @@ impl Inner {
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the connections that waited for too long; and tells when the next one will have, if any is left.
+    fn too_old(&self) -> (Vec<Arc<Session>>, Option<Duration>) {
+        let mut idle = self.idle();
+        let mut old = Vec::new();
+        for sessions in idle.values_mut() {
+            old.extend(sessions.extract_if(.., |(_, since)| since.elapsed() >= IDLE_MAX).map(|(session, _)| session));
+        }
+        idle.retain(|_, sessions| !sessions.is_empty());
+        let longest = idle.values().flatten().map(|(_, since)| since.elapsed()).max();
+        (old, longest.map(|longest| IDLE_MAX.saturating_sub(longest)))
     }
 }
 
@@ -203,13 +221,13 @@ impl Transport {
     /// Runs the command of a shim; the exit status to tell it.
     async fn run(&self, offer: &Offer, hello: Hello, shim: &UnixStream) -> i32 {
         let Hello { command, input, output, .. } = hello;
-        let session = tokio::select! {
-            session = self.lease(&offer.peer) => session,
+        let begun = tokio::select! {
+            begun = self.begin(&offer.peer, &command) => begun,
             () = offer.cut.cancelled() => return CONNECTION_FAILED,
             () = wire::gone(shim) => return CONNECTION_FAILED,
         };
-        let result = match session {
-            Ok(session) => self.pass(&session, offer, &command, (input, output), shim).await,
+        let result = match begun {
+            Ok((session, begun)) => self.pass(&session, begun, offer, Ends { input, output }, shim).await,
             Err(error) => Err(error),
         };
         match result {
@@ -223,17 +241,33 @@ impl Transport {
         }
     }
 
+    /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
+    async fn begin(&self, peer: &Peer, command: &[u8]) -> Result<(Arc<Session>, Begun), SshError> {
+        while let Some(session) = self.waiting(peer) {
+            match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command)).await {
+                Ok(Ok(begun)) => return Ok((session, begun)),
+                // Nothing was begun.
+                Ok(Err(ExecError::NotSent(_))) | Err(_) => session.reset(),
+                Ok(Err(ExecError::Failed(error))) => return Err(error),
+            }
+        }
+        let session = Arc::new(self.inner.pool.data_session(peer).await?);
+        let begun = tokio::time::timeout(OPEN_MAX, session.begin(command)).await;
+        let doing = "opening a session on";
+        let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
+        Ok((session, begun?))
+    }
+
     async fn pass(
         &self,
         session: &Arc<Session>,
+        begun: Begun,
         offer: &Offer,
-        command: &[u8],
-        (input, output): (OwnedFd, OwnedFd),
+        ends: Ends,
         shim: &UnixStream,
     ) -> Result<ExitStatus, SshError> {
-        let ends = Ends { input, output };
         let passed = tokio::select! {
-            passed = session.pass(command, ends, |bytes: Vec<u8>| async move { wire::send_error(shim, &bytes).await }) => passed,
+            passed = session.pass(begun, ends, |bytes: Vec<u8>| async move { wire::send_error(shim, &bytes).await }) => passed,
             () = offer.cut.cancelled() => {
                 session.reset();
                 return Ok(ExitStatus::Code(CONNECTION_FAILED));
@@ -259,50 +293,46 @@ impl Transport {
         }
     }
 
-    /// A data connection for one rsync: one that waits, or a new one.
-    async fn lease(&self, peer: &Peer) -> Result<Arc<Session>, SshError> {
-        loop {
-            let waiting = self.inner.idle().get_mut(peer).and_then(Vec::pop);
-            match waiting {
-                Some((session, _)) if session.is_closed() => {}
-                Some((session, _)) => return Ok(session),
-                None => return self.inner.pool.data_session(peer).await.map(Arc::new),
-            }
-        }
+    /// A connection that waits for an rsync to this peer.
+    fn waiting(&self, peer: &Peer) -> Option<Arc<Session>> {
+        let mut idle = self.inner.idle();
+        let sessions = idle.get_mut(peer)?;
+        iter::from_fn(|| sessions.pop()).map(|(session, _)| session).find(|session| !session.is_closed())
     }
 
     /// Keeps a connection for the next rsync, for a while.
     fn keep(&self, peer: &Peer, session: &Arc<Session>) {
-        {
-            let mut idle = self.inner.idle();
-            let sessions = idle.entry(peer.clone()).or_default();
-            if sessions.len() >= IDLE_COUNT || self.inner.ended.is_cancelled() {
-                return;
-            }
+        let mut idle = self.inner.idle();
+        if self.inner.ended.is_cancelled() {
+            return;
+        }
+        let was_empty = idle.is_empty();
+        let sessions = idle.entry(peer.clone()).or_default();
+        sessions.retain(|(session, _)| !session.is_closed());
+        if sessions.len() < IDLE_COUNT {
             sessions.push((Arc::clone(session), Ticks::now()));
         }
-        let (this, peer, ended) = (self.clone(), peer.clone(), self.inner.ended.clone());
-        self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = clock::sleep(IDLE_MAX) => this.close_idle(&peer).await,
-                () = ended.cancelled() => {}
-            }
-        });
+        // Under the lock: the one that ran has ended, or sees this connection.
+        if was_empty {
+            self.inner.tasks.spawn(self.clone().retire());
+        }
     }
 
-    async fn close_idle(&self, peer: &Peer) {
-        let old: Vec<_> = {
-            let mut idle = self.inner.idle();
-            let Some(sessions) = idle.get_mut(peer) else { return };
-            let (old, young) = sessions.drain(..).partition(|(_, since)| since.elapsed() >= IDLE_MAX);
-            *sessions = young;
-            if sessions.is_empty() {
-                idle.remove(peer);
+    /// Closes connections that waited for too long, until none waits.
+    async fn retire(self) {
+        let mut pause = IDLE_MAX;
+        loop {
+            tokio::select! {
+                () = clock::sleep(pause) => {}
+                () = self.inner.ended.cancelled() => return,
             }
-            old
-        };
-        for (session, _) in &old {
-            let _ = tokio::time::timeout(Duration::from_secs(2), session.disconnect()).await;
+            let (old, next) = self.inner.too_old();
+            let goodbyes = old.iter().map(|session| tokio::time::timeout(GOODBYE_MAX, session.disconnect()));
+            futures_util::future::join_all(goodbyes).await;
+            match next {
+                Some(due) => pause = due,
+                None => return,
+            }
         }
     }
 }
