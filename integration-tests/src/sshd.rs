@@ -125,6 +125,12 @@ impl Sshd {
         self.kill_with(|session| session.comm == "sshd");
     }
 
+    /// Kills its sessions of this moment, but not what those started; new ones are accepted.
+    pub fn kill_sessions(&self) {
+        let sessions = procs::descendants(self.pid()).into_iter().filter(|process| process.comm == "sshd");
+        sessions.for_each(|session| procs::signal(session.pid, Signal::KILL));
+    }
+
     /// Starts it again on the same port, with a new log.
     pub fn start_again(&mut self) {
         wait::until("sshd gets its port back", || {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod blocks;
+mod broken_transfers;
 mod children;
 mod cli;
 mod config_errors;

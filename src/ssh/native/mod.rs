@@ -112,6 +112,8 @@ pub(super) struct Session {
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
     terms: Arc<Terms>,
+    /// What failed when the connection ended by itself.
+    failure: Arc<OnceLock<String>>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
@@ -131,12 +133,14 @@ impl Session {
         let tuned = tune(&stream, UNACKNOWLEDGED_MAX);
         let lifeline = Arc::new(tuned.map_err(|source| lost(peer, "connecting to", source))?);
 
-        let (ended, farewell, terms) = (CancellationToken::new(), Arc::default(), Arc::<Terms>::default());
+        let (ended, terms) = (CancellationToken::new(), Arc::<Terms>::default());
+        let (farewell, failure) = Default::default();
         let config = Arc::new(configuration(&check, purpose));
         let gate = Gate {
             check,
             lifeline: Arc::downgrade(&lifeline),
             farewell: Arc::clone(&farewell),
+            failure: Arc::clone(&failure),
             terms: (purpose == Use::Data).then(|| Arc::clone(&terms)),
             _ended: ended.clone().drop_guard(),
         };
@@ -151,12 +155,18 @@ impl Session {
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, terms, lifeline })
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, terms, failure, lifeline })
     }
 
     /// Whether the connection is over.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed() || self.ended.is_cancelled()
+    }
+
+    /// The error of who used the connection when it ended: with what failed, if that is known.
+    fn ended_under(&self, doing: &'static str) -> SshError {
+        let why = self.failure.get().map_or("the connection ended before the command", String::as_str);
+        lost(&self.peer, doing, std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why))
     }
 
     /// Cancelled when the connection is over.
@@ -277,6 +287,8 @@ struct Gate {
     lifeline: Weak<Lifeline>,
     /// What the peer said when it ended the connection by itself.
     farewell: Arc<OnceLock<String>>,
+    /// What failed when the connection ended by itself.
+    failure: Arc<OnceLock<String>>,
     /// Told of what comes in for a channel, where somebody tells it what is taken.
     terms: Option<Arc<Terms>>,
     /// Goes with the library's task, whatever ends it.
@@ -353,7 +365,12 @@ impl client::Handler for Gate {
                 let _ = self.farewell.set(farewell.message.escape_debug().to_string());
                 Ok(())
             }
-            DisconnectReason::Error(error) => Err(error),
+            DisconnectReason::Error(error) => {
+                if let GateError::Library(russh::Error::IO(failure)) = &error {
+                    let _ = self.failure.set(failure.to_string());
+                }
+                Err(error)
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ impl Session {
         mut output: impl AsyncWrite + Unpin,
         error: impl Fn(Vec<u8>) -> F,
     ) -> Result<Passed, SshError> {
-        let mut ending = Ending::new(&self.peer, DOING);
+        let mut ending = Ending::new(self, DOING);
         let mut is_clean = true;
         let mut output_ended = false;
         loop {

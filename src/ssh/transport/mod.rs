@@ -232,12 +232,10 @@ impl Transport {
         };
         match result {
             Ok(ExitStatus::Code(code)) => code,
-            Ok(ExitStatus::Signal(_)) => CONNECTION_FAILED,
-            Err(error) => {
-                let text = format!("rsyncdirector: {}\n", crate::error_chain(&error));
-                let _ = wire::send_error(shim, text.as_bytes()).await;
-                CONNECTION_FAILED
+            Ok(ExitStatus::Signal(signal)) => {
+                fail(shim, &format!("rsync on {} was ended by signal {signal}", offer.peer)).await
             }
+            Err(error) => fail(shim, &crate::error_chain(&error)).await,
         }
     }
 
@@ -335,4 +333,11 @@ impl Transport {
             }
         }
     }
+}
+
+/// Has the shim say why, and tells its exit status.
+async fn fail(shim: &UnixStream, why: &str) -> i32 {
+    // Fails when the shim is gone, and nobody hears it.
+    let _ = wire::send_error(shim, format!("rsyncdirector: {why}\n").as_bytes()).await;
+    CONNECTION_FAILED
 }
