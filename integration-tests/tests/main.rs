@@ -14,6 +14,7 @@ mod locks;
 mod login_shells;
 mod metrics;
 mod names;
+mod odd_peers;
 mod outcomes;
 mod peers;
 mod pid_file;

@@ -1,9 +1,9 @@
 //! A connection's byte stream, with two judgements that the SSH library leaves to us.
 //!
-//! **Is the peer alive?** The library asks for a sign of life in each [`super::KEEPALIVE_INTERVAL`] of silence. A peer that says nothing
-//! for [`SILENCE_MAX`] is taken for dead. While our own bytes do not fit into the line the library neither asks nor listens; then a line that takes
-//! no byte for [`STUCK_MAX`] decides. So a line that fails is noticed within the sum of both, 45 s, whatever goes on. The library's own count of
-//! unanswered questions is not used, since it also counts while we do not listen.
+//! **Is the peer alive?** Who uses the line asks for a sign of life in each [`super::KEEPALIVE_INTERVAL`] of silence: for commands the library, for data
+//! `pipe`. A peer that says nothing for [`SILENCE_MAX`] is taken for dead. While our own bytes do not fit into the line nobody asks or
+//! listens; then a line that takes no byte for [`STUCK_MAX`] decides. So a line that fails is noticed within the sum of both, 45 s,
+//! whatever goes on. The library's own count of unanswered questions is not used, since it also counts while we do not listen.
 //!
 //! **May more come?** The library opens a channel's window anew as bytes come in, not as they are taken, and when its queue for a channel is full, it
 //! stops altogether: no question is asked or answered any more, and sshd takes us for dead (ClientAliveInterval). So no bytes
@@ -14,7 +14,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,14 +30,15 @@ const STUCK_MAX: Duration = Duration::from_secs(15);
 const ABSENT: Duration = Duration::from_secs(5);
 
 /// So many packets that nobody has taken yet keep us from reading. The library's queue has place for 100.
-const FULL: usize = 64;
+const FULL: isize = 64;
 /// When so few are left, reading goes on.
-const LOW: usize = FULL / 2;
+const LOW: isize = FULL / 2;
 
 /// What has come in for a channel and was not taken yet, in packets.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
-    waiting: AtomicUsize,
+    /// Below zero while one was taken before it was counted.
+    waiting: AtomicIsize,
     reader: AtomicWaker,
 }
 
@@ -75,14 +76,21 @@ impl Intake {
 #[derive(Debug, Default)]
 pub(super) struct Terms {
     pub(super) intake: Intake,
-    /// Whether the peer is being asked for signs of life, which begins with the login.
+    /// Whether the peer is being asked for signs of life.
     asked: AtomicBool,
+    /// Whether it has said anything since this was last looked at.
+    heard: AtomicBool,
 }
 
 impl Terms {
-    /// From now on silence counts.
-    pub(super) fn logged_in(&self) {
-        self.asked.store(true, Ordering::Release);
+    /// From now on silence counts, or does not: while nobody asks, it has no reason to say anything.
+    pub(super) fn ask(&self, asked: bool) {
+        self.asked.store(asked, Ordering::Release);
+    }
+
+    /// Whether the peer has said anything since the last call.
+    pub(super) fn heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -156,6 +164,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
             return self.poll_death(cx).map(Err);
         }
         self.alive = Instant::now();
+        self.terms.heard.store(true, Ordering::Relaxed);
         read
     }
 }
@@ -202,7 +211,7 @@ mod tests {
     fn line() -> (Line<DuplexStream>, DuplexStream, Arc<Terms>) {
         let (near, far) = duplex(16);
         let terms = Arc::<Terms>::default();
-        terms.logged_in();
+        terms.ask(true);
         (Line::new(near, Arc::clone(&terms)), far, terms)
     }
 
@@ -227,10 +236,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_may_take_its_time_for_the_login() {
+    async fn a_peer_that_nobody_asks_may_be_silent() {
         let (near, _far) = duplex(16);
         let mut line = Line::new(near, Arc::default());
-        assert!(timeout(LONG, line.read_u8()).await.is_err(), "connecting has a bound of its own");
+        assert!(timeout(LONG, line.read_u8()).await.is_err(), "a login has a bound of its own");
     }
 
     #[tokio::test(start_paused = true)]

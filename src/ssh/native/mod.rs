@@ -151,7 +151,7 @@ impl Session {
         };
         let mut handle = bound.over("key exchange with", exchange).await?;
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
-        terms.logged_in();
+        terms.ask(purpose == Use::Commands);
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp) = Default::default();
@@ -233,7 +233,8 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
             cipher: Cow::Borrowed(CIPHERS),
             ..Preferred::DEFAULT
         },
-        keepalive_interval: Some(KEEPALIVE_INTERVAL),
+        // For data `pipe` asks.
+        keepalive_interval: (purpose == Use::Commands).then_some(KEEPALIVE_INTERVAL),
         // `line` judges.
         keepalive_max: 0,
         nodelay: true,

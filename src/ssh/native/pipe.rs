@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::exec::{Ending, ExecError, Started};
-use super::{Session, protocol};
+use super::{KEEPALIVE_INTERVAL, Session, protocol};
 use crate::clock;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
@@ -28,8 +28,9 @@ const CHUNK: usize = 256 * 1024;
 /// A command that has ended its output and does not exit within this time is one that goes on without.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// So often a peer whose output nobody takes learns that we live: sshd's ClientAliveInterval times ClientAliveCountMax is rarely shorter.
-const SHOW_LIFE_EVERY: Duration = Duration::from_secs(3);
+/// So often somebody looks whether the peer should be asked or told for a sign of life. A server that wants to hear of its clients more often
+/// than in twice this time is rare.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// This host's side.
 pub(in crate::ssh) struct Ends {
@@ -73,11 +74,13 @@ impl Session {
         let input = input(ends.input).map_err(unusable)?;
         let output = output(ends.output).map_err(unusable)?;
         let Begun(Started { reader, writer }) = begun;
+        self.terms.ask(true);
         let passed = tokio::select! {
             passed = self.take(reader, &writer, output, error) => passed,
             never = feed(input, &writer) => match never {},
-            never = self.show_life() => match never {},
+            never = self.keep_in_touch() => match never {},
         };
+        self.terms.ask(false);
         self.touch();
         passed
     }
@@ -127,12 +130,20 @@ impl Session {
         Ok(Passed { status: ending.status()?, is_clean })
     }
 
-    /// While what the peer says is left lying, so are its questions whether we live: it is told unasked.
-    async fn show_life(&self) -> Infallible {
+    /// Asks a silent peer for a sign of life. One whose output nobody takes cannot answer: OpenSSH's server waits until its answer is
+    /// sent, and gives up the connection (ClientAliveInterval times ClientAliveCountMax). It also hears nothing of us; so it is told that
+    /// we live.
+    async fn keep_in_touch(&self) -> Infallible {
+        let mut silence = Duration::ZERO;
         loop {
-            tokio::time::sleep(SHOW_LIFE_EVERY).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+            silence = if self.terms.heard() { Duration::ZERO } else { silence + LOOK_EVERY };
+            // Sending fails when the connection is over, which the reader learns too.
             if self.terms.intake.is_full() {
-                // Fails when the connection is over, which the reader learns too.
+                silence = Duration::ZERO;
+                let _ = self.handle.send_keepalive(false).await;
+            } else if silence + LOOK_EVERY > KEEPALIVE_INTERVAL {
+                silence = Duration::ZERO;
                 let _ = self.handle.send_keepalive(true).await;
             }
         }

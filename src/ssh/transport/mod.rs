@@ -17,6 +17,8 @@
 
 mod exit;
 pub mod shim;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::HashMap;
@@ -197,17 +199,16 @@ impl Transport {
             return;
         }
         let process = cred.pid().and_then(Process::open);
-        let hello = match tokio::time::timeout(HELLO_MAX, wire::receive_hello(&shim)).await {
-            Ok(Ok(hello)) => hello,
+        let heard = match tokio::time::timeout(HELLO_MAX, self.hear(&shim)).await {
+            Ok(Ok(Some(heard))) => heard,
             Ok(Err(error)) => return tracing::debug!("a shim said no hello: {error}"),
-            Err(_) => return,
+            Ok(Ok(None)) | Err(_) => return,
         };
-        // One-time: whoever shows it again is refused.
-        let Some(offer) = self.inner.offers().remove(&hello.token) else { return };
+        let (offer, Hello { input, output, .. }, command) = heard;
         // rsync sees the end of its stream when these are closed, too.
-        let held = (hello.input.try_clone(), hello.output.try_clone());
+        let held = (input.try_clone(), output.try_clone());
         let status = tokio::select! {
-            status = self.run(&offer, hello, &shim) => status,
+            status = self.run(&offer, &command, Ends { input, output }, &shim) => status,
             () = self.inner.ended.cancelled() => CONNECTION_FAILED,
         };
         // Fails when the shim is gone.
@@ -218,16 +219,24 @@ impl Transport {
         drop(held);
     }
 
+    /// What a shim wants; `None` from one whose token is not good.
+    async fn hear(&self, shim: &UnixStream) -> io::Result<Option<(Offer, Hello, Vec<u8>)>> {
+        let hello = wire::receive_hello(shim).await?;
+        // One-time: whoever shows it again is refused.
+        let Some(offer) = self.inner.offers().remove(&hello.token) else { return Ok(None) };
+        let command = wire::receive_command(shim, &hello).await?;
+        Ok(Some((offer, hello, command)))
+    }
+
     /// Runs the command of a shim; the exit status to tell it.
-    async fn run(&self, offer: &Offer, hello: Hello, shim: &UnixStream) -> i32 {
-        let Hello { command, input, output, .. } = hello;
+    async fn run(&self, offer: &Offer, command: &[u8], ends: Ends, shim: &UnixStream) -> i32 {
         let begun = tokio::select! {
-            begun = self.begin(&offer.peer, &command) => begun,
+            begun = self.begin(&offer.peer, command) => begun,
             () = offer.cut.cancelled() => return CONNECTION_FAILED,
             () = wire::gone(shim) => return CONNECTION_FAILED,
         };
         let result = match begun {
-            Ok((session, begun)) => self.pass(&session, begun, offer, Ends { input, output }, shim).await,
+            Ok((session, begun)) => self.pass(&session, begun, offer, ends, shim).await,
             Err(error) => Err(error),
         };
         match result {
