@@ -39,6 +39,7 @@ const LOW: isize = FULL / 2;
 pub(super) struct Intake {
     /// Below zero while one was taken before it was counted.
     waiting: AtomicIsize,
+    held: AtomicBool,
     reader: AtomicWaker,
 }
 
@@ -55,20 +56,22 @@ impl Intake {
         }
     }
 
-    /// Whether reading has to wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= FULL
+    /// Whether reading waits.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
     }
 
-    /// The same; who has to wait is woken.
+    /// Ready when there is room; who has to wait is woken when little is left.
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.is_full() {
+        let enough = if self.is_held() { LOW + 1 } else { FULL };
+        let mut waits = self.waiting.load(Ordering::Acquire) >= enough;
+        if waits {
             self.reader.register(cx.waker());
-            if self.is_full() {
-                return Poll::Pending;
-            }
+            // It may have been taken before we could be woken.
+            waits = self.waiting.load(Ordering::Acquire) > LOW;
         }
-        Poll::Ready(())
+        self.held.store(waits, Ordering::Release);
+        if waits { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -284,9 +287,13 @@ mod tests {
         let mut reading = JoinSet::new();
         reading.spawn(async move { line.read_u8().await });
         assert!(timeout(LONG, reading.join_next()).await.is_err());
-        (0..FULL - LOW).for_each(|_| terms.intake.taken());
+        (0..FULL - LOW - 1).for_each(|_| terms.intake.taken());
+        assert!(timeout(LONG, reading.join_next()).await.is_err());
+        assert!(terms.intake.is_held(), "until little is left");
+        terms.intake.taken();
         let read = timeout(LONG, reading.join_next()).await.expect("it is woken").expect("it runs");
         assert_eq!(read.unwrap().unwrap(), b'x');
+        assert!(!terms.intake.is_held());
     }
 
     #[tokio::test(start_paused = true)]

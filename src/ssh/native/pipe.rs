@@ -139,7 +139,7 @@ impl Session {
             tokio::time::sleep(LOOK_EVERY).await;
             silence = if self.terms.heard() { Duration::ZERO } else { silence + LOOK_EVERY };
             // Sending fails when the connection is over, which the reader learns too.
-            if self.terms.intake.is_full() {
+            if self.terms.intake.is_held() {
                 silence = Duration::ZERO;
                 let _ = self.handle.send_keepalive(false).await;
             } else if silence + LOOK_EVERY > KEEPALIVE_INTERVAL {
