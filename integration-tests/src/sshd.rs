@@ -178,11 +178,13 @@ fn free_addr_on(ip: IpAddr) -> SocketAddr {
 }
 
 fn config(dir: &str, addr: SocketAddr, options: &str) -> String {
+    // Of this one the last line counts, of all others the first.
+    let startups = if options.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
     format!(
-        "{options}\n\
+        "{options}\n{startups}\
          Port {port}\nListenAddress {ip}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-         PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\n\
+         PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\n\
          X11Forwarding no\nPrintMotd no\n",
         port = addr.port(),
         ip = addr.ip(),

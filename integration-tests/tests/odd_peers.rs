@@ -1,6 +1,7 @@
 //! rsync over our own connections to peers that are less than an OpenSSH with its defaults: few sessions, few connections, slow, noisy,
 //! without an rsync, another program altogether.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use integration_tests::dropbear::Dropbear;
@@ -33,16 +34,16 @@ fn works_both_ways(sandbox: &Sandbox) {
     assert!(!sandbox.exists("j.lock"));
 }
 
+const PUSH: &str = "jobs:
+- {id: j, type: remote, <peer>, actions: [{action: sync, id: push, source: @/src/, dest: @/dst, opts: ['-a']}]}
+";
+
 /// A sync to a peer that runs this script for every command.
 fn push_to(script: &str) -> Finished {
     let sandbox = with_source();
     let forced = sandbox.script("forced", script);
     let _peer = Sshd::start_with(&sandbox, "peer", &format!("ForceCommand {}", forced.display()));
-    sandbox.once(&sandbox.config(
-        "jobs:
-- {id: j, type: remote, <peer>, actions: [{action: sync, id: push, source: @/src/, dest: @/dst, opts: ['-a']}]}
-",
-    ))
+    sandbox.once(&sandbox.config(PUSH))
 }
 
 #[test]
@@ -74,29 +75,36 @@ fn of_one_session_a_connection_with_several_jobs_at_once() {
 fn that_gives_no_session_at_all() {
     let sandbox = with_source();
     let _peer = Sshd::start_with(&sandbox, "peer", "MaxSessions 0");
-    let config = "jobs:
-- {id: j, type: remote, <peer>, actions: [{action: sync, id: push, source: @/src/, dest: @/dst, opts: ['-a']}]}
-";
-    let ended = sandbox.once(&sandbox.config(config));
+    let ended = sandbox.once(&sandbox.config(PUSH));
     ended.expect_code(1).expect_said("opening a session on").expect_said("exit code 255");
 }
 
+/// A peer that lets one log in at a time, and somebody who is about to.
+fn busy(sandbox: &Sandbox) -> (Sshd, TcpStream) {
+    let peer = Sshd::start_with(sandbox, "peer", "MaxStartups 1:100:1");
+    let occupant = TcpStream::connect(peer.addr()).expect("it accepts");
+    wait::until("it is there", || peer.connections() == 1);
+    (peer, occupant)
+}
+
 #[test]
-fn that_refuses_connections_for_a_while() {
+fn that_is_busy_with_logins_for_a_moment() {
     let sandbox = with_source();
-    let (sshd, proxy) = Proxy::before_new(&sandbox, "peer", "MaxStartups 1:100:1\nLoginGraceTime 60");
-    // Who is connected and does not log in.
-    proxy.stall();
-    let occupant = std::net::TcpStream::connect(sshd.addr()).expect("it accepts");
-    wait::until("it is there", || sshd.connections() == 1);
-    proxy.resume();
-    let director = sandbox.start(&sandbox.config(BOTH_WAYS));
+    let (peer, occupant) = busy(&sandbox);
+    let director = sandbox.start(&sandbox.config(PUSH));
     director.hup();
-    director.wait_for_runs(1);
-    director.wait_for_log("root@");
+    wait::until("it was refused", || peer.log().contains("MaxStartups"));
     drop(occupant);
-    director.run_now(2);
-    assert_same(&sandbox, "src", "back");
+    director.wait_for_runs(1);
+    assert_same(&sandbox, "src", "dst");
+}
+
+#[test]
+fn that_is_busy_with_logins() {
+    let sandbox = with_source();
+    let _busy = busy(&sandbox);
+    let ended = sandbox.once(&sandbox.config(PUSH));
+    ended.expect_code(1).expect_said("exit code 255").expect_said("lost the connection while key exchange with");
 }
 
 #[test]

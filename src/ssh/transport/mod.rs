@@ -60,6 +60,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(2);
 const KEPT_OPEN_MAX: Duration = Duration::from_secs(5);
 /// A new one gets this long; it may have to wait for a peer that allows few sessions and is slow to end the last one.
 const OPEN_MAX: Duration = Duration::from_secs(20);
+/// A peer that breaks off a login is asked again after these pauses: sshd drops connections while many log in at once (MaxStartups).
+const BUSY_PAUSES: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 /// How many data connections to a peer are kept.
 const IDLE_COUNT: usize = 4;
 /// What ssh exits with when the connection is at fault.
@@ -258,11 +260,22 @@ impl Transport {
                 Ok(Err(ExecError::Failed(error))) => return Err(error),
             }
         }
-        let session = Arc::new(self.inner.pool.data_session(peer).await?);
+        let session = Arc::new(self.connect(peer).await?);
         let begun = tokio::time::timeout(OPEN_MAX, session.begin(command)).await;
         let doing = "opening a session on";
         let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
         Ok((session, begun?))
+    }
+
+    /// A new data connection.
+    async fn connect(&self, peer: &Peer) -> Result<Session, SshError> {
+        let mut pauses = BUSY_PAUSES.iter();
+        loop {
+            match (self.inner.pool.data_session(peer).await, pauses.next()) {
+                (Err(SshError::Lost { .. }), Some(pause)) => tokio::time::sleep(*pause).await,
+                (result, _) => return result,
+            }
+        }
     }
 
     async fn pass(
