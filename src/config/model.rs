@@ -1,7 +1,9 @@
 //! The configuration as the program uses it: validated, every default filled in, nothing left to parse.
 
+use std::cmp::Ordering;
 use std::ffi::OsString;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +63,31 @@ pub struct SshPolicy {
     /// Files of known host keys, the first one being the one that `accept-new` appends to. Default:
     /// `~/.ssh/known_hosts`, `~/.ssh/known_hosts2`, `/etc/ssh/ssh_known_hosts`, `/etc/ssh/ssh_known_hosts2`.
     pub known_hosts: Vec<PathBuf>,
+    /// Which of these are defaults.
+    pub unsaid: Unsaid,
+}
+
+impl SshPolicy {
+    /// The bound on a connection to a peer, from the resolution of the first name on the way to the login at the last host.
+    pub fn connect_timeout_of(&self, peer: &Peer) -> Duration {
+        let of_peer = peer.reach.connect_timeout.filter(|_| self.unsaid.connect_timeout);
+        of_peer.unwrap_or(self.connect_timeout)
+    }
+
+    /// The files of known host keys that count for a peer.
+    pub fn known_hosts_of<'a>(&'a self, peer: &'a Peer) -> &'a [PathBuf] {
+        let of_peer = peer.reach.known_hosts.as_deref().filter(|_| self.unsaid.known_hosts);
+        of_peer.unwrap_or(&self.known_hosts)
+    }
+}
+
+/// What a configuration does not say itself, so that ssh_config(5) may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unsaid {
+    /// The bound on connecting.
+    pub connect_timeout: bool,
+    /// The files of known host keys.
+    pub known_hosts: bool,
 }
 
 /// How rsync reaches a peer.
@@ -119,14 +146,92 @@ pub struct JobSchedule {
 /// A remote host as the configuration names it. Two equal peers share one connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
-    /// Login name there.
+    /// Login name there, by the configuration, else ssh_config(5), else ours.
     pub user: String,
-    /// Host name or address.
+    /// Host name or address as the configuration has it; see [`Peer::dialled`].
     pub host: String,
-    /// TCP port of its sshd.
+    /// TCP port of its sshd, by the configuration, else ssh_config(5), else 22.
     pub port: u16,
     /// Private key to use instead of the agent's and the user's default keys.
     pub private_key: Option<PathBuf>,
+    /// What else is known of how it is reached.
+    pub reach: Arc<Reach>,
+}
+
+/// How a host is reached, as far as [`Peer`] does not show it. The default is a host about which ssh_config(5) says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reach {
+    /// The name or address to dial, if it is another one (`HostName`).
+    pub host_name: Option<String>,
+    /// The name under which known_hosts lists the host, if it is not that of the host and the port (`HostKeyAlias`).
+    pub host_key_alias: Option<String>,
+    /// Which addresses of the host count (`AddressFamily`).
+    pub address_family: AddressFamily,
+    /// Private keys to offer instead of the user's default keys (`IdentityFile`); one that cannot be used is passed over.
+    pub identities: Option<Vec<PathBuf>>,
+    /// Whether the agent's other keys are not offered (`IdentitiesOnly`).
+    pub identities_only: bool,
+    /// Files of known host keys, where ssh_config(5) names some; see [`SshPolicy::known_hosts_of`].
+    pub known_hosts: Option<Vec<PathBuf>>,
+    /// The bound on connecting, where ssh_config(5) has one; see [`SshPolicy::connect_timeout_of`].
+    pub connect_timeout: Option<Duration>,
+    /// The hosts on the way to it, the first to connect to first. Their own ways are empty.
+    pub jumps: Vec<Peer>,
+    /// What of this is left to the system's `ssh`, since it comes from ssh_config(5) or is a default.
+    pub left: LeftToSsh,
+}
+
+/// What the configuration does not say itself of a peer, so that the system's `ssh` has to find it. All values are equal: peers that
+/// are reached in the same way are the same, whoever says how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LeftToSsh {
+    /// The port.
+    pub port: bool,
+    /// The way, directly or by jumps.
+    pub way: bool,
+}
+
+impl PartialEq for LeftToSsh {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for LeftToSsh {}
+
+impl Hash for LeftToSsh {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialOrd for LeftToSsh {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LeftToSsh {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+/// Which addresses of a host are tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AddressFamily {
+    /// All of them.
+    #[default]
+    Any,
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+}
+
+impl Peer {
+    /// The name or address that is dialled.
+    pub fn dialled(&self) -> &str {
+        self.reach.host_name.as_deref().unwrap_or(&self.host)
+    }
 }
 
 impl fmt::Display for Peer {

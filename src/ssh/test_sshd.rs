@@ -88,7 +88,7 @@ impl TestSshd {
 
     pub(crate) fn peer_with_key(&self, key: &str) -> Peer {
         let private_key = Some(self.path(key));
-        Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key }
+        Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key, reach: Default::default() }
     }
 
     /// Strict, with this sshd's own known_hosts.
@@ -97,6 +97,7 @@ impl TestSshd {
             connect_timeout: Duration::from_secs(20),
             host_key_policy: HostKeyPolicy::Strict,
             known_hosts: vec![self.path("known_hosts")],
+            unsaid: Default::default(),
         }
     }
 

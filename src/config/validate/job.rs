@@ -26,7 +26,7 @@ pub(super) fn job(ctx: &Context<'_>, node: &Node, defaults: &Defaults, ids: &mut
     });
     fields.require("type");
     let kind = fields.read("type", "`local` or `remote`", peer::place);
-    let peer = if is_remote { peer(&fields).map(Some) } else { Some(None) };
+    let peer = if is_remote { peer(&fields, ctx.carrier.get()).map(Some) } else { Some(None) };
     let schedule = defaults.of_job(&fields);
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);
