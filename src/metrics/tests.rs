@@ -402,7 +402,12 @@ pub(crate) fn config() -> Config {
         pid_file_dir: PathBuf::from("/run/rsyncdirector"),
         metrics: listener(),
         transport: Carrier::Native,
-        ssh: SshPolicy { connect_timeout: secs(10), host_key_policy: HostKeyPolicy::Strict, known_hosts: vec![], unsaid: Default::default() },
+        ssh: SshPolicy {
+            connect_timeout: secs(10),
+            host_key_policy: HostKeyPolicy::Strict,
+            known_hosts: vec![],
+            unsaid: Default::default(),
+        },
         lease: secs(60),
         kill_grace: secs(10),
         jobs: vec![Arc::new(photos)],

@@ -77,6 +77,10 @@ impl TestSshd {
         panic!("five free ports were taken by others");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -41,8 +41,11 @@ fn jump(text: &str) -> Option<Jump> {
         Some(port) => Some(value::port(port)?),
         None => None,
     };
-    (value::is_host(host) && user.is_none_or(value::is_login_name))
-        .then(|| Jump { user: user.map(str::to_owned), host: host.to_owned(), port })
+    (value::is_host(host) && user.is_none_or(value::is_login_name)).then(|| Jump {
+        user: user.map(str::to_owned),
+        host: host.to_owned(),
+        port,
+    })
 }
 
 #[cfg(test)]
@@ -61,10 +64,15 @@ mod tests {
     fn hosts_on_the_way() {
         check("a", Some(&[(None, "a", None)]));
         check("ann@a:2222", Some(&[(Some("ann"), "a", Some(2222))]));
-        check("a, b@[::1]:22,[fe80::1%eth0]", Some(&[(None, "a", None), (Some("b"), "::1", Some(22)), (None, "fe80::1%eth0", None)]));
+        check(
+            "a, b@[::1]:22,[fe80::1%eth0]",
+            Some(&[(None, "a", None), (Some("b"), "::1", Some(22)), (None, "fe80::1%eth0", None)]),
+        );
         check("ann@corp@a", Some(&[(Some("ann@corp"), "a", None)]));
         check("ssh://ann@a:22/", Some(&[(Some("ann"), "a", Some(22))]));
-        for wrong in ["", "a,", "@a", "a:", "a:0", "a:x", "-oX", "ann@-a", "a b", "[::1", "[::1]x", "a;b", "-x@a", "none$"] {
+        for wrong in
+            ["", "a,", "@a", "a:", "a:0", "a:x", "-oX", "ann@-a", "a b", "[::1", "[::1]x", "a;b", "-x@a", "none$"]
+        {
             check(wrong, None);
         }
     }

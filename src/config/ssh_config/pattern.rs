@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn wildcards_match_as_in_ssh() {
-        for (text, pattern) in [("a", "*"), ("", "*"), ("abc", "a*c"), ("abc", "a?c"), ("aabab", "*ab"), ("ab", "**b*")] {
+        for (text, pattern) in [("a", "*"), ("", "*"), ("abc", "a*c"), ("abc", "a?c"), ("aabab", "*ab"), ("ab", "**b*")]
+        {
             assert!(fits(text, pattern), "{text} {pattern}");
         }
         for (text, pattern) in [("a", ""), ("abc", "a?"), ("A", "a"), ("abc", "*b"), ("a", "a?"), ("[a]", "[a-z]")] {

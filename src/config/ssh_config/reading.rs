@@ -29,7 +29,11 @@ enum Scope {
     Applies,
     DoesNot,
     /// It depends on what is not known here, which the line at this place asks; with its text, and whether that was said.
-    Unjudged { at: Place, condition: String, said: bool },
+    Unjudged {
+        at: Place,
+        condition: String,
+        said: bool,
+    },
 }
 
 /// Why a line cannot be used.
@@ -237,7 +241,12 @@ impl<'a> Reader<'a> {
             (Some(rest), Kind::User) if rest.starts_with('/') => home.map(|home| home + rest),
             (Some(_), Kind::User) => {
                 let message = format!("the files of {argument:?} are not read");
-                self.complain(Severity::Warning, at.clone(), message, Remedy::Advice("write the path from the root on"));
+                self.complain(
+                    Severity::Warning,
+                    at.clone(),
+                    message,
+                    Remedy::Advice("write the path from the root on"),
+                );
                 return Ok(Vec::new());
             }
             (None, _) if argument.is_empty() => return Err("a path is empty".to_owned()),

@@ -5,7 +5,8 @@ const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// The keyword, in lower case, and what follows it: blanks, at most one `=`, and the arguments. `None` for a line without one.
 pub(super) fn keyword(line: &str) -> Option<(String, &str)> {
-    let line = line.trim_end_matches(BLANKS).trim_end_matches(['\u{c}']).trim_end_matches(BLANKS).trim_start_matches(BLANKS);
+    let line =
+        line.trim_end_matches(BLANKS).trim_end_matches(['\u{c}']).trim_end_matches(BLANKS).trim_start_matches(BLANKS);
     if line.is_empty() || line.starts_with('#') {
         return None;
     }

@@ -193,10 +193,8 @@ fn ssh_policy(fields: &Fields<'_>) -> Option<SshPolicy> {
         _ => None,
     });
     fields.ctx.has_host_key_policy.set(host_key_policy.is_some());
-    let unsaid = Unsaid {
-        connect_timeout: connect_timeout.is_none(),
-        known_hosts: fields.get("known_hosts").is_none(),
-    };
+    let unsaid =
+        Unsaid { connect_timeout: connect_timeout.is_none(), known_hosts: fields.get("known_hosts").is_none() };
     Some(SshPolicy {
         connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         host_key_policy: host_key_policy.unwrap_or_default(),

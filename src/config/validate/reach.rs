@@ -78,9 +78,10 @@ impl Site<'_> {
         let user = self.user(&said, &settings)?;
         let port = said.port.or(settings.port).unwrap_or(SSH_PORT);
         let name = self.host_name(&said, &settings)?;
-        let private_key = said.private_key.clone().or_else(|| {
-            stand_in.filter(|_| settings.identity_files.is_empty()).map(Path::to_owned)
-        });
+        let private_key = said
+            .private_key
+            .clone()
+            .or_else(|| stand_in.filter(|_| settings.identity_files.is_empty()).map(Path::to_owned));
         let tokens = Tokens {
             original: &said.host,
             host: &name,
@@ -92,8 +93,8 @@ impl Site<'_> {
             uid: rustix::process::geteuid().as_raw(),
             env: self.ctx.environment(),
         };
-        let identities = (private_key.is_none() && !settings.identity_files.is_empty())
-            .then(|| self.identities(&settings, &tokens));
+        let identities =
+            (private_key.is_none() && !settings.identity_files.is_empty()).then(|| self.identities(&settings, &tokens));
         let known_hosts = self.known_hosts(&settings, &tokens);
         let jumps = self.jumps(&said, &settings, (said.host.clone(), user.clone(), port), behind)?;
         let reach = Reach {
@@ -129,7 +130,8 @@ impl Site<'_> {
     /// The name to dial.
     fn host_name(&self, said: &Said, settings: &Settings) -> Result<String, Reported> {
         let Some(Placed { value, at }) = &settings.host_name else { return Ok(said.host.to_lowercase()) };
-        let name = expand::host_name(value, &said.host).map_err(|why| self.wrong(at, format!("`HostName {value}`: {why}")))?;
+        let name =
+            expand::host_name(value, &said.host).map_err(|why| self.wrong(at, format!("`HostName {value}`: {why}")))?;
         match value::is_host(&name) {
             true => Ok(name.to_lowercase()),
             false => Err(self.wrong(at, format!("`HostName {value}` is no host name or address"))),
@@ -163,10 +165,12 @@ impl Site<'_> {
 
     fn path(&self, keyword: &str, text: &str, at: &Place, tokens: &Tokens<'_>) -> Option<PathBuf> {
         let expanded = expand::path(text, tokens);
-        expanded.map_err(|why| {
-            let message = format!("`{keyword} {text}` is not followed: {why}");
-            self.say(&Complaint { severity: Severity::Warning, at: at.clone(), message, remedy: Remedy::OpenSsh });
-        }).ok()
+        expanded
+            .map_err(|why| {
+                let message = format!("`{keyword} {text}` is not followed: {why}");
+                self.say(&Complaint { severity: Severity::Warning, at: at.clone(), message, remedy: Remedy::OpenSsh });
+            })
+            .ok()
     }
 
     /// The hosts on the way, each with everything but a way of its own.
