@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use super::diagnostics::{Diagnostic, Severity};
 use super::expand::{self, Problem};
-use super::model::Carrier;
 use super::raw::{Node, Value};
 use super::ssh_config::{Files, Place};
 
@@ -20,8 +19,6 @@ pub(super) struct Context<'a> {
     pub files: &'a dyn Files,
     /// Whether the file itself says what happens with unknown host keys.
     pub has_host_key_policy: Cell<bool>,
-    /// How the file has rsync reach its peers.
-    pub carrier: Cell<Carrier>,
     complained_of: RefCell<HashSet<Place>>,
     found: RefCell<Vec<Diagnostic>>,
 }
@@ -59,8 +56,7 @@ impl Report {
 impl<'a> Context<'a> {
     pub fn new(text: &'a str, env: &'a dyn Fn(&str) -> Option<OsString>, files: &'a dyn Files) -> Self {
         let (complained_of, found) = Default::default();
-        let (has_host_key_policy, carrier) = Default::default();
-        Self { text, env, files, has_host_key_policy, carrier, complained_of, found }
+        Self { text, env, files, has_host_key_policy: Cell::new(false), complained_of, found }
     }
 
     /// Whether a line of ssh_config(5) is complained of for the first time: it may be about many peers.

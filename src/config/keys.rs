@@ -71,6 +71,7 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "private_ssh_key",
         "private_key_path",
         "proxy_jump",
+        "transport",
         "cron_schedule",
         "timezone",
         "jitter",

@@ -44,7 +44,7 @@ mod documentation {
         host_key_policy: Option<HostKeyPolicy>,
         /// Files of known host keys; accept-new appends to the first. Default: the user's and the system's.
         known_hosts: Option<OneOrMore>,
-        /// How rsync reaches the peers. Default: openssh.
+        /// How rsync reaches the peers. Default: native.
         transport: Option<Transport>,
         /// The jobs, in the order in which a run performs them.
         jobs: Vec<Job>,
@@ -162,6 +162,8 @@ mod documentation {
             private_ssh_key: Option<String>,
             /// Hosts on the way to the peer, each as [user@]host[:port], or none. Default: as ssh_config has it.
             proxy_jump: Option<OneOrMore>,
+            /// How the job's rsyncs reach the peer. Default: the instance's.
+            transport: Option<Transport>,
             /// A schedule of the job's own. Default: the instance's.
             cron_schedule: Option<String>,
             /// The zone of the job's schedule. Default: the instance's.
