@@ -17,7 +17,7 @@ mod keywords;
 mod pattern;
 mod reading;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod words;
 
 use std::fmt;

@@ -8,10 +8,10 @@ use super::*;
 use crate::account;
 
 /// Files in memory; `*` at the end of a pattern's last part is the only wildcard.
-struct Memory(HashMap<PathBuf, File>);
+pub(in crate::config) struct Memory(HashMap<PathBuf, File>);
 
 impl Memory {
-    fn of(files: &[(&str, &str)]) -> Self {
+    pub(in crate::config) fn of(files: &[(&str, &str)]) -> Self {
         let file = |text: &str| File { text: text.to_owned(), owner: 0, mode: 0o644 };
         Self(files.iter().map(|(path, text)| (PathBuf::from(path), file(text))).collect())
     }

@@ -262,3 +262,6 @@ pub(super) fn local_user(ctx: &Context<'_>) -> Option<String> {
     let names = ["LOGNAME", "USER"].iter().filter_map(|name| ctx.env(name).map(OsString::into_string)?.ok());
     names.into_iter().find(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
