@@ -65,9 +65,9 @@ pub enum SshError {
     #[error("could not reach {peer} by way of {hop}")]
     Jump {
         /// The peer, `user@host:port`.
-        peer: String,
+        peer: Box<str>,
         /// The host on the way, `user@host:port`.
-        hop: String,
+        hop: Box<str>,
         /// The label `reason` of what went wrong there.
         reason: &'static str,
         /// What went wrong there.

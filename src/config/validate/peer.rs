@@ -86,7 +86,9 @@ fn way(fields: &Fields<'_>) -> Option<Option<Vec<Jump>>> {
         fields.wrong("proxy_jump", fields.get("proxy_jump")?, EXPECTED);
         return None;
     }
-    let jumps: Vec<_> = nodes.iter().map(|node| fields.read_node("proxy_jump", node, EXPECTED, jump::jumps)).collect();
+    let several =
+        |text: &str| jump::jumps(text).filter(|jumps| jumps.iter().all(|jump| !jump.host.eq_ignore_ascii_case("none")));
+    let jumps: Vec<_> = nodes.iter().map(|node| fields.read_node("proxy_jump", node, EXPECTED, several)).collect();
     let jumps: Option<Vec<_>> = jumps.into_iter().collect();
     Some(Some(jumps?.concat()))
 }

@@ -69,7 +69,7 @@ pub(super) async fn travel(
 
 /// A failure at a host on the way to the peer.
 fn blocked(peer: &Peer, hop: &Peer, error: SshError) -> SshError {
-    let (peer, hop, reason) = (peer.to_string(), hop.to_string(), error.reason());
+    let (peer, hop, reason) = (peer.to_string().into(), hop.to_string().into(), error.reason());
     SshError::Jump { peer, hop, reason, source: Arc::new(error) }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
+
 use super::*;
 use crate::config::{LeftToSsh, Reach};
 use crate::error_chain;
@@ -136,12 +138,14 @@ async fn a_jump_that_dies_ends_the_command_behind_it() {
     let (pool, far) = (fixture.pool.clone(), behind(&peer, &[&hop]));
     // More than every window on the way, to a command that reads none of it.
     let stdin = vec![b'x'; 16 << 20];
-    let stuck = tokio::spawn(async move { pool.exec(&far, "exec sleep 600", &stdin, LONG * 2).await });
+    let mut stuck = JoinSet::new();
+    stuck.spawn(async move { pool.exec(&far, "exec sleep 600", &stdin, LONG * 2).await });
     peer.wait_for_log("Starting session: command");
     for pid in children(hop.pid()) {
         kill(pid);
     }
-    let error = tokio::time::timeout(LONG, stuck).await.expect("it ends").unwrap().unwrap_err();
+    let ended = tokio::time::timeout(LONG, stuck.join_next()).await.expect("it ends").expect("a task");
+    let error = ended.unwrap().unwrap_err();
     assert!(matches!(error, SshError::Lost { .. }), "{error:?}");
 }
 
