@@ -1,11 +1,11 @@
 //! What ssh_config(5) says of a host: the part of it that the director's own connections follow, and the names of what they do not.
 //!
-//! [`lookup`] reads `~/.ssh/config`, then `/etc/ssh/ssh_config`, as ssh does: of each keyword the first value holds, a `Host` or `Match`
-//! that does not apply hides what follows it, `Include` reads other files in its place. Values come out as they are written ([`Settings`]);
+//! `lookup` reads `~/.ssh/config`, then `/etc/ssh/ssh_config`, as ssh does: of each keyword the first value holds, a `Host` or `Match`
+//! that does not apply hides what follows it, `Include` reads other files in its place. Values come out as they are written (`Settings`);
 //! `expand` replaces their tokens, `validate::reach` makes a peer of them.
 //!
 //! What cannot be followed is never passed over in silence: a keyword that would change whether or how a host is reached is a
-//! [`Complaint`] with its place, and so is a `Match` that cannot be judged here (`exec` and the like) but holds something that matters.
+//! `Complaint` with its place, and so is a `Match` that cannot be judged here (`exec` and the like) but holds something that matters.
 //! Where ssh ends with an error (bad owner, unclosed quote, wrong value), this does.
 //!
 //! Pure: files come in by [`Files`]. Deliberately absent: canonical host names, `~user`, and the check of lines that do not apply, beyond
@@ -18,6 +18,7 @@ mod pattern;
 mod reading;
 #[cfg(test)]
 pub(super) mod tests;
+mod values;
 mod words;
 
 use std::fmt;

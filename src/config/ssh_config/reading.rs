@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::jump;
 use super::keywords::{self, Weight};
 use super::pattern::{fits, fits_list};
+use super::values::{self, Wrong, keep};
 use super::{Complaint, File, Files, Place, Placed, Query, Remedy, SYSTEM_FILE, Settings, Way, expand, words};
 use crate::config::diagnostics::Severity;
 use crate::config::model::AddressFamily;
@@ -35,9 +34,6 @@ enum Scope {
         said: bool,
     },
 }
-
-/// Why a line cannot be used.
-type Wrong = String;
 
 pub(super) struct Reader<'a> {
     files: &'a dyn Files,
@@ -283,8 +279,8 @@ impl<'a> Reader<'a> {
                 let only = value::boolean(single()?).ok_or_else(|| wrong("neither yes nor no:"))?;
                 keep(&mut settings.identities_only, only);
             }
-            "userknownhostsfile" => keep(&mut settings.user_known_hosts, files(arguments, at)?),
-            "globalknownhostsfile" => keep(&mut settings.global_known_hosts, files(arguments, at)?),
+            "userknownhostsfile" => keep(&mut settings.user_known_hosts, values::files(arguments, at)?),
+            "globalknownhostsfile" => keep(&mut settings.global_known_hosts, values::files(arguments, at)?),
             "hostkeyalias" => keep(&mut settings.host_key_alias, single()?.to_owned()),
             "addressfamily" => {
                 let family = match single()?.to_ascii_lowercase().as_str() {
@@ -296,10 +292,10 @@ impl<'a> Reader<'a> {
                 keep(&mut settings.address_family, family);
             }
             "connecttimeout" => {
-                keep(&mut settings.connect_timeout, timeout(single()?).ok_or_else(|| wrong("no time:"))?);
+                keep(&mut settings.connect_timeout, values::timeout(single()?).ok_or_else(|| wrong("no time:"))?);
             }
             "proxyjump" => {
-                let value = way(rest).ok_or_else(|| wrong("no hosts to jump by:"))?;
+                let value = values::way(rest).ok_or_else(|| wrong("no hosts to jump by:"))?;
                 keep(&mut settings.way, Placed { value, at: at.clone() });
             }
             "proxycommand" => self.proxy_command(rest, at),
@@ -340,51 +336,4 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// The first value holds.
-fn keep<T>(slot: &mut Option<T>, value: T) {
-    slot.get_or_insert(value);
-}
-
-fn files(arguments: &[String], at: &Place) -> Result<Placed<Vec<String>>, Wrong> {
-    let is_none = |file: &String| file.eq_ignore_ascii_case("none");
-    match arguments {
-        [] => Err("no file".to_owned()),
-        files if files.iter().any(String::is_empty) => Err("a file's name is empty".to_owned()),
-        [_, _, ..] if arguments.iter().any(is_none) => Err("`none` must stand alone".to_owned()),
-        [one] if is_none(one) => Ok(Placed { value: Vec::new(), at: at.clone() }),
-        files => Ok(Placed { value: files.to_vec(), at: at.clone() }),
-    }
-}
-
-/// The value of `ProxyJump`, which is the rest of the line up to a `#`.
-fn way(rest: &str) -> Option<Way> {
-    let text = rest.split('#').next().unwrap_or_default().trim();
-    if text.eq_ignore_ascii_case("none") { Some(Way::Direct) } else { jump::jumps(text).map(Way::Jumps) }
-}
-
-/// A time as ssh reads it (sshd_config(5), TIME FORMATS): seconds, or numbers with units. The inner `None` is no bound.
-fn timeout(text: &str) -> Option<Option<Duration>> {
-    if text.eq_ignore_ascii_case("none") {
-        return Some(None);
-    }
-    let (mut seconds, mut rest) = (0u64, text);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number: u64 = rest[..digits].parse().ok()?;
-        let mut tail = rest[digits..].chars();
-        let unit = match tail.next().map(|unit| unit.to_ascii_lowercase()) {
-            None | Some('s') => 1,
-            Some('m') => 60,
-            Some('h') => 3600,
-            Some('d') => 86_400,
-            Some('w') => 604_800,
-            Some(_) => return None,
-        };
-        seconds = seconds.checked_add(number.checked_mul(unit)?)?;
-        rest = tail.as_str();
-    }
-    let fits = !text.is_empty() && i32::try_from(seconds).is_ok();
-    fits.then(|| Some(Duration::from_secs(seconds)).filter(|time| !time.is_zero()))
 }

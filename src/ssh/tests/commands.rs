@@ -187,7 +187,7 @@ async fn a_command_that_takes_too_long_ends_with_its_connection() {
     let mut sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());
     fixture.run(&sshd.peer(), "true").await;
-    let error = fixture.pool.exec(&sshd.peer(), "exec cat", b"", Duration::ZERO).await.unwrap_err();
+    let error = fixture.pool.exec(&sshd.peer(), "sleep 60", b"", Duration::ZERO).await.unwrap_err();
     assert_eq!(error.reason(), "timeout");
     let error = fixture.pool.exec(&sshd.peer(), "sleep 60", b"", Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error.to_string(), format!("running a command on root@127.0.0.1:{} took longer than 200ms", sshd.port));

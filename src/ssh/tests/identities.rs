@@ -1,10 +1,9 @@
 //! What ssh_config(5) adds to a peer.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use super::login::Agent;
 use super::*;
 use crate::config::{AddressFamily, HostKeyPolicy, Reach, Unsaid};
 use crate::ssh::test_sshd::{TestSshd, chmod, keygen};
@@ -39,37 +38,14 @@ async fn the_files_of_ssh_config_are_offered_in_order_instead_of_the_default_key
     assert_eq!(sshd.logins(), 2);
 }
 
-struct Agent(Child);
-
-impl Agent {
-    fn holding(keys: &[&Path], socket: &Path) -> Self {
-        let mut agent = Command::new("ssh-agent");
-        let child = agent.args(["-D", "-a"]).arg(socket).stdout(Stdio::null()).spawn().unwrap();
-        let agent = Self(child);
-        while !socket.exists() {
-            std::thread::yield_now();
-        }
-        let added = Command::new("ssh-add").arg("-q").args(keys).env("SSH_AUTH_SOCK", socket).status().unwrap();
-        assert!(added.success());
-        agent
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn a_public_half_names_a_key_of_the_agent() {
     let sshd = TestSshd::start();
     keygen(sshd.dir.path(), "stranger", "ed25519", "");
-    let socket = sshd.path("agent");
-    let _agent = Agent::holding(&[&sshd.path("stranger"), &sshd.path("user")], &socket);
+    let agent = Agent::start(sshd.dir.path());
+    ["stranger", "user"].iter().for_each(|key| agent.add(&sshd.path(key)));
     fs::rename(sshd.path("user"), sshd.path("elsewhere")).unwrap();
-    let fixture = Fixture::with(sshd.policy(), Sources { agent: Some(socket), ..Sources::default() }, LONG);
+    let fixture = Fixture::with(sshd.policy(), agent.1.clone(), LONG);
     let only = |name: &str| {
         reached(&sshd, Reach { identities: Some(vec![sshd.path(name)]), identities_only: true, ..Reach::default() })
     };
