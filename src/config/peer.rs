@@ -35,9 +35,9 @@ pub struct Reach {
     pub identities: Option<Vec<PathBuf>>,
     /// Whether the agent's other keys are not offered (`IdentitiesOnly`).
     pub identities_only: bool,
-    /// Files of known host keys, where ssh_config(5) names some; see [`SshPolicy::known_hosts_of`].
+    /// Files of known host keys, where ssh_config(5) names some; see [`super::SshPolicy::known_hosts_of`].
     pub known_hosts: Option<Vec<PathBuf>>,
-    /// The bound on connecting, where ssh_config(5) has one; see [`SshPolicy::connect_timeout_of`].
+    /// The bound on connecting, where ssh_config(5) has one; see [`super::SshPolicy::connect_timeout_of`].
     pub connect_timeout: Option<Duration>,
     /// The hosts on the way to it, the first to connect to first. Their own ways are empty.
     pub jumps: Vec<Peer>,
