@@ -9,7 +9,9 @@
 //! stops altogether: no question is asked or answered any more, and sshd takes us for dead (ClientAliveInterval). So no bytes
 //! are read while as much as [`FULL`] packets wait ([`Intake`]): TCP holds the peer back, and all that we have to say is still said.
 //!
-//! Not here: a line that drops packets while bytes are under way is noticed by the kernel (TCP_USER_TIMEOUT, `dial`).
+//! Not here: the channel through which a host on the way carries the peer's connection (`way`). Nobody counts what waits there, so a peer
+//! behind another host does not learn that we live while its output is not taken. And a line that drops packets while bytes are under way is
+//! noticed by the kernel (TCP_USER_TIMEOUT, `dial`).
 
 use std::io;
 use std::pin::Pin;
@@ -158,9 +160,10 @@ impl<S> Line<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.terms.intake.poll_room(cx).is_pending() {
+        let was_held = self.terms.intake.is_held();
+        ready!(self.terms.intake.poll_room(cx));
+        if was_held {
             self.alive = Instant::now();
-            return Poll::Pending;
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_pending() {
@@ -298,11 +301,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_while_much_waits_is_our_own() {
-        let (mut line, _far, terms) = line();
-        (0..FULL).for_each(|_| terms.intake.came());
-        assert!(timeout(LONG, line.read_u8()).await.is_err());
-        (0..FULL).for_each(|_| terms.intake.taken());
-        assert_eq!(death(&mut line, false).await, 30);
+        let (mut line, mut far, terms) = line();
+        for pause in [10, 31, 3600] {
+            assert!(timeout(Duration::from_secs(1), line.read_u8()).await.is_err());
+            (0..FULL).for_each(|_| terms.intake.came());
+            assert!(timeout(Duration::from_secs(pause), line.read_u8()).await.is_err());
+            (0..FULL).for_each(|_| terms.intake.taken());
+            assert!(timeout(Duration::from_secs(29), line.read_u8()).await.is_err(), "after {pause} s");
+            far.write_u8(b'x').await.unwrap();
+            line.read_u8().await.unwrap();
+        }
     }
 
     #[tokio::test(start_paused = true)]
