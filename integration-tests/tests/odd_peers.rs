@@ -115,9 +115,10 @@ fn that_is_slow_to_start_a_command() {
 
 #[test]
 fn that_is_slow_to_log_in() {
-    let sandbox = with_source();
+    let sandbox = Sandbox::new();
+    sandbox.write("src/file", "content");
     let (_sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
-    proxy.delay(Duration::from_millis(200));
+    proxy.delay(Duration::from_millis(100));
     sandbox.once(&sandbox.config(&format!("lease: 60\n{BOTH_WAYS}"))).expect_code(0);
     assert_same(&sandbox, "src", "back");
 }
