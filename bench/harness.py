@@ -112,6 +112,16 @@ class Sandbox:
         }
 
 
+@contextlib.contextmanager
+def memory():
+    """A temporary directory whose files are in memory."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="rsyncdirector-bench.", dir="/dev/shm"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
 class Stamper:
     """A directory with the programs `rsync` and `stamp`, both of which only record when they were executed."""
 
@@ -340,14 +350,14 @@ def trips(slow, fast):
     return [(sample - fast) / (2000 * DELAY) for sample in slow]
 
 
-def locked_run(sandbox, program, stamper):
-    """One run with the locks `locks/0` to `locks/3`: trigger to the stamp, and stamp to the last lock gone, in milliseconds."""
+def locked_run(sandbox, program, stamper, locks=4, pause=0.3):
+    """One run with the locks `locks/0` and so on: trigger to the stamp, and stamp to the last lock gone, in milliseconds."""
     sent = program.hup()
     stamp = stamper.next()
-    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
+    locks = [sandbox.dir / f"locks/{number}" for number in range(locks)]
     until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
     gone = time.time_ns()
-    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
+    time.sleep(pause)  # what the program does after it: its next run is to be a fresh one
     return milliseconds(stamp - sent), milliseconds(gone - stamp)
 
 
