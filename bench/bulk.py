@@ -99,4 +99,5 @@ def main():
     tables.finish(*finished)
 
 
-main()
+if __name__ == "__main__":
+    main()
