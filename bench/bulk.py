@@ -11,9 +11,9 @@ import shutil
 import harness
 import line
 import tables
-from ways import FLOOR, OURS, SSH, SSH_GCM, Place, Task, rounds
+from ways import DAEMON, FLOOR, OURS, SSH, SSH_GCM, Place, Task, rounds
 
-WAYS = [OURS, FLOOR, SSH_GCM, SSH]
+WAYS = {"loopback": [OURS, FLOOR, SSH_GCM, SSH], "20 ms": [OURS, DAEMON, SSH_GCM, SSH]}
 FILES, SIZE = 20_000, 4096  # of the tree: count, and bytes of each
 MEGABYTE = 1_000_000  # bytes
 
@@ -46,7 +46,7 @@ def compare(place, title, unit, source, direction, rate, repeat, bars):
         dest.mkdir()
 
     table = tables.Comparison(f"{title}, {direction}, {place.name}", unit)
-    ways = place.ways(Task(f"{source}/", f"{dest}/", direction), WAYS)
+    ways = place.ways(Task(f"{source}/", f"{dest}/", direction), WAYS[place.name])
     table.rows(rounds(ways, repeat, before=empty, convert=rate), bars)
     shutil.rmtree(dest)
     return table

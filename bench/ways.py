@@ -2,18 +2,22 @@
 
 - `rsync -e ssh`: what the Python program ran, with OpenSSH's default algorithms; and with the cipher that ours chooses.
 - ControlMaster: the same through a connection of ssh's that stands.
-- Without SSH, the floor. On loopback `--rsh` is a program that becomes `rsync --server` itself, so that nothing at all is
-  between the two rsyncs but a socket pair; to another host it is an rsync daemon.
+- Without SSH, the floor on loopback: `--rsh` is a program that becomes `rsync --server` itself, so that nothing at all is
+  between the two rsyncs but a socket pair.
+- An rsync daemon: TCP without encryption, but with more round trips before the first file than SSH has on a connection that
+  stands.
 """
 
 import contextlib
 import dataclasses
 import shlex
 import subprocess
+import time
 
 import harness
 
-OURS, FLOOR, SSH, SSH_GCM, MASTER = "ours", "without SSH", "rsync -e ssh", "rsync -e ssh, aes128-gcm", "ControlMaster"
+OURS, FLOOR, DAEMON, MASTER = "ours", "without SSH", "rsync daemon", "ControlMaster"
+SSH, SSH_GCM = "rsync -e ssh", "rsync -e ssh, aes128-gcm"
 
 BARE = r"""
 #include <string.h>
@@ -47,6 +51,8 @@ class Task:
 class Ours:
     """A director with a job that does the task; what is measured begins and ends with a stamp."""
 
+    connecting = 0.0  # seconds before the first sample; ours connects within it
+
     def __init__(self, sandbox, sshd, task, name):
         self.stamper = sandbox.stamper(name)
         stamp = f'{{action: command, id: %s, command: "{self.stamper.directory}/stamp", args: ["-"]}}'
@@ -74,8 +80,8 @@ class Ours:
 class Loop:
     """The same rsync in a shell loop."""
 
-    def __init__(self, sandbox, stamper, task, at, rsh=None):
-        self.sandbox, self.stamper = sandbox, stamper
+    def __init__(self, sandbox, stamper, task, at, rsh=None, connecting=0.0):
+        self.sandbox, self.stamper, self.connecting = sandbox, stamper, connecting
         words = ["rsync", *task.options, *(["--rsh", rsh] if rsh else []), "--", *task.ends(at)]
         stamp = stamper.directory / "stamp"
         rsync = f"{shlex.join(words)} || exit; i=$((i + 1))"
@@ -102,8 +108,10 @@ class Place:
         self.stack = contextlib.ExitStack()
         enter, address = (line.there, line.FAR) if line else ([], "127.0.0.1")
         self.sshd = self.stack.enter_context(harness.Sshd(sandbox, address, enter))
-        self.bare = None if line else sandbox.compile("bare", BARE)
-        self.daemon = self.stack.enter_context(RsyncDaemon(sandbox, address, enter)) if line else None
+        if line:
+            self.daemon = self.stack.enter_context(RsyncDaemon(sandbox, address, enter))
+        else:
+            self.bare = sandbox.compile("bare", BARE)
         self.started = 0
 
     def __enter__(self):
@@ -121,18 +129,19 @@ class Place:
         unique = f"{self.name.replace(' ', '')}-{self.started}"
         if name == OURS:
             return Ours(self.sandbox, self.sshd, task, unique)
-        at, rsh = f"{harness.USER}@{self.sshd.address}:", None
+        at, rsh, connecting = f"{harness.USER}@{self.sshd.address}:", None, 0.0
         if name == SSH:
             rsh = self.sshd.ssh()
         elif name == SSH_GCM:
             rsh = self.sshd.ssh("-c", "aes128-gcm@openssh.com")
         elif name == MASTER:
-            rsh = self.stack.enter_context(Master(self.sandbox, self.sshd, unique)).rsh
-        elif self.line:
+            master = self.stack.enter_context(Master(self.sandbox, self.sshd, unique))
+            rsh, connecting = master.rsh, master.connecting
+        elif name == DAEMON:
             at = self.daemon.at
         else:
             rsh = str(self.bare)
-        return Loop(self.sandbox, self.sandbox.stamper(unique), task, at, rsh)
+        return Loop(self.sandbox, self.sandbox.stamper(unique), task, at, rsh, connecting)
 
 
 class Master:
@@ -142,8 +151,10 @@ class Master:
         self.socket = sandbox.dir / f"{name}.master"
         self.rsh = sshd.ssh("-S", str(self.socket))
         command = [*shlex.split(self.rsh), "-M", "-N", sshd.address]
+        began = time.monotonic()
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=sandbox.environment())
         harness.until("ssh's connection stands", self.socket.exists)
+        self.connecting = time.monotonic() - began  # seconds
 
     def __enter__(self):
         return self
