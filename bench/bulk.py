@@ -52,6 +52,26 @@ def compare(place, title, unit, source, direction, rate, repeat, bars):
     return table
 
 
+def big(place, memory, megabytes, repeat, directions):
+    """Tables of one big file in each of the directions, for which the bars are given."""
+    source = big_file(memory / f"big-{place.sshd.address}", megabytes)
+    words = f"A file of {megabytes:,} MB", "MB/s", source
+
+    def rate(time):
+        return megabytes * 1000 / time
+
+    found = [compare(place, *words, direction, rate, repeat, bars) for direction, bars in directions.items()]
+    shutil.rmtree(source)
+    return found
+
+
+def small(place, memory, repeat):
+    """Tables of the many small files."""
+    words = f"{FILES:,} files of 4 KB", "files/s", tree(memory / "small")
+    bars = {SSH_GCM: (">=", 1.2), SSH: (">=", 1.2)}
+    return [compare(place, *words, way, lambda time: FILES * 1000 / time, repeat, bars) for way in ("push", "pull")]
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
@@ -59,44 +79,26 @@ def main():
     arguments.add_argument("--far", type=int, default=500, help="megabytes of the big file on the line of 20 ms")
     arguments.add_argument("--only", choices=["big", "small", "far"])
     options = arguments.parse_args()
-    finished = []
-
-    def measure(kind, *words):
-        if options.only in (None, kind):
-            finished.append(compare(*words))
-
-    def megabytes(count):
-        return lambda time: count * 1000 / time
-
+    wanted = [options.only] if options.only else ["big", "small", "far"]
+    found = []
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(harness.Sandbox())
         memory = stack.enter_context(harness.memory())
         far = stack.enter_context(line.Line(sandbox)) if line.possible() else None
         place = stack.enter_context(Place(sandbox))
-        bars = {SSH_GCM: (">=", 1.10), SSH: (">=", 1.6)}
-        big = big_file(memory / "big", options.megabytes)
-        for direction in ("push", "pull"):
-            title = f"A file of {options.megabytes:,} MB"
-            measure("big", place, title, "MB/s", big, direction, megabytes(options.megabytes), options.rounds, bars)
-        shutil.rmtree(big)
-
-        bars = {SSH_GCM: (">=", 1.2), SSH: (">=", 1.2)}
-        small = tree(memory / "small")
-        for direction in ("push", "pull"):
-            title = f"{FILES:,} files of 4 KB"
-            measure("small", place, title, "files/s", small, direction, lambda time: FILES * 1000 / time, options.rounds, bars)
-        shutil.rmtree(small)
-
-        if far:
-            bars = {SSH_GCM: (">=", 1.0), SSH: (">=", 1.0)}
-            big = big_file(memory / "big", options.far)
+        if "big" in wanted:
+            bars = {SSH_GCM: (">=", 1.10), SSH: (">=", 1.6)}
+            found += big(place, memory, options.megabytes, options.rounds, {"push": bars, "pull": bars})
+        if "small" in wanted:
+            found += small(place, memory, options.rounds)
+        if "far" in wanted and far:
             place = stack.enter_context(Place(sandbox, far))
-            title = f"A file of {options.far:,} MB"
-            measure("far", place, title, "MB/s", big, "pull", megabytes(options.far), options.rounds, bars)
-            measure("far", place, title, "MB/s", big, "push", megabytes(options.far), options.rounds, {})
-        else:
-            finished[-1].skip("the same on a line of 20 ms", "needs root")
-    tables.finish(*finished)
+            bars = {SSH_GCM: (">=", 1.0), SSH: (">=", 1.0)}
+            found += big(place, memory, options.far, options.rounds, {"pull": bars, "push": {}})
+        elif "far" in wanted:
+            found.append(tables.Comparison("A big file, 20 ms", "MB/s"))
+            found[-1].skip("all", "needs root")
+    tables.finish(*found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A line of 20 ms round trip between two network namespaces of our own (`line.c`), of which the caller enters one.
 
-Its loopback is as good as the machine's, so a benchmark can do all of its work there. Needs root; see [`possible`].
+Its loopback is as good as the machine's, so a benchmark can do all of its work there. Needs root; see `possible`.
 """
 
 import ctypes
@@ -60,11 +60,11 @@ class Line:
         self.process.wait()
 
     def measure(self):
-        """Its round trip in milliseconds, one of many, and its rate in MB/s."""
+        """Its round trips in milliseconds, and rates of one connection in MB/s."""
         partner = subprocess.Popen([*self.there, sys.executable, "-c", PARTNER], stdout=subprocess.PIPE, text=True)
         try:
             port = int(partner.stdout.readline())
-            return self.trips(port), self.rate(port)
+            return self.trips(port), [self.rate(port) for _ in range(3)]
         finally:
             partner.kill()
             partner.wait()

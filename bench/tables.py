@@ -65,6 +65,17 @@ class Table(Results):
         self.keep([what, *shown, ratio, verdict])
 
 
+class Facts(Results):
+    """What was measured of the circumstances."""
+
+    def __init__(self, title):
+        super().__init__(title, ["", "median (least..greatest)"])
+
+    def row(self, what, numbers, unit):
+        print(f"  {what:46} {spread(numbers, unit):>30}", flush=True)
+        self.keep([what, spread(numbers, unit)])
+
+
 class Comparison(Results):
     """One way of doing the same a row, ours first. Samples of all ways alternate: the numbers of one round stand at the same
     place of their lists, and a ratio is the median of the rounds' ratios, ours over the other."""

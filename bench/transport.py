@@ -41,6 +41,15 @@ def cold(place, repeat):
     return samples
 
 
+def itself(far):
+    """What the line does without any of this."""
+    table = tables.Facts("The line of 20 ms by itself")
+    trips, rates = far.measure()
+    table.row("round trip of a byte by TCP", trips, "ms")
+    table.row("one TCP connection", rates, "MB/s")
+    return table
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=7)
@@ -51,6 +60,8 @@ def main():
     with contextlib.ExitStack() as stack:
         sandbox = stack.enter_context(harness.Sandbox())
         far = stack.enter_context(line.Line(sandbox)) if line.possible() else None
+        if far:
+            finished.append(itself(far))
         for way in [None, far] if far else [None]:
             place = stack.enter_context(Place(sandbox, way))
             table = tables.Comparison(f"No-op sync of 10 files, {place.name}, per sync", "ms")
