@@ -18,9 +18,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use russh::client::{self, DisconnectReason, Handle};
+use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, SshId, cipher};
+use russh::{Channel, Preferred, SshId, cipher};
 use tokio::io::BufReader;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -106,6 +106,8 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
+    /// Opened before it is needed, for the next command whose data is passed on.
+    ahead: Mutex<Option<Channel<Msg>>>,
     // Last, so that the handle is gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
@@ -142,8 +144,8 @@ impl Session {
         bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
 
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let (shell, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, lifeline })
+        let (shell, sftp, ahead) = Default::default();
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, ahead, lifeline })
     }
 
     /// Whether the connection is over.
