@@ -5,7 +5,6 @@ is copied whole each time. The factor of a row is by how much ours is faster.
 import argparse
 import contextlib
 import os
-import pathlib
 import shutil
 
 import harness
