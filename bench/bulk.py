@@ -76,6 +76,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--megabytes", type=int, default=2000, help="of the big file")
     arguments.add_argument("--far", type=int, default=500, help="megabytes of the big file on the line of 20 ms")
+    arguments.add_argument("--far-rounds", type=int, default=3)
     arguments.add_argument("--only", choices=["big", "small", "far"])
     options = arguments.parse_args()
     wanted = [options.only] if options.only else ["big", "small", "far"]
@@ -93,7 +94,7 @@ def main():
         if "far" in wanted and far:
             place = stack.enter_context(Place(sandbox, far))
             bars = {SSH_GCM: (">=", 1.0), SSH: (">=", 1.0)}
-            found += big(place, memory, options.far, options.rounds, {"pull": bars, "push": {}})
+            found += big(place, memory, options.far, options.far_rounds, {"pull": bars, "push": {}})
         elif "far" in wanted:
             found.append(tables.Comparison("A big file, 20 ms", "MB/s"))
             found[-1].skip("all", "needs root")

@@ -2,7 +2,7 @@
 
 import html
 
-WIDTH, PANEL, LABEL, BAR, GAP, HEAD = 860, 430, 158, 15, 6, 44  # pixels
+WIDTH, PANEL, LABEL, BAR, GAP, HEAD = 880, 440, 172, 15, 6, 44  # pixels
 LONGEST = PANEL - LABEL - 80  # pixels; the rest is for the number
 
 STYLE = """
@@ -67,7 +67,7 @@ def write(kept, path):
         height = max(height, taken)
     if panels:
         where = kept[PANELS[0][0] if PANELS[0][0] in kept else PANELS[2][0]]["where"]
-        caption = f"Medians. {where['machine']}; rsync {where['rsync']}; {where['OpenSSH']}; {where['date'][:10]}"
+        caption = f"Medians. {where['machine']}; rsync {where['rsync']}, OpenSSH {where['OpenSSH']}; {where['date'][:10]}"
         parts.append(f'<text class="quiet" x="8" y="{top + height + 12}">{html.escape(caption)}</text>')
         size = f'width="{WIDTH}" height="{top + height + 24}" viewBox="0 0 {WIDTH} {top + height + 24}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'

@@ -33,14 +33,15 @@ def processor():
 def circumstances():
     """Where and when the numbers were taken."""
     congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    commit = first_line("git", "-C", HERE, "describe", "--always", "--dirty", "--exclude=*")
+    commit = first_line("git", "-C", HERE, "log", "-1", "--format=%h")
+    changes = subprocess.run(["git", "-C", HERE, "diff", "--quiet", "HEAD", "--", "../src", "../Cargo.lock"], check=False)
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": processor(),
         "kernel": f"{platform.release()}, TCP {congestion}",
-        "rsync": re.sub(r"\s+", " ", first_line("rsync", "--version")).removeprefix("rsync "),
-        "OpenSSH": first_line("ssh", "-V"),
-        "rsyncdirector": f"{first_line(harness.binary(), '--version').split()[-1]} ({commit})",
+        "rsync": first_line("rsync", "--version").split()[2],
+        "OpenSSH": first_line("ssh", "-V").split(",")[0].removeprefix("OpenSSH_"),
+        "rsyncdirector": f"{first_line(harness.binary(), '--version').split()[-1]} ({commit}{changes.returncode * '+'})",
     }
 
 

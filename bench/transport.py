@@ -52,9 +52,9 @@ def itself(far):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--syncs", type=int, default=10, help="in each sample")
-    arguments.add_argument("--jobs", type=int, default=2, help=f"samples of {MANY} syncs from cold")
+    arguments.add_argument("--jobs", type=int, default=1, help=f"samples of {MANY} syncs from cold")
     options = arguments.parse_args()
     finished = []
     with contextlib.ExitStack() as stack:
