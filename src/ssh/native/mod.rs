@@ -21,9 +21,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use russh::client::{self, DisconnectReason, Handle};
+use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{ChannelId, Preferred, SshId, cipher};
+use russh::{Channel, ChannelId, Preferred, SshId, cipher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -112,6 +112,8 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
+    /// Opened before it is needed, for the next command whose data is passed on.
+    ahead: Mutex<Option<Channel<Msg>>>,
     terms: Arc<Terms>,
     /// What failed when the connection ended by itself.
     failure: Arc<OnceLock<String>>,
@@ -133,8 +135,8 @@ impl Session {
             way::travel(peer, policy, sources, purpose).await?;
         terms.ask(purpose == Use::Commands);
         let (peer, permits, last_used) = (peer.clone(), Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let (shell, sftp) = Default::default();
-        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, terms, failure, hops, lifeline })
+        let (shell, sftp, ahead) = Default::default();
+        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, hops, lifeline })
     }
 
     /// Whether the connection is over.

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -16,7 +18,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::exec::{Ending, ExecError, Started};
-use super::{KEEPALIVE_INTERVAL, Session, protocol};
+use super::{KEEPALIVE_INTERVAL, Session, from_library};
 use crate::clock;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
@@ -32,12 +34,22 @@ const LINGER: Duration = Duration::from_secs(1);
 /// than in twice this time is rare.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
+/// How much may be said to a command before the peer has answered that it runs it, bytes; rsync says four, and waits.
+const OPENING_MAX: usize = 64 * 1024;
+
 /// This host's side.
 pub(in crate::ssh) struct Ends {
-    /// What the command reads.
-    pub(in crate::ssh) input: OwnedFd,
-    /// Where its output goes.
-    pub(in crate::ssh) output: OwnedFd,
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What was read of the input so far, until the peer has answered: it may have to be said again on another connection.
+    said: BytesMut,
+}
+
+impl Ends {
+    /// What the command reads, and where its output goes: sockets, as rsync gives them, or pipes.
+    pub(in crate::ssh) fn new(from: OwnedFd, to: OwnedFd) -> io::Result<Self> {
+        Ok(Self { input: input(from)?, output: output(to)?, said: BytesMut::new() })
+    }
 }
 
 /// How a command ended.
@@ -47,19 +59,51 @@ pub(in crate::ssh) struct Passed {
     pub(in crate::ssh) is_clean: bool,
 }
 
-/// A command that the peer was told to start.
-pub(in crate::ssh) struct Begun(Started);
+/// A command that the peer was told to start, on a connection that was alive then.
+pub(in crate::ssh) struct Begun {
+    started: Started,
+    /// What the peer said first, if that was awaited.
+    first: Option<ChannelMsg>,
+}
 
 impl Session {
-    /// Has the peer start a command. May be dropped at any point; the connection must then not be used again.
-    pub(in crate::ssh) async fn begin(&self, command: &[u8]) -> Result<Begun, ExecError> {
+    /// Has the peer start a command. May be dropped at any point; the connection must then not be used again. Until it has succeeded nothing of
+    /// the input is lost: another connection can be tried.
+    pub(in crate::ssh) async fn begin(&self, command: &[u8], ends: &mut Ends) -> Result<Begun, ExecError> {
         self.touch();
-        let (mut answer, _caller) = oneshot::channel::<()>();
-        let channel = match self.open_channel(&mut answer, DOING).await? {
-            Some(channel) => channel,
-            None => unreachable!("the caller is here"),
+        let (channel, is_proven) = match self.take_ahead() {
+            Some(channel) => (channel, false),
+            None => (self.open_now().await?, true),
         };
-        self.start(channel, command).await.map(Begun)
+        let mut started = self.start(channel, command).await?;
+        if !ends.said.is_empty() {
+            self.say(&started, &ends.said).await?;
+        }
+        let first = if is_proven { None } else { Some(self.first_answer(&mut started, ends).await?) };
+        Ok(Begun { started, first })
+    }
+
+    /// Waits for the peer's first word, and passes on meanwhile what there is for it.
+    async fn first_answer(&self, started: &mut Started, ends: &mut Ends) -> Result<ChannelMsg, ExecError> {
+        let Ends { input, said, .. } = ends;
+        let mut is_over = false;
+        loop {
+            let before = said.len();
+            let read = tokio::select! {
+                first = started.reader.wait() => return first.ok_or_else(|| ExecError::NotSent(self.ended_under(DOING))),
+                read = input.read_buf(said), if before < OPENING_MAX && !is_over => read,
+            };
+            match read {
+                Ok(1..) => self.say(started, &said[before..]).await?,
+                // The end, which is found again when the input is passed on.
+                _ => is_over = true,
+            }
+        }
+    }
+
+    async fn say(&self, started: &Started, bytes: &[u8]) -> Result<(), ExecError> {
+        let said = started.writer.data_bytes(bytes.to_vec()).await;
+        said.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))
     }
 
     /// Passes on input, output and errors of a command, until the peer has closed it. May be dropped at any point; the connection
@@ -70,14 +114,13 @@ impl Session {
         ends: Ends,
         error: impl Fn(Vec<u8>) -> F,
     ) -> Result<Passed, SshError> {
-        let unusable = |error| protocol(&self.peer, "passing data to", error);
-        let input = input(ends.input).map_err(unusable)?;
-        let output = output(ends.output).map_err(unusable)?;
-        let Begun(Started { reader, writer }) = begun;
+        let Begun { started: Started { reader, writer }, first } = begun;
         self.terms.ask(true);
+        let take = self.take(reader, first, &writer, ends.output, error);
+        let both = async { tokio::join!(take, self.open_ahead()).0 };
         let passed = tokio::select! {
-            passed = self.take(reader, &writer, output, error) => passed,
-            never = feed(input, &writer) => match never {},
+            passed = both => passed,
+            never = feed(ends.input, &writer) => match never {},
             never = self.keep_in_touch() => match never {},
         };
         self.terms.ask(false);
@@ -85,10 +128,39 @@ impl Session {
         passed
     }
 
+    async fn open_now(&self) -> Result<Channel<Msg>, ExecError> {
+        let (mut answer, _caller) = oneshot::channel::<()>();
+        match self.open_channel(&mut answer, DOING).await? {
+            Some(channel) => Ok(channel),
+            None => unreachable!("the caller is here"),
+        }
+    }
+
+    /// Opens the channel of the next command while one runs, which saves that one a round trip. A peer that allows one
+    /// channel at a time refuses it, and the next opens its own.
+    async fn open_ahead(&self) {
+        if let Ok(channel) = self.handle.channel_open_session().await {
+            *self.ahead() = Some(channel);
+        }
+    }
+
+    /// The channel that is ready, unless the peer has closed it meanwhile.
+    fn take_ahead(&self) -> Option<Channel<Msg>> {
+        let mut channel = self.ahead().take()?;
+        // An open channel has nothing to say before its command.
+        let is_open = channel.wait().now_or_never().is_none();
+        is_open.then_some(channel)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Channel<Msg>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what the command says, until the peer has closed it.
     async fn take<F: Future<Output = io::Result<()>>>(
         &self,
         mut reader: ChannelReadHalf,
+        mut first: Option<ChannelMsg>,
         writer: &ChannelWriteHalf<Msg>,
         mut output: impl AsyncWrite + Unpin,
         error: impl Fn(Vec<u8>) -> F,
@@ -97,8 +169,14 @@ impl Session {
         let mut is_clean = true;
         let mut output_ended = false;
         loop {
+            let next = async {
+                match first.take() {
+                    Some(first) => Some(first),
+                    None => reader.wait().await,
+                }
+            };
             let message = tokio::select! {
-                message = reader.wait() => message,
+                message = next => message,
                 () = clock::sleep(LINGER), if output_ended => {
                     output_ended = false;
                     let _ = output.shutdown().await;

@@ -210,7 +210,7 @@ impl Transport {
         // rsync sees the end of its stream when these are closed, too.
         let held = (input.try_clone(), output.try_clone());
         let status = tokio::select! {
-            status = self.run(&offer, &command, Ends { input, output }, &shim) => status,
+            status = self.run(&offer, &command, Ends::new(input, output), &shim) => status,
             () = self.inner.ended.cancelled() => CONNECTION_FAILED,
         };
         // Fails when the shim is gone.
@@ -231,9 +231,13 @@ impl Transport {
     }
 
     /// Runs the command of a shim; the exit status to tell it.
-    async fn run(&self, offer: &Offer, command: &[u8], ends: Ends, shim: &UnixStream) -> i32 {
+    async fn run(&self, offer: &Offer, command: &[u8], ends: io::Result<Ends>, shim: &UnixStream) -> i32 {
+        let mut ends = match ends {
+            Ok(ends) => ends,
+            Err(error) => return fail(shim, &format!("rsync's streams cannot be used: {error}")).await,
+        };
         let begun = tokio::select! {
-            begun = self.begin(&offer.peer, command) => begun,
+            begun = self.begin(&offer.peer, command, &mut ends) => begun,
             () = offer.cut.cancelled() => return CONNECTION_FAILED,
             () = wire::gone(shim) => return CONNECTION_FAILED,
         };
@@ -251,17 +255,17 @@ impl Transport {
     }
 
     /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
-    async fn begin(&self, peer: &Peer, command: &[u8]) -> Result<(Arc<Session>, Begun), SshError> {
+    async fn begin(&self, peer: &Peer, command: &[u8], ends: &mut Ends) -> Result<(Arc<Session>, Begun), SshError> {
         while let Some(session) = self.waiting(peer) {
-            match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command)).await {
+            match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command, ends)).await {
                 Ok(Ok(begun)) => return Ok((session, begun)),
-                // Nothing was begun.
+                // Nothing has come of it.
                 Ok(Err(ExecError::NotSent(_))) | Err(_) => session.reset(),
                 Ok(Err(ExecError::Failed(error))) => return Err(error),
             }
         }
         let session = Arc::new(self.connect(peer).await?);
-        let begun = tokio::time::timeout(OPEN_MAX, session.begin(command)).await;
+        let begun = tokio::time::timeout(OPEN_MAX, session.begin(command, ends)).await;
         let doing = "opening a session on";
         let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
         Ok((session, begun?))

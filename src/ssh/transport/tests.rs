@@ -70,22 +70,22 @@ async fn answer(shim: Shim) -> Vec<u8> {
 async fn who_has_a_token_is_served_once() {
     let (transport, peer, _dir) = transport();
     let ticket = transport.offer(&peer);
-    let null = std::fs::File::open("/dev/null").expect("/dev/null");
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let (first, token) = connect(&ticket);
-    send(&first, &hello(&token, 4), &[null.as_fd(), null.as_fd()]);
+    send(&first, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
     let served = answer(first).await;
     assert!(String::from_utf8_lossy(&served).contains("rsyncdirector: could not connect"), "{served:?}");
     assert!(served.ends_with(&[2, 4, 0, 0, 0, 255, 0, 0, 0]), "{served:?}");
     let (second, token) = connect(&ticket);
-    send(&second, &hello(&token, 4), &[null.as_fd(), null.as_fd()]);
+    send(&second, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
     assert!(answer(second).await.is_empty(), "a token is good for one");
 }
 
 #[tokio::test]
 async fn nobody_else_is_served() {
     let (transport, peer, _dir) = transport();
-    let null = std::fs::File::open("/dev/null").expect("/dev/null");
-    let fd = null.as_fd();
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let fd = ours.as_fd();
     let old = {
         let ticket = transport.offer(&peer);
         connect(&ticket).1
@@ -120,10 +120,10 @@ async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
         // The daemon is served by this very thread.
         tokio::task::yield_now().await;
     }
-    let null = std::fs::File::open("/dev/null").expect("/dev/null");
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let (mut shim, token) = connect(&ticket);
     let words = hello(&token, 4);
-    send(&shim, &words[..1], &[null.as_fd(), null.as_fd()]);
+    send(&shim, &words[..1], &[ours.as_fd(), ours.as_fd()]);
     shim.write_all(&words[1..]).expect("the rest");
     assert!(!answer(shim).await.is_empty());
     drop(crowd);
@@ -133,7 +133,7 @@ async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
 async fn another_user_is_refused_whatever_it_knows() {
     let (transport, peer, _dir) = transport();
     let ticket = transport.offer(&peer);
-    let null = std::fs::File::open("/dev/null").expect("/dev/null");
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let nobody = rustix::process::Uid::from_raw(65_534);
     let foreign = std::thread::scope(|scope| {
         let connecting = scope.spawn(|| {
@@ -147,6 +147,6 @@ async fn another_user_is_refused_whatever_it_knows() {
     let _ = (&shim).write_all(&hello(&token, 4));
     assert!(answer(shim).await.is_empty());
     let (shim, token) = connect(&ticket);
-    send(&shim, &hello(&token, 4), &[null.as_fd(), null.as_fd()]);
+    send(&shim, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
     assert!(!answer(shim).await.is_empty(), "the token is as good as before");
 }
