@@ -8,9 +8,11 @@
 //! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
 
 pub mod director;
+pub mod dropbear;
 pub mod faults;
 pub mod http;
 pub mod keys;
+pub mod network;
 pub mod peers;
 pub mod procs;
 pub mod prometheus;

@@ -1,6 +1,6 @@
 //! Peers that behave badly: one that drops packets, one that accepts and says nothing, and a proxy before a good one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with};
 
-use crate::wait;
+use crate::sshd::peer_at;
+use crate::{Sandbox, Sshd, wait};
 
 /// An address whose host drops every packet of a new connection: a listener whose queue is full.
 pub struct BlackHole {
@@ -95,6 +96,7 @@ struct Line {
 #[derive(Default)]
 struct State {
     stalled: [bool; 2],
+    frozen: HashSet<u64>,
     delay: Duration,
     late: bool,
     refusing: bool,
@@ -123,6 +125,27 @@ impl Proxy {
         Self { addr, line }
     }
 
+    /// Opens one before an sshd and makes that one's host key known at its address.
+    pub fn before(sandbox: &Sandbox, sshd: &Sshd) -> Self {
+        let proxy = Self::to(sshd.addr());
+        let known = sandbox.read("known_hosts") + &sshd.known_hosts_line_at(proxy.addr());
+        sandbox.write("known_hosts", known);
+        proxy
+    }
+
+    /// Starts an sshd with more lines of `sshd_config` behind a proxy, which a configuration names as `<name>`.
+    pub fn before_new(sandbox: &Sandbox, name: &str, options: &str) -> (Sshd, Self) {
+        let sshd = Sshd::start_with(sandbox, &format!("{name}-behind"), options);
+        let proxy = Self::before(sandbox, &sshd);
+        sandbox.define(name, proxy.peer(sandbox));
+        (sshd, proxy)
+    }
+
+    /// The peer keys of a configuration.
+    pub fn peer(&self, sandbox: &Sandbox) -> String {
+        peer_at(self.addr, &sandbox.user_key().display().to_string())
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -138,9 +161,14 @@ impl Proxy {
         self.line.set(|state| state.stalled[direction as usize] = true);
     }
 
+    /// The connections of this moment pass nothing on from now on and stay open; later ones pass.
+    pub fn freeze(&self) {
+        self.line.set(|state| state.frozen.extend(state.connections.keys()));
+    }
+
     /// Passes on again, first what was kept.
     pub fn resume(&self) {
-        self.line.set(|state| state.stalled = [false; 2]);
+        self.line.set(State::resume);
     }
 
     /// Passes on later by this much, each way; zero ends it. A connection that is made meanwhile is not delayed itself.
@@ -180,7 +208,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.line.set(|state| {
-            state.stalled = [false; 2];
+            state.resume();
             state.closed = true;
             state.cut();
         });
@@ -190,6 +218,15 @@ impl Drop for Proxy {
 }
 
 impl State {
+    fn resume(&mut self) {
+        self.stalled = [false; 2];
+        self.frozen.clear();
+    }
+
+    fn is_stalled(&self, id: u64, direction: Direction) -> bool {
+        self.stalled[direction as usize] || self.frozen.contains(&id)
+    }
+
     fn cut(&mut self) {
         for (_, connection) in self.connections.drain() {
             for stream in connection.streams {
@@ -242,7 +279,7 @@ impl Line {
             {
                 let line = Arc::clone(&self);
                 thread::spawn(move || {
-                    line.pump(direction, from, to);
+                    line.pump(id, direction, from, to);
                     line.lock().pump_ended(id);
                 });
             }
@@ -250,11 +287,11 @@ impl Line {
     }
 
     /// Passes one direction on until an end closes.
-    fn pump(&self, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
+    fn pump(&self, id: u64, direction: Direction, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = [0; 1 << 16];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             self.delay_one();
-            if self.while_stalled(direction) && has_closed(&from) && !self.lock().late {
+            if self.while_stalled(id, direction) && has_closed(&from) && !self.lock().late {
                 let _ = from.shutdown(Shutdown::Both);
                 let _ = to.shutdown(Shutdown::Both);
                 return;
@@ -263,7 +300,7 @@ impl Line {
                 break;
             }
         }
-        self.while_stalled(direction);
+        self.while_stalled(id, direction);
         let _ = to.shutdown(Shutdown::Write);
     }
 
@@ -276,10 +313,10 @@ impl Line {
     }
 
     /// Waits until the direction passes; tells whether it had to.
-    fn while_stalled(&self, direction: Direction) -> bool {
+    fn while_stalled(&self, id: u64, direction: Direction) -> bool {
         let state = self.lock();
-        let waited = state.stalled[direction as usize];
-        drop(self.changed.wait_while(state, |state| state.stalled[direction as usize]).expect("no pump panics"));
+        let waited = state.is_stalled(id, direction);
+        drop(self.changed.wait_while(state, |state| state.is_stalled(id, direction)).expect("no pump panics"));
         waited
     }
 }

@@ -65,6 +65,14 @@ pub fn memory_kib(pid: u32, field: &str) -> u64 {
     line.trim_end_matches("kB").trim().parse().expect("a number of kB")
 }
 
+/// How many descriptors the process has open.
+///
+/// # Panics
+/// When the process is gone.
+pub fn open_descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count()
+}
+
 /// Whether the process has installed a handler for the signal.
 pub fn catches(pid: u32, signal: Signal) -> bool {
     let mask = status_field(pid, "SigCgt").and_then(|hex| u64::from_str_radix(&hex, 16).ok()).unwrap_or(0);

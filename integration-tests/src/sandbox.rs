@@ -117,9 +117,28 @@ impl Sandbox {
         found
     }
 
+    /// Whether a regular file below a directory has something in it.
+    pub fn has_data(&self, name: &str) -> bool {
+        let mut todo = vec![self.path(name)];
+        while let Some(dir) = todo.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(found) if found.is_dir() => todo.push(entry.path()),
+                    Ok(found) if found.len() > 0 => return true,
+                    _ => {}
+                }
+            }
+        }
+        false
+    }
+
     /// A file that a throttled rsync needs a long time for.
     pub fn write_big(&self, name: &str, mib: usize) -> PathBuf {
-        self.write(name, vec![b'x'; mib << 20])
+        let path = self.write(name, "");
+        let file = fs::File::options().write(true).open(&path).expect("the file");
+        // Sparse: it takes no room.
+        file.set_len((mib as u64) << 20).expect("its length");
+        path
     }
 
     /// The key pair that every [`crate::Sshd`] of this sandbox accepts.
@@ -256,8 +275,20 @@ impl Drop for Sandbox {
 /// # Panics
 /// When `/etc/passwd` does not know the user.
 pub fn user() -> String {
+    account(0)
+}
+
+/// The home directory of the user who runs the tests.
+///
+/// # Panics
+/// When `/etc/passwd` does not know the user.
+pub fn home() -> String {
+    account(5)
+}
+
+fn account(field: usize) -> String {
     let uid = rustix::process::getuid().as_raw().to_string();
     let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
-    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid)).expect("the user has a name");
-    line.split(':').next().expect("a name").to_owned()
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&uid)).expect("the user has an account");
+    line.split(':').nth(field).expect("seven fields").to_owned()
 }

@@ -125,6 +125,12 @@ impl Sshd {
         self.kill_with(|session| session.comm == "sshd");
     }
 
+    /// Kills its sessions of this moment, but not what those started; new ones are accepted.
+    pub fn kill_sessions(&self) {
+        let sessions = procs::descendants(self.pid()).into_iter().filter(|process| process.comm == "sshd");
+        sessions.for_each(|session| procs::signal(session.pid, Signal::KILL));
+    }
+
     /// Starts it again on the same port, with a new log.
     pub fn start_again(&mut self) {
         wait::until("sshd gets its port back", || {
@@ -172,11 +178,13 @@ fn free_addr_on(ip: IpAddr) -> SocketAddr {
 }
 
 fn config(dir: &str, addr: SocketAddr, options: &str) -> String {
+    // Of this one the last line counts, of all others the first.
+    let startups = if options.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
     format!(
-        "{options}\n\
+        "{options}\n{startups}\
          Port {port}\nListenAddress {ip}\nHostKey {dir}/host_key\nAuthorizedKeysFile {dir}/authorized_keys\n\
          StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-         PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 100\n\
+         PermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\n\
          X11Forwarding no\nPrintMotd no\n",
         port = addr.port(),
         ip = addr.ip(),

@@ -62,8 +62,7 @@ fn an_sshd_takes_its_sessions_along() {
 fn a_proxy_passes_stalls_and_cuts() {
     let sandbox = Sandbox::new();
     let sshd = Sshd::start(&sandbox, "peer");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
+    let proxy = Proxy::before(&sandbox, &sshd);
     assert!(succeeds(ssh(&sandbox, proxy.addr(), "true")));
 
     proxy.stall();

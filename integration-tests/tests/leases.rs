@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use integration_tests::peers::Proxy;
-use integration_tests::sshd::peer_at;
 use integration_tests::wait::Stopwatch;
 use integration_tests::{Director, Sandbox, Sshd, procs, wait};
 use rustix::process::Signal;
@@ -29,10 +28,7 @@ fn started(sandbox: &Sandbox, place: &str) -> Director {
 /// A sandbox whose `<peer>` is an sshd behind a proxy.
 fn behind_proxy() -> (Sandbox, Sshd, Proxy) {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start(&sandbox, "behind");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
-    sandbox.define("peer", peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
+    let (sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
     (sandbox, sshd, proxy)
 }
 

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod blocks;
+mod broken_transfers;
 mod children;
 mod cli;
 mod config_errors;
@@ -14,6 +15,7 @@ mod locks;
 mod login_shells;
 mod metrics;
 mod names;
+mod odd_peers;
 mod outcomes;
 mod peers;
 mod pid_file;

@@ -123,10 +123,7 @@ jobs:
 #[test]
 fn a_host_that_comes_back_is_no_longer_blocked() {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start(&sandbox, "behind");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
-    define_peer(&sandbox, proxy.addr());
+    let (_sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
     proxy.refuse();
     let director = blocked(&sandbox, 5);
     director.wait_for_metric("blocked_total job_id=waits", 1.0);
@@ -138,10 +135,7 @@ fn a_host_that_comes_back_is_no_longer_blocked() {
 #[test]
 fn a_connection_that_stalls_between_looks_counts_as_blocked_and_can_be_stopped() {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start(&sandbox, "behind");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
-    define_peer(&sandbox, proxy.addr());
+    let (_sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
     sandbox.write("free", "not yet");
     let mut director = blocked(&sandbox, 2);
     director.wait_for_metric("blocked_total job_id=waits", 1.0);
@@ -156,10 +150,7 @@ fn a_connection_that_stalls_between_looks_counts_as_blocked_and_can_be_stopped()
 #[test]
 fn a_connection_that_is_cut_between_looks_is_made_anew() {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start(&sandbox, "behind");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
-    define_peer(&sandbox, proxy.addr());
+    let (_sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
     sandbox.write("free", "not yet");
     let director = blocked(&sandbox, 5);
     director.wait_for_metric("blocked_total job_id=waits", 1.0);

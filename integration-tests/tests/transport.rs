@@ -4,7 +4,6 @@ use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use integration_tests::peers::Proxy;
-use integration_tests::sshd::peer_at;
 use integration_tests::{Finished, Sandbox, Sshd, procs, wait};
 use rustix::process::Signal;
 
@@ -71,10 +70,7 @@ fn a_connection_that_fails_is_said_as_it_is() {
 #[test]
 fn a_killed_connection_ends_the_rsync_on_both_sides() {
     let sandbox = Sandbox::new();
-    let sshd = Sshd::start(&sandbox, "behind");
-    let proxy = Proxy::to(sshd.addr());
-    sandbox.write("known_hosts", sshd.known_hosts_line_at(proxy.addr()));
-    sandbox.define("peer", peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
+    let (_sshd, proxy) = Proxy::before_new(&sandbox, "peer", "");
     sandbox.write_big("src/big", 64);
     let director = sandbox.start(&sandbox.config(&PUSH.replace("'-a'", "'-a --bwlimit=2000'")));
     director.hup();

@@ -78,7 +78,9 @@ impl<F: FnMut(Progress)> Rsync<F> {
 
 /// What rsync says when all has been said: its exit code again, and that the other side has gone. The line before tells why.
 fn is_epilogue(line: &[u8]) -> bool {
-    line.starts_with(b"rsync error:") || line.starts_with(b"rsync: connection unexpectedly closed")
+    line.starts_with(b"rsync error:")
+        || line.starts_with(b"rsync: connection unexpectedly closed")
+        || line.starts_with(b"rsync: [") && line.ends_with(b"write error: Broken pipe (32)")
 }
 
 impl<F: FnMut(Progress) + Send> OutputSink for Output<F> {
@@ -160,5 +162,7 @@ Number of files: 2 (reg: 1, dir: 1)\nLiteral data: 3 bytes\nTotal bytes sent: 11
         let stderr =
             "Host key verification failed.\nrsync: connection unexpectedly closed (0 bytes)\nrsync error: code 12\n";
         assert_eq!(check(false, stderr).2.1, "Host key verification failed.");
+        let stderr = "lost the connection\nrsync: [sender] write error: Broken pipe (32)\nrsync error: code 255\n";
+        assert_eq!(check(false, stderr).2.1, "lost the connection");
     }
 }

@@ -14,7 +14,6 @@ use super::plan::{Setup, Way};
 use crate::peers::Proxy;
 use crate::procs;
 use crate::sandbox::Sandbox;
-use crate::sshd::peer_at;
 
 /// Names by index.
 pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -67,15 +66,11 @@ impl Contender {
     pub fn new(sandbox: &Sandbox, host: &Host, setup: &Setup, index: usize) -> Self {
         let name = NAMES[index];
         let party = &setup.contenders[index];
-        let proxy = (party.way != Way::Local).then(|| Proxy::to(host.sshd().addr()));
-        if let Some(proxy) = &proxy {
-            if setup.late_delivery {
-                proxy.deliver_late();
-            }
-            let known = sandbox.read("known_hosts") + &host.sshd().known_hosts_line_at(proxy.addr());
-            sandbox.write("known_hosts", known);
+        let proxy = (party.way != Way::Local).then(|| Proxy::before(sandbox, host.sshd()));
+        if let Some(proxy) = proxy.as_ref().filter(|_| setup.late_delivery) {
+            proxy.deliver_late();
         }
-        let place = proxy.as_ref().map(|proxy| peer_at(proxy.addr(), &sandbox.user_key().display().to_string()));
+        let place = proxy.as_ref().map(|proxy| proxy.peer(sandbox));
         let actions = config::actions(sandbox, host, name, party);
         let text = config::of(host, setup, index, place.as_deref(), &actions);
         let log = sandbox.write(format!("{name}.log"), "");

@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::{Session, from_library, lost, protocol};
-use crate::config::Peer;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
 use crate::ssh::pool::Output;
@@ -219,7 +218,7 @@ impl Session {
 
     /// Reads until `end`, or until the peer closes the channel: the status may come before the last output.
     async fn collect(&self, reader: &mut ChannelReadHalf, end: Option<&[u8]>) -> Result<Conversation, SshError> {
-        let mut ending = Ending::new(&self.peer, DOING);
+        let mut ending = Ending::new(self, DOING);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
             match reader.wait().await {
@@ -251,19 +250,19 @@ impl Session {
 
 /// What the peer says of the end of a command, whoever takes its output.
 pub(super) struct Ending<'a> {
-    peer: &'a Peer,
+    session: &'a Session,
     doing: &'static str,
     status: Option<ExitStatus>,
 }
 
 impl<'a> Ending<'a> {
     /// Of a command that has just been started; `doing` is for the message of a failure.
-    pub(super) fn new(peer: &'a Peer, doing: &'static str) -> Self {
-        Self { peer, doing, status: None }
+    pub(super) fn new(session: &'a Session, doing: &'static str) -> Self {
+        Self { session, doing, status: None }
     }
 
     fn failed(&self, why: &str) -> SshError {
-        protocol(self.peer, self.doing, io::Error::other(why.to_owned()))
+        protocol(&self.session.peer, self.doing, io::Error::other(why.to_owned()))
     }
 
     /// Takes note of a message that is not output; whether it was the last.
@@ -278,10 +277,7 @@ impl<'a> Ending<'a> {
             Some(ChannelMsg::Failure) => return Err(self.failed("the peer refused to run it")),
             Some(ChannelMsg::Close) => return Ok(true),
             Some(_) => {}
-            None => {
-                let why = io::Error::new(io::ErrorKind::ConnectionAborted, "the connection ended before the command");
-                return Err(lost(self.peer, self.doing, why));
-            }
+            None => return Err(self.session.ended_under(self.doing)),
         }
         Ok(false)
     }

@@ -2,13 +2,15 @@
 //!
 //! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`), at each host on the `way`. [`Session::exec`] runs one
 //! command (`exec`), a script by a shell that stays (`shell`); [`Session::sftp`] gives the connection's one SFTP
-//! session (`sftp`). Nothing outside this module uses the library's connection types.
+//! session (`sftp`); [`Session::pass`] passes the data of an rsync (`pipe`). `line` notices a dead peer and holds a fast one back.
+//! Nothing outside this module uses the library's connection types.
 //!
 //! The library serves each connection from a task of its own, which ends when the session's handle is dropped and the
 //! socket is shut down; both happen when the [`Session`] is dropped.
 
 mod candidates;
 mod exec;
+mod line;
 mod login;
 mod pipe;
 mod sftp;
@@ -21,16 +23,17 @@ use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, Preferred, SshId, cipher};
+use russh::{Channel, ChannelId, Preferred, SshId, cipher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
-pub(super) use pipe::{Ends, Passed};
+pub(super) use pipe::{Begun, Ends, Passed};
 pub(super) use sftp::SftpChannel;
 
+use self::line::{SILENCE_MAX, Terms};
 use self::way::{Arrived, Entered};
 use super::dial::Lifeline;
 use super::error::{HostKeyError, SshError};
@@ -39,12 +42,14 @@ use super::known_hosts::HostCheck;
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
 
-/// The peer is asked for a sign of life after this much silence.
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// So many unanswered questions end the connection.
+/// The peer is asked for a sign of life after this much silence. With [`KEEPALIVE_MAX`], `ssh` notices a dead peer after 40 s; how
+/// our own connections do is told in `line`.
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// So many unanswered questions end a connection of `ssh`.
 pub(super) const KEEPALIVE_MAX: usize = 3;
-/// Sent data that stays unacknowledged ends the connection as late as missing answers do.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(KEEPALIVE_INTERVAL.as_secs() * (KEEPALIVE_MAX as u64 + 1));
+/// Sent data that stays unacknowledged, or finds no room at the peer, for this long ends the connection. While nobody reads it, this is
+/// what notices that a line is dead, up to [`KEEPALIVE_INTERVAL`] later.
+const UNACKNOWLEDGED_MAX: Duration = SILENCE_MAX;
 /// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
 const CONCURRENT_COMMANDS: usize = 8;
 
@@ -109,6 +114,9 @@ pub(super) struct Session {
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
     /// Opened before it is needed, for the next command whose data is passed on.
     ahead: Mutex<Option<Channel<Msg>>>,
+    terms: Arc<Terms>,
+    /// What failed when the connection ended by itself.
+    failure: Arc<OnceLock<String>>,
     /// The hosts on the way, the nearest to the peer last.
     hops: Vec<Entered>,
     // Last, so that the handles are gone before the socket is shut down.
@@ -123,16 +131,23 @@ impl Session {
         sources: &Sources,
         purpose: Use,
     ) -> Result<Self, SshError> {
-        let Arrived { peer: Entered { handle, ended }, hops, lifeline } =
+        let Arrived { peer: Entered { handle, ended, terms, failure }, hops, lifeline } =
             way::travel(peer, policy, sources, purpose).await?;
-        let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
+        terms.ask(purpose == Use::Commands);
+        let (peer, permits, last_used) = (peer.clone(), Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp, ahead) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, ahead, hops, lifeline })
+        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, hops, lifeline })
     }
 
     /// Whether the connection is over.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed() || self.ended.is_cancelled()
+    }
+
+    /// The error of who used the connection when it ended: with what failed, if that is known.
+    fn ended_under(&self, doing: &'static str) -> SshError {
+        let why = self.failure.get().map_or("the connection ended before the command", String::as_str);
+        lost(&self.peer, doing, std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why))
     }
 
     /// Cancelled when the connection is over.
@@ -192,8 +207,10 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
             cipher: Cow::Borrowed(CIPHERS),
             ..Preferred::DEFAULT
         },
-        keepalive_interval: Some(KEEPALIVE_INTERVAL),
-        keepalive_max: KEEPALIVE_MAX,
+        // For data `pipe` asks.
+        keepalive_interval: (purpose == Use::Commands).then_some(KEEPALIVE_INTERVAL),
+        // `line` judges.
+        keepalive_max: 0,
         nodelay: true,
         ..client::Config::default()
     }
@@ -225,6 +242,10 @@ struct Gate {
     lifeline: Weak<Lifeline>,
     /// What the peer said when it ended the connection by itself.
     farewell: Arc<OnceLock<String>>,
+    /// What failed when the connection ended by itself.
+    failure: Arc<OnceLock<String>>,
+    /// Told of what comes in for a channel, where somebody tells it what is taken.
+    terms: Option<Arc<Terms>>,
     /// Goes with the library's task, whatever ends it.
     _ended: DropGuard,
 }
@@ -275,6 +296,23 @@ impl client::Handler for Gate {
         Ok(())
     }
 
+    /// After it was put into the channel's queue.
+    async fn data(&mut self, _: ChannelId, _: &[u8], _: &mut client::Session) -> Result<(), GateError> {
+        self.terms.iter().for_each(|terms| terms.intake.came());
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: &[u8],
+        _: &mut client::Session,
+    ) -> Result<(), GateError> {
+        self.terms.iter().for_each(|terms| terms.intake.came());
+        Ok(())
+    }
+
     async fn disconnected(&mut self, reason: DisconnectReason<GateError>) -> Result<(), GateError> {
         match reason {
             DisconnectReason::ReceivedDisconnect(farewell) => {
@@ -282,7 +320,12 @@ impl client::Handler for Gate {
                 let _ = self.farewell.set(farewell.message.escape_debug().to_string());
                 Ok(())
             }
-            DisconnectReason::Error(error) => Err(error),
+            DisconnectReason::Error(error) => {
+                if let GateError::Library(russh::Error::IO(failure)) = &error {
+                    let _ = self.failure.set(failure.to_string());
+                }
+                Err(error)
+            }
         }
     }
 }

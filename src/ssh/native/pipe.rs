@@ -1,5 +1,6 @@
 //! A command whose input and output are descriptors of this host, passed on as fast as both sides take them.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,15 +10,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use russh::client::Msg;
-use russh::{Channel, ChannelMsg};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::exec::{Ending, Started};
-use super::{Session, protocol};
+use super::exec::{Ending, ExecError, Started};
+use super::{KEEPALIVE_INTERVAL, Session, from_library};
 use crate::clock;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
@@ -29,12 +30,26 @@ const CHUNK: usize = 256 * 1024;
 /// A command that has ended its output and does not exit within this time is one that goes on without.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// So often somebody looks whether the peer should be asked or told for a sign of life. A server that wants to hear of its clients more often
+/// than in twice this time is rare.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How much may be said to a command before the peer has answered that it runs it, bytes; rsync says four, and waits.
+const OPENING_MAX: usize = 64 * 1024;
+
 /// This host's side.
 pub(in crate::ssh) struct Ends {
-    /// What the command reads.
-    pub(in crate::ssh) input: OwnedFd,
-    /// Where its output goes.
-    pub(in crate::ssh) output: OwnedFd,
+    input: Box<dyn AsyncRead + Send + Unpin>,
+    output: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What was read of the input so far, until the peer has answered: it may have to be said again on another connection.
+    said: BytesMut,
+}
+
+impl Ends {
+    /// What the command reads, and where its output goes: sockets, as rsync gives them, or pipes.
+    pub(in crate::ssh) fn new(from: OwnedFd, to: OwnedFd) -> io::Result<Self> {
+        Ok(Self { input: input(from)?, output: output(to)?, said: BytesMut::new() })
+    }
 }
 
 /// How a command ended.
@@ -44,85 +59,76 @@ pub(in crate::ssh) struct Passed {
     pub(in crate::ssh) is_clean: bool,
 }
 
+/// A command that the peer was told to start, on a connection that was alive then.
+pub(in crate::ssh) struct Begun {
+    started: Started,
+    /// What the peer said first, if that was awaited.
+    first: Option<ChannelMsg>,
+}
+
 impl Session {
-    /// Runs a command, passing on its input, output and errors, until the peer has closed it. May be dropped at any point; the connection
+    /// Has the peer start a command. May be dropped at any point; the connection must then not be used again. Until it has succeeded nothing of
+    /// the input is lost: another connection can be tried.
+    pub(in crate::ssh) async fn begin(&self, command: &[u8], ends: &mut Ends) -> Result<Begun, ExecError> {
+        self.touch();
+        let (channel, is_proven) = match self.take_ahead() {
+            Some(channel) => (channel, false),
+            None => (self.open_now().await?, true),
+        };
+        let mut started = self.start(channel, command).await?;
+        if !ends.said.is_empty() {
+            self.say(&started, &ends.said).await?;
+        }
+        let first = if is_proven { None } else { Some(self.first_answer(&mut started, ends).await?) };
+        Ok(Begun { started, first })
+    }
+
+    /// Waits for the peer's first word, and passes on meanwhile what there is for it.
+    async fn first_answer(&self, started: &mut Started, ends: &mut Ends) -> Result<ChannelMsg, ExecError> {
+        let Ends { input, said, .. } = ends;
+        let mut is_over = false;
+        loop {
+            let before = said.len();
+            let read = tokio::select! {
+                first = started.reader.wait() => return first.ok_or_else(|| ExecError::NotSent(self.ended_under(DOING))),
+                read = input.read_buf(said), if before < OPENING_MAX && !is_over => read,
+            };
+            match read {
+                Ok(1..) => self.say(started, &said[before..]).await?,
+                // The end, which is found again when the input is passed on.
+                _ => is_over = true,
+            }
+        }
+    }
+
+    async fn say(&self, started: &Started, bytes: &[u8]) -> Result<(), ExecError> {
+        let said = started.writer.data_bytes(bytes.to_vec()).await;
+        said.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))
+    }
+
+    /// Passes on input, output and errors of a command, until the peer has closed it. May be dropped at any point; the connection
     /// must then not be used again.
     pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
         &self,
-        command: &[u8],
+        begun: Begun,
         ends: Ends,
         error: impl Fn(Vec<u8>) -> F,
     ) -> Result<Passed, SshError> {
-        self.touch();
-        let unusable = |error| protocol(&self.peer, "passing data to", error);
-        let mut input = input(ends.input).map_err(unusable)?;
-        let mut output = output(ends.output).map_err(unusable)?;
-        let channel = match self.take_ahead() {
-            Some(channel) => channel,
-            None => self.open_now().await?,
-        };
-        let Started { mut reader, writer } = self.start(channel, command).await?;
-        let feed = async {
-            let mut buffer = BytesMut::with_capacity(CHUNK);
-            loop {
-                buffer.reserve(CHUNK);
-                match input.read_buf(&mut buffer).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(_) => {}
-                }
-                if writer.data_bytes(buffer.split().freeze()).await.is_err() {
-                    break;
-                }
-            }
-            let _ = writer.eof().await;
-            // The end is told by the other direction.
-            std::future::pending::<()>().await;
-        };
-        let collect = async {
-            let mut ending = Ending::new(&self.peer, DOING);
-            let mut is_clean = true;
-            let mut output_ended = false;
-            loop {
-                let message = tokio::select! {
-                    message = reader.wait() => message,
-                    () = clock::sleep(LINGER), if output_ended => {
-                        output_ended = false;
-                        let _ = output.shutdown().await;
-                        continue;
-                    }
-                };
-                match message {
-                    Some(ChannelMsg::Data { data }) => {
-                        // Nobody reads it any more: the peer learns that from its closed channel.
-                        if output.write_all(&data).await.is_err() {
-                            is_clean = false;
-                            let _ = writer.close().await;
-                        }
-                    }
-                    Some(ChannelMsg::ExtendedData { data, .. }) => {
-                        let _ = error(data.to_vec()).await;
-                    }
-                    // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
-                    Some(ChannelMsg::Eof) => output_ended = true,
-                    other => {
-                        if ending.hears(other)? {
-                            break;
-                        }
-                    }
-                }
-            }
-            Ok(Passed { status: ending.status()?, is_clean })
-        };
-        let both = async { tokio::join!(collect, self.open_ahead()).0 };
+        let Begun { started: Started { reader, writer }, first } = begun;
+        self.terms.ask(true);
+        let take = self.take(reader, first, &writer, ends.output, error);
+        let both = async { tokio::join!(take, self.open_ahead()).0 };
         let passed = tokio::select! {
             passed = both => passed,
-            () = feed => unreachable!("it never ends"),
+            never = feed(ends.input, &writer) => match never {},
+            never = self.keep_in_touch() => match never {},
         };
+        self.terms.ask(false);
         self.touch();
         passed
     }
 
-    async fn open_now(&self) -> Result<Channel<Msg>, SshError> {
+    async fn open_now(&self) -> Result<Channel<Msg>, ExecError> {
         let (mut answer, _caller) = oneshot::channel::<()>();
         match self.open_channel(&mut answer, DOING).await? {
             Some(channel) => Ok(channel),
@@ -149,6 +155,94 @@ impl Session {
     fn ahead(&self) -> MutexGuard<'_, Option<Channel<Msg>>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes what the command says, until the peer has closed it.
+    async fn take<F: Future<Output = io::Result<()>>>(
+        &self,
+        mut reader: ChannelReadHalf,
+        mut first: Option<ChannelMsg>,
+        writer: &ChannelWriteHalf<Msg>,
+        mut output: impl AsyncWrite + Unpin,
+        error: impl Fn(Vec<u8>) -> F,
+    ) -> Result<Passed, SshError> {
+        let mut ending = Ending::new(self, DOING);
+        let mut is_clean = true;
+        let mut output_ended = false;
+        loop {
+            let next = async {
+                match first.take() {
+                    Some(first) => Some(first),
+                    None => reader.wait().await,
+                }
+            };
+            let message = tokio::select! {
+                message = next => message,
+                () = clock::sleep(LINGER), if output_ended => {
+                    output_ended = false;
+                    let _ = output.shutdown().await;
+                    continue;
+                }
+            };
+            match message {
+                Some(ChannelMsg::Data { data }) => {
+                    // Nobody reads it any more: the peer learns that from its closed channel.
+                    if output.write_all(&data).await.is_err() {
+                        is_clean = false;
+                        let _ = writer.close().await;
+                    }
+                    self.terms.intake.taken();
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    let _ = error(data.to_vec()).await;
+                    self.terms.intake.taken();
+                }
+                // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
+                Some(ChannelMsg::Eof) => output_ended = true,
+                other => {
+                    if ending.hears(other)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Passed { status: ending.status()?, is_clean })
+    }
+
+    /// Asks a silent peer for a sign of life. One whose output nobody takes cannot answer: OpenSSH's server waits until its answer is
+    /// sent, and gives up the connection (ClientAliveInterval times ClientAliveCountMax). It also hears nothing of us; so it is told that
+    /// we live.
+    async fn keep_in_touch(&self) -> Infallible {
+        let mut silence = Duration::ZERO;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            silence = if self.terms.heard() { Duration::ZERO } else { silence + LOOK_EVERY };
+            // Sending fails when the connection is over, which the reader learns too.
+            if self.terms.intake.is_held() {
+                silence = Duration::ZERO;
+                let _ = self.handle.send_keepalive(false).await;
+            } else if silence + LOOK_EVERY > KEEPALIVE_INTERVAL {
+                silence = Duration::ZERO;
+                let _ = self.handle.send_keepalive(true).await;
+            }
+        }
+    }
+}
+
+/// Passes input on; the command's end is told by its output.
+async fn feed(mut input: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>) -> Infallible {
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    loop {
+        buffer.reserve(CHUNK);
+        match input.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if writer.data_bytes(buffer.split().freeze()).await.is_err() {
+            break;
+        }
+    }
+    let _ = writer.eof().await;
+    std::future::pending().await
 }
 
 /// rsync gives a socket; others may give a pipe.

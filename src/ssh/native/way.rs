@@ -15,6 +15,7 @@ use russh::client::{self, Handle, Msg};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::line::{Line, Terms};
 use super::{Gate, UNACKNOWLEDGED_MAX, Use, configuration, from_library, login, lost, protocol};
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
@@ -28,6 +29,9 @@ pub(super) struct Entered {
     pub(super) handle: Handle<Gate>,
     /// Cancelled when the connection is over.
     pub(super) ended: CancellationToken,
+    pub(super) terms: Arc<Terms>,
+    /// What failed when the connection ended by itself.
+    pub(super) failure: Arc<OnceLock<String>>,
 }
 
 /// A peer that was reached.
@@ -47,7 +51,7 @@ pub(super) async fn travel(
     purpose: Use,
 ) -> Result<Arrived, SshError> {
     let bound = Bound { limit: policy.connect_timeout_of(peer), since: Ticks::now() };
-    let traveller = Traveller { bound, policy, sources, purpose };
+    let traveller = Traveller { bound, policy, sources, purpose, target: peer };
     let (first, others) = match peer.reach.jumps.split_first() {
         Some((first, others)) => (first, others),
         None => (peer, &[][..]),
@@ -78,6 +82,9 @@ struct Traveller<'a> {
     policy: &'a SshPolicy,
     sources: &'a Sources,
     purpose: Use,
+    /// Where the way ends. Only there somebody asks for signs of life and says what was taken: the hosts on the way live as long as
+    /// it answers.
+    target: &'a Peer,
 }
 
 impl Traveller<'_> {
@@ -120,15 +127,20 @@ impl Traveller<'_> {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         lifeline: &Arc<Lifeline>,
     ) -> Result<Entered, SshError> {
-        let (ended, farewell) = (CancellationToken::new(), Arc::<OnceLock<String>>::default());
+        let (ended, terms) = (CancellationToken::new(), Arc::<Terms>::default());
+        let (farewell, failure) = Default::default();
+        let is_counted = self.purpose == Use::Data && std::ptr::eq(peer, self.target);
         let config = Arc::new(configuration(&check, self.purpose));
         let gate = Gate {
             check,
             lifeline: Arc::downgrade(lifeline),
             farewell: Arc::clone(&farewell),
+            failure: Arc::clone(&failure),
+            terms: is_counted.then(|| Arc::clone(&terms)),
             _ended: ended.clone().drop_guard(),
         };
         let stream = BufReader::with_capacity(self.purpose.read_buffer(), stream);
+        let stream = Line::new(stream, Arc::clone(&terms));
         let exchange = async {
             let connected = client::connect_stream(config, stream, gate).await;
             connected.map_err(|error| error.into_ssh(peer, "key exchange with"))
@@ -136,7 +148,7 @@ impl Traveller<'_> {
         let mut handle = self.bound.over(peer, "key exchange with", exchange).await?;
         let login = login::login(&mut handle, peer, offer, self.sources, &farewell);
         self.bound.over(peer, "login to", login).await?;
-        Ok(Entered { handle, ended })
+        Ok(Entered { handle, ended, terms, failure })
     }
 
     /// Reads known_hosts and key files, off the runtime's threads: a home directory may be on a file server.

@@ -197,7 +197,7 @@ fn the_system_s_ssh_is_told_only_what_the_configuration_says() {
     };
     let policy = "-o BatchMode=yes -o StrictHostKeyChecking=yes";
     let rest =
-        "-o ServerAliveInterval=15 -o ServerAliveCountMax=3 -o Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com";
+        "-o ServerAliveInterval=10 -o ServerAliveCountMax=3 -o Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com";
     let left = LeftToSsh { port: true, way: true };
     let timeout = Some(Duration::from_secs(3));
     let all_left =

@@ -54,7 +54,7 @@ fn the_command_for_rsync_is_as_documented() {
         "-o UserKnownHostsFile=/root/.ssh/known_hosts /etc/ssh/ssh_known_hosts",
         "-o GlobalKnownHostsFile=/dev/null",
         "-o ConnectTimeout=3",
-        "-o ServerAliveInterval=15",
+        "-o ServerAliveInterval=10",
         "-o ServerAliveCountMax=3",
         "-o Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com",
     ];

@@ -17,11 +17,13 @@
 
 mod exit;
 pub mod shim;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::iter;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use self::exit::Process;
 use self::wire::Hello;
 use super::error::SshError;
-use super::native::{Ends, Passed, Session};
+use super::native::{Begun, Ends, ExecError, Passed, Session};
 use super::pool::Pool;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
@@ -52,6 +54,14 @@ const HELLO_MAX: Duration = Duration::from_secs(10);
 const EXIT_MAX: Duration = Duration::from_secs(2);
 /// A data connection that nobody uses is closed after this time.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Bound on saying goodbye to a peer.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// A connection that waited gets this long to begin a command, until another is made: it may have died unnoticed.
+const KEPT_OPEN_MAX: Duration = Duration::from_secs(5);
+/// A new one gets this long; it may have to wait for a peer that allows few sessions and is slow to end the last one.
+const OPEN_MAX: Duration = Duration::from_secs(20);
+/// A peer that breaks off a login is asked again after these pauses: sshd drops connections while many log in at once (MaxStartups).
+const BUSY_PAUSES: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
 /// How many data connections to a peer are kept.
 const IDLE_COUNT: usize = 4;
 /// What ssh exits with when the connection is at fault.
@@ -108,6 +118,18 @@ impl Inner {
 
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the connections that waited for too long; and tells when the next one will have, if any is left.
+    fn too_old(&self) -> (Vec<Arc<Session>>, Option<Duration>) {
+        let mut idle = self.idle();
+        let mut old = Vec::new();
+        for sessions in idle.values_mut() {
+            old.extend(sessions.extract_if(.., |(_, since)| since.elapsed() >= IDLE_MAX).map(|(session, _)| session));
+        }
+        idle.retain(|_, sessions| !sessions.is_empty());
+        let longest = idle.values().flatten().map(|(_, since)| since.elapsed()).max();
+        (old, longest.map(|longest| IDLE_MAX.saturating_sub(longest)))
     }
 }
 
@@ -179,17 +201,16 @@ impl Transport {
             return;
         }
         let process = cred.pid().and_then(Process::open);
-        let hello = match tokio::time::timeout(HELLO_MAX, wire::receive_hello(&shim)).await {
-            Ok(Ok(hello)) => hello,
+        let heard = match tokio::time::timeout(HELLO_MAX, self.hear(&shim)).await {
+            Ok(Ok(Some(heard))) => heard,
             Ok(Err(error)) => return tracing::debug!("a shim said no hello: {error}"),
-            Err(_) => return,
+            Ok(Ok(None)) | Err(_) => return,
         };
-        // One-time: whoever shows it again is refused.
-        let Some(offer) = self.inner.offers().remove(&hello.token) else { return };
+        let (offer, Hello { input, output, .. }, command) = heard;
         // rsync sees the end of its stream when these are closed, too.
-        let held = (hello.input.try_clone(), hello.output.try_clone());
+        let held = (input.try_clone(), output.try_clone());
         let status = tokio::select! {
-            status = self.run(&offer, hello, &shim) => status,
+            status = self.run(&offer, &command, Ends::new(input, output), &shim) => status,
             () = self.inner.ended.cancelled() => CONNECTION_FAILED,
         };
         // Fails when the shim is gone.
@@ -200,25 +221,63 @@ impl Transport {
         drop(held);
     }
 
+    /// What a shim wants; `None` from one whose token is not good.
+    async fn hear(&self, shim: &UnixStream) -> io::Result<Option<(Offer, Hello, Vec<u8>)>> {
+        let hello = wire::receive_hello(shim).await?;
+        // One-time: whoever shows it again is refused.
+        let Some(offer) = self.inner.offers().remove(&hello.token) else { return Ok(None) };
+        let command = wire::receive_command(shim, &hello).await?;
+        Ok(Some((offer, hello, command)))
+    }
+
     /// Runs the command of a shim; the exit status to tell it.
-    async fn run(&self, offer: &Offer, hello: Hello, shim: &UnixStream) -> i32 {
-        let Hello { command, input, output, .. } = hello;
-        let session = tokio::select! {
-            session = self.lease(&offer.peer) => session,
+    async fn run(&self, offer: &Offer, command: &[u8], ends: io::Result<Ends>, shim: &UnixStream) -> i32 {
+        let mut ends = match ends {
+            Ok(ends) => ends,
+            Err(error) => return fail(shim, &format!("rsync's streams cannot be used: {error}")).await,
+        };
+        let begun = tokio::select! {
+            begun = self.begin(&offer.peer, command, &mut ends) => begun,
             () = offer.cut.cancelled() => return CONNECTION_FAILED,
             () = wire::gone(shim) => return CONNECTION_FAILED,
         };
-        let result = match session {
-            Ok(session) => self.pass(&session, offer, &command, (input, output), shim).await,
+        let result = match begun {
+            Ok((session, begun)) => self.pass(&session, begun, offer, ends, shim).await,
             Err(error) => Err(error),
         };
         match result {
             Ok(ExitStatus::Code(code)) => code,
-            Ok(ExitStatus::Signal(_)) => CONNECTION_FAILED,
-            Err(error) => {
-                let text = format!("rsyncdirector: {}\n", crate::error_chain(&error));
-                let _ = wire::send_error(shim, text.as_bytes()).await;
-                CONNECTION_FAILED
+            Ok(ExitStatus::Signal(signal)) => {
+                fail(shim, &format!("rsync on {} was ended by signal {signal}", offer.peer)).await
+            }
+            Err(error) => fail(shim, &crate::error_chain(&error)).await,
+        }
+    }
+
+    /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
+    async fn begin(&self, peer: &Peer, command: &[u8], ends: &mut Ends) -> Result<(Arc<Session>, Begun), SshError> {
+        while let Some(session) = self.waiting(peer) {
+            match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command, ends)).await {
+                Ok(Ok(begun)) => return Ok((session, begun)),
+                // Nothing has come of it.
+                Ok(Err(ExecError::NotSent(_))) | Err(_) => session.reset(),
+                Ok(Err(ExecError::Failed(error))) => return Err(error),
+            }
+        }
+        let session = Arc::new(self.connect(peer).await?);
+        let begun = tokio::time::timeout(OPEN_MAX, session.begin(command, ends)).await;
+        let doing = "opening a session on";
+        let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
+        Ok((session, begun?))
+    }
+
+    /// A new data connection.
+    async fn connect(&self, peer: &Peer) -> Result<Session, SshError> {
+        let mut pauses = BUSY_PAUSES.iter();
+        loop {
+            match (self.inner.pool.data_session(peer).await, pauses.next()) {
+                (Err(SshError::Lost { .. }), Some(pause)) => tokio::time::sleep(*pause).await,
+                (result, _) => return result,
             }
         }
     }
@@ -226,14 +285,13 @@ impl Transport {
     async fn pass(
         &self,
         session: &Arc<Session>,
+        begun: Begun,
         offer: &Offer,
-        command: &[u8],
-        (input, output): (OwnedFd, OwnedFd),
+        ends: Ends,
         shim: &UnixStream,
     ) -> Result<ExitStatus, SshError> {
-        let ends = Ends { input, output };
         let passed = tokio::select! {
-            passed = session.pass(command, ends, |bytes: Vec<u8>| async move { wire::send_error(shim, &bytes).await }) => passed,
+            passed = session.pass(begun, ends, |bytes: Vec<u8>| async move { wire::send_error(shim, &bytes).await }) => passed,
             () = offer.cut.cancelled() => {
                 session.reset();
                 return Ok(ExitStatus::Code(CONNECTION_FAILED));
@@ -259,50 +317,53 @@ impl Transport {
         }
     }
 
-    /// A data connection for one rsync: one that waits, or a new one.
-    async fn lease(&self, peer: &Peer) -> Result<Arc<Session>, SshError> {
-        loop {
-            let waiting = self.inner.idle().get_mut(peer).and_then(Vec::pop);
-            match waiting {
-                Some((session, _)) if session.is_closed() => {}
-                Some((session, _)) => return Ok(session),
-                None => return self.inner.pool.data_session(peer).await.map(Arc::new),
-            }
-        }
+    /// A connection that waits for an rsync to this peer.
+    fn waiting(&self, peer: &Peer) -> Option<Arc<Session>> {
+        let mut idle = self.inner.idle();
+        let sessions = idle.get_mut(peer)?;
+        iter::from_fn(|| sessions.pop()).map(|(session, _)| session).find(|session| !session.is_closed())
     }
 
     /// Keeps a connection for the next rsync, for a while.
     fn keep(&self, peer: &Peer, session: &Arc<Session>) {
-        {
-            let mut idle = self.inner.idle();
-            let sessions = idle.entry(peer.clone()).or_default();
-            if sessions.len() >= IDLE_COUNT || self.inner.ended.is_cancelled() {
-                return;
-            }
+        let mut idle = self.inner.idle();
+        if self.inner.ended.is_cancelled() {
+            return;
+        }
+        let was_empty = idle.is_empty();
+        let sessions = idle.entry(peer.clone()).or_default();
+        sessions.retain(|(session, _)| !session.is_closed());
+        if sessions.len() < IDLE_COUNT {
             sessions.push((Arc::clone(session), Ticks::now()));
         }
-        let (this, peer, ended) = (self.clone(), peer.clone(), self.inner.ended.clone());
-        self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = clock::sleep(IDLE_MAX) => this.close_idle(&peer).await,
-                () = ended.cancelled() => {}
-            }
-        });
-    }
-
-    async fn close_idle(&self, peer: &Peer) {
-        let old: Vec<_> = {
-            let mut idle = self.inner.idle();
-            let Some(sessions) = idle.get_mut(peer) else { return };
-            let (old, young) = sessions.drain(..).partition(|(_, since)| since.elapsed() >= IDLE_MAX);
-            *sessions = young;
-            if sessions.is_empty() {
-                idle.remove(peer);
-            }
-            old
-        };
-        for (session, _) in &old {
-            let _ = tokio::time::timeout(Duration::from_secs(2), session.disconnect()).await;
+        // Under the lock: the one that ran has ended, or sees this connection.
+        if was_empty {
+            self.inner.tasks.spawn(self.clone().retire());
         }
     }
+
+    /// Closes connections that waited for too long, until none waits.
+    async fn retire(self) {
+        let mut pause = IDLE_MAX;
+        loop {
+            tokio::select! {
+                () = clock::sleep(pause) => {}
+                () = self.inner.ended.cancelled() => return,
+            }
+            let (old, next) = self.inner.too_old();
+            let goodbyes = old.iter().map(|session| tokio::time::timeout(GOODBYE_MAX, session.disconnect()));
+            futures_util::future::join_all(goodbyes).await;
+            match next {
+                Some(due) => pause = due,
+                None => return,
+            }
+        }
+    }
+}
+
+/// Has the shim say why, and tells its exit status.
+async fn fail(shim: &UnixStream, why: &str) -> i32 {
+    // Fails when the shim is gone, and nobody hears it.
+    let _ = wire::send_error(shim, format!("rsyncdirector: {why}\n").as_bytes()).await;
+    CONNECTION_FAILED
 }

@@ -24,9 +24,10 @@ const STATUS: u8 = 2;
 /// What a shim says first.
 pub(super) struct Hello {
     pub(super) token: String,
-    pub(super) command: Vec<u8>,
     pub(super) input: OwnedFd,
     pub(super) output: OwnedFd,
+    /// Of the command, which follows; bytes.
+    length: usize,
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -57,20 +58,24 @@ pub(super) async fn receive_hello(shim: &UnixStream) -> io::Result<Hello> {
             result => break result?,
         }
     };
-    let mut stream = Reading(shim);
-    stream.exact(&mut head[received..]).await?;
+    Reading(shim).exact(&mut head[received..]).await?;
     let token = std::str::from_utf8(&head[..TOKEN]).map_err(|_| invalid("no token"))?.to_owned();
     let length = u32::from_le_bytes(head[TOKEN..].try_into().expect("four bytes")) as usize;
     if length > COMMAND_MAX {
         return Err(invalid("the command is too long"));
     }
-    let mut command = vec![0; length];
-    stream.exact(&mut command).await?;
     let mut descriptors = descriptors.into_iter();
     let (Some(input), Some(output), None) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
         return Err(invalid("two descriptors are expected"));
     };
-    Ok(Hello { token, command, input, output })
+    Ok(Hello { token, input, output, length })
+}
+
+/// The command that follows the hello of a shim whose token is good.
+pub(super) async fn receive_command(shim: &UnixStream, hello: &Hello) -> io::Result<Vec<u8>> {
+    let mut command = vec![0; hello.length];
+    Reading(shim).exact(&mut command).await?;
+    Ok(command)
 }
 
 fn receive_descriptors(shim: &UnixStream, head: &mut [u8], found: &mut Vec<OwnedFd>) -> io::Result<usize> {

@@ -1,0 +1,152 @@
+//! Who may use the socket, and what comes of who may not.
+
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream as Shim;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{HostKeyPolicy, SshPolicy};
+use crate::event::Events;
+
+/// A transport, and a peer that refuses connections.
+fn transport() -> (Transport, Peer, TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let policy = SshPolicy {
+        known_hosts: vec![dir.path().join("known_hosts")],
+        host_key_policy: HostKeyPolicy::Strict,
+        connect_timeout: Duration::from_secs(5),
+        unsaid: Default::default(),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = listener.local_addr().expect("its address").port();
+    let reach = Default::default();
+    let peer = Peer { user: "nobody".into(), host: "127.0.0.1".into(), port, private_key: None, reach };
+    let transport = Transport::start(Pool::new(policy, Events::new(Vec::new()))).expect("a socket");
+    (transport, peer, dir)
+}
+
+/// A connection to the socket, as of a shim, and the token that its ticket has.
+fn connect(ticket: &Ticket) -> (Shim, String) {
+    let (_, value) = ticket.variable();
+    let (name, token) = value.split_once(' ').expect("a name and a token");
+    let address = SocketAddr::from_abstract_name(name).expect("a name");
+    (Shim::connect_addr(&address).expect("it listens"), token.to_owned())
+}
+
+fn send(shim: &Shim, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    rustix::net::sendmsg(shim, &[IoSlice::new(bytes)], &mut control, SendFlags::empty()).expect("it is sent");
+}
+
+fn hello(token: &str, length: u32) -> Vec<u8> {
+    [token.as_bytes(), &length.to_le_bytes(), b"true"].concat()
+}
+
+/// What the daemon answers, to its end.
+async fn answer(shim: Shim) -> Vec<u8> {
+    let mut shim = shim;
+    let read = move || {
+        let mut bytes = Vec::new();
+        // A reset instead of an end: there was more than it wanted to hear.
+        let _ = shim.read_to_end(&mut bytes);
+        bytes
+    };
+    tokio::time::timeout(Duration::from_secs(5), tokio::task::spawn_blocking(read))
+        .await
+        .expect("an end in time")
+        .expect("no panic")
+}
+
+#[tokio::test]
+async fn who_has_a_token_is_served_once() {
+    let (transport, peer, _dir) = transport();
+    let ticket = transport.offer(&peer);
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let (first, token) = connect(&ticket);
+    send(&first, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
+    let served = answer(first).await;
+    assert!(String::from_utf8_lossy(&served).contains("rsyncdirector: could not connect"), "{served:?}");
+    assert!(served.ends_with(&[2, 4, 0, 0, 0, 255, 0, 0, 0]), "{served:?}");
+    let (second, token) = connect(&ticket);
+    send(&second, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
+    assert!(answer(second).await.is_empty(), "a token is good for one");
+}
+
+#[tokio::test]
+async fn nobody_else_is_served() {
+    let (transport, peer, _dir) = transport();
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let fd = ours.as_fd();
+    let old = {
+        let ticket = transport.offer(&peer);
+        connect(&ticket).1
+    };
+    let ticket = transport.offer(&peer);
+    let good = connect(&ticket).1;
+    let cases: [(&str, Vec<u8>, &[BorrowedFd<'_>]); 8] = [
+        ("another token", hello(&"0".repeat(32), 4), &[fd, fd]),
+        ("a token whose rsync has ended", hello(&old, 4), &[fd, fd]),
+        ("no descriptors", hello(&good, 4), &[]),
+        ("one descriptor", hello(&good, 4), &[fd]),
+        ("more than two", hello(&good, 4), &[fd, fd, fd]),
+        ("a command that is too long", hello(&good, u32::MAX), &[fd, fd]),
+        ("no text", hello(&good, 4).iter().map(|byte| byte | 0x80).collect(), &[fd, fd]),
+        ("less than a hello", good.as_bytes()[..10].to_vec(), &[fd, fd]),
+    ];
+    for (case, bytes, descriptors) in cases {
+        let (shim, _) = connect(&ticket);
+        send(&shim, &bytes, descriptors);
+        shim.shutdown(std::net::Shutdown::Write).expect("an end");
+        assert!(answer(shim).await.is_empty(), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
+    let (transport, peer, _dir) = transport();
+    let ticket = transport.offer(&peer);
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        crowd.push(connect(&ticket).0);
+        // The daemon is served by this very thread.
+        tokio::task::yield_now().await;
+    }
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let (mut shim, token) = connect(&ticket);
+    let words = hello(&token, 4);
+    send(&shim, &words[..1], &[ours.as_fd(), ours.as_fd()]);
+    shim.write_all(&words[1..]).expect("the rest");
+    assert!(!answer(shim).await.is_empty());
+    drop(crowd);
+}
+
+#[tokio::test]
+async fn another_user_is_refused_whatever_it_knows() {
+    let (transport, peer, _dir) = transport();
+    let ticket = transport.offer(&peer);
+    let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let nobody = rustix::process::Uid::from_raw(65_534);
+    let foreign = std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).expect("another user (the test needs root)");
+            connect(&ticket)
+        });
+        connecting.join().expect("it connects")
+    });
+    let (shim, token) = foreign;
+    // Fails when it was sent away before it could say anything.
+    let _ = (&shim).write_all(&hello(&token, 4));
+    assert!(answer(shim).await.is_empty());
+    let (shim, token) = connect(&ticket);
+    send(&shim, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
+    assert!(!answer(shim).await.is_empty(), "the token is as good as before");
+}
