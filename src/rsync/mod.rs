@@ -3,5 +3,6 @@
 pub mod args;
 pub mod exit;
 pub mod expand;
+pub mod options;
 pub mod progress;
 pub mod stats;
