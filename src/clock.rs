@@ -10,12 +10,12 @@ use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fd::OwnedFd;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
     timerfd_settime,
 };
-use tokio::io::unix::AsyncFd;
+
+use crate::descriptor::Watched;
 
 /// The wall-clock time.
 #[expect(clippy::disallowed_methods, reason = "this module is the one that reads the clock")]
@@ -48,7 +48,7 @@ pub async fn sleep(duration: Duration) {
     let timer = Timer::new(TimerfdClockId::Boottime)
         .and_then(|timer| timer.set(TimerfdTimerFlags::empty(), to_timespec(duration)).map(|()| timer));
     match timer {
-        Ok(timer) => timer.expired().await,
+        Ok(timer) => timer.0.readable().await,
         // Without a timer descriptor (no more files) a sleep that stops during a suspend is the next best.
         Err(_) => tokio::time::sleep(duration).await,
     }
@@ -63,7 +63,7 @@ pub async fn sleep_until(until: Option<Timestamp>) {
     });
     let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     match Timer::new(TimerfdClockId::Realtime).and_then(|timer| timer.set(flags, target).map(|()| timer)) {
-        Ok(timer) => timer.expired().await,
+        Ok(timer) => timer.0.readable().await,
         Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
     }
 }
@@ -75,28 +75,18 @@ fn to_timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// A timer descriptor that the reactor watches.
-struct Timer(AsyncFd<OwnedFd>);
+/// A timer descriptor. Readable means expired or cancelled by a change of the clock; which of both does not matter to anyone.
+struct Timer(Watched);
 
 impl Timer {
-    #[expect(unsafe_code, reason = "tokio has no safe way to register a descriptor, even an owned one")]
     fn new(clock: TimerfdClockId) -> io::Result<Self> {
-        let fd = timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        // SAFETY: the descriptor is owned by the `AsyncFd` from here on and never replaced, so it is open for as long as it
-        // is registered.
-        Ok(Self(unsafe { AsyncFd::register(fd) }?))
+        Watched::new(timerfd_create(clock, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?).map(Self)
     }
 
     fn set(&self, flags: TimerfdTimerFlags, value: Timespec) -> io::Result<()> {
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(self.0.get_ref(), flags, &once)?;
+        timerfd_settime(self.0.get(), flags, &once)?;
         Ok(())
-    }
-
-    /// Readable means expired or cancelled by a change of the clock; which of both does not matter to anyone.
-    async fn expired(&self) {
-        // An error here would be the reactor shutting down: then nobody waits any more.
-        let _ = self.0.readable().await;
     }
 }
 

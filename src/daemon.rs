@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account;
 use crate::action::Runner;
-use crate::config::{Carrier, Config};
+use crate::config::Config;
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
 use crate::http;
@@ -80,9 +80,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         services.serve(listener?, metrics);
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
-    let transport = match config.transport {
-        Carrier::Native => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
-        Carrier::OpenSsh => None,
+    let transport = match config.uses_native_transport() {
+        true => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
+        false => None,
     };
     let performer = performer(config, &options, spawner, (pool.clone(), transport.clone()), log, events);
     let host = performer.identity.host.clone();

@@ -18,6 +18,7 @@ pub mod job;
 
 pub mod action;
 pub mod clock;
+pub mod descriptor;
 pub mod lock;
 pub mod process;
 pub mod random;
@@ -30,6 +31,7 @@ pub mod metrics;
 
 pub mod cli;
 pub mod daemon;
+
 pub mod pid_file;
 
 /// The program's version.

@@ -110,3 +110,23 @@ fn the_system_s_ssh_is_used_on_request() {
     sandbox.once(&config).expect_code(0);
     assert_same(&sandbox, "src", "dst");
 }
+
+#[test]
+fn rsync_tells_the_exit_code_of_its_connection_every_time() {
+    let sandbox = Sandbox::new();
+    let peer = Sshd::start(&sandbox, "peer");
+    sandbox.write("src/file", "content");
+    sandbox.write("known_hosts", "");
+    let job = |n| {
+        format!(
+            "- {{id: j{n}, type: remote, <peer>, actions: [{{action: sync, id: s, source: @/src/, dest: @/dst, opts: ['-a']}}]}}\n"
+        )
+    };
+    let config = sandbox.config(&format!("transport: native\njobs:\n{}", (0..30).map(job).collect::<String>()));
+    let run = sandbox.once(&config);
+    run.expect_code(1);
+    let failures =
+        run.stderr.lines().filter(|line| line.contains("/s: failed after") && line.contains("exit code 255"));
+    assert_eq!(failures.count(), 30, "{}", run.stderr);
+    drop(peer);
+}

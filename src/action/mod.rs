@@ -33,7 +33,7 @@ pub struct Runner {
     pub spawner: Spawner,
     /// Connections to peers, for the policy of an rsync's ssh.
     pub pool: Pool,
-    /// What rsyncs reach their peers by; `None` for the system's `ssh`.
+    /// What rsyncs reach their peers by; `None` where all use the system's `ssh`.
     pub transport: Option<Transport>,
     /// Where output goes.
     pub log: Log,
@@ -169,10 +169,12 @@ impl Runner {
         self.diagnose(plan, report, stop).await
     }
 
-    /// When the connection of an rsync was at fault, our own attempt to connect tells why, and what to do about it.
+    /// When the connection of an rsync by the system's `ssh` was at fault, our own attempt to connect tells why, and what to do about it.
+    /// Our own connections have told by themselves.
     async fn diagnose(&self, plan: &Plan, mut report: ActionReport, stop: &Stop) -> ActionReport {
         let of_the_connection = matches!(report.status, Some(ExitStatus::Code(12 | 255)));
-        if let Some(peer) = plan.peer.as_ref().filter(|_| of_the_connection && report.failure.is_some()) {
+        let asks = of_the_connection && report.failure.is_some() && !plan.native;
+        if let Some(peer) = plan.peer.as_ref().filter(|_| asks) {
             let diagnosis = tokio::select! {
                 result = self.pool.warm(peer) => result.err(),
                 () = stop.term.cancelled() => None,

@@ -5,25 +5,27 @@
 use std::ffi::OsString;
 
 use super::{Plan, Runner};
-use crate::config::{Peer, Route, Sync};
+use crate::config::{Carrier, Peer, Route, Sync};
 use crate::rsync::args::{self, Invocation, Remote};
 use crate::rsync::expand;
+use crate::ssh::Transport;
 
 /// Expands the sources on this host and puts the arguments together.
 pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
     let (sources, dest) = match &sync.route {
         Route::Local => (here(runner, sync).await?, home(runner, sync)?),
-        Route::Push(_) => (here(runner, sync).await?, sync.dest.clone()),
-        Route::Pull(_) => (sync.sources.clone(), home(runner, sync)?),
+        Route::Push(..) => (here(runner, sync).await?, sync.dest.clone()),
+        Route::Pull(..) => (sync.sources.clone(), home(runner, sync)?),
     };
-    let (peer, pull) = match &sync.route {
-        Route::Local => (None, false),
-        Route::Push(peer) => (Some(peer), false),
-        Route::Pull(peer) => (Some(peer), true),
+    let (peer, carrier, pull) = match &sync.route {
+        Route::Local => (None, None, false),
+        Route::Push(peer, carrier) => (Some(peer), Some(carrier), false),
+        Route::Pull(peer, carrier) => (Some(peer), Some(carrier), true),
     };
     // Who names a program to reach the peer gets that.
-    let native = peer.is_some() && runner.transport.is_some() && !args::has_rsh(&sync.opts);
-    let remote = peer.map(|peer| remote(runner, peer, pull));
+    let transport = runner.transport.as_ref().filter(|_| carrier == Some(&Carrier::Native));
+    let native = transport.is_some() && !args::has_rsh(&sync.opts);
+    let remote = peer.map(|peer| remote(runner, transport, peer, pull));
     let invocation = Invocation {
         opts: &sync.opts,
         sources,
@@ -43,8 +45,8 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
     })
 }
 
-fn remote<'a>(runner: &Runner, peer: &'a Peer, pull: bool) -> Remote<'a> {
-    let words = match &runner.transport {
+fn remote<'a>(runner: &Runner, transport: Option<&Transport>, peer: &'a Peer, pull: bool) -> Remote<'a> {
+    let words = match transport {
         Some(transport) => transport.rsh(),
         None => runner.pool.openssh_command(peer),
     };

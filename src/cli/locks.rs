@@ -98,19 +98,15 @@ fn describe(file: &Listed, now: Timestamp) -> String {
 fn describe_state(state: &State, now: Timestamp) -> String {
     match state {
         State::Free => "free".into(),
-        State::Held { record, age } => {
-            let holder = Holder::Director { record: record.clone(), age: *age }.describe(now);
-            format!("held by {holder} (pid {}, {} s left)", record.pid, lease_left(record, *age))
+        State::Held(holder @ Holder::Director { record, age }) => {
+            format!("held by {} (pid {}, {} s left)", holder.describe(now), record.pid, lease_left(record, *age))
         }
         State::Stale { record, age } => format!(
             "stale: {} did not refresh it for {}; the next job that wants it takes it over",
             record.holder(),
             human::duration(Duration::from_secs(age.as_secs()))
         ),
-        State::Foreign { line, age } => {
-            let holder = Holder::Other { line: line.clone(), age: *age }.describe(now);
-            format!("held by {holder}; it stays until it is removed")
-        }
+        State::Held(holder) => format!("held by {}; it stays until it is removed", holder.describe(now)),
         State::Unusable(what) => format!("unusable: there is {what} in its place"),
         State::Unknown(why) => format!("cannot be asked: {why}"),
     }
@@ -124,9 +120,9 @@ fn describe_as_json(file: &Listed, now: Timestamp) -> Value {
     let names = |jobs: &[JobId]| jobs.iter().map(|job| job.as_str().to_owned()).collect::<Vec<_>>();
     let (state, record, age, error) = match &file.state {
         State::Free => ("free", None, None, None),
-        State::Held { record, age } => ("held", Some(record), Some(age), None),
+        State::Held(Holder::Director { record, age }) => ("held", Some(record), Some(age), None),
         State::Stale { record, age } => ("stale", Some(record), Some(age), None),
-        State::Foreign { age, .. } => ("foreign", None, Some(age), None),
+        State::Held(Holder::Other { age, .. }) => ("foreign", None, Some(age), None),
         State::Unusable(what) => ("unusable", None, None, Some((*what).to_owned())),
         State::Unknown(why) => ("unknown", None, None, Some(why.clone())),
     };
@@ -161,10 +157,12 @@ async fn break_open(config: &Config, pool: &Pool, name: &str, yes: bool) -> Exit
     };
     let now = clock::now();
     let state = describe_state(&file.state, now);
-    let holder = match &file.state {
+    let (holder, token) = match &file.state {
         State::Free => return print(&format!("{name} is free")),
-        State::Held { record, .. } | State::Stale { record, .. } => record.holder(),
-        State::Foreign { line, age } => Holder::Other { line: line.clone(), age: *age }.describe(now),
+        State::Held(Holder::Director { record, .. }) | State::Stale { record, .. } => {
+            (record.holder(), Some(record.token.clone()))
+        }
+        State::Held(other) => (other.describe(now), None),
         State::Unusable(_) | State::Unknown(_) => {
             complain_of(&format!("{name} is {state}"));
             return Exit::LockFailed;
@@ -174,12 +172,8 @@ async fn break_open(config: &Config, pool: &Pool, name: &str, yes: bool) -> Exit
         complain_of("nothing was broken");
         return Exit::LockFailed;
     }
-    let token = match &file.state {
-        State::Held { record, .. } | State::Stale { record, .. } => Some(record.token.clone()),
-        _ => None,
-    };
     match inventory::break_open(&stores, file, BreakNote { by: person(), at: now, token, holder }).await {
-        Ok(Ok(())) => print(&format!("broke {name}; noted in {}", notes_of(file))),
+        Ok(Ok(())) => print(&format!("broke {name}; noted in {}", escaped(&file.notes().to_string()))),
         Ok(Err(State::Free)) => print(&format!("{name} was released meanwhile")),
         Ok(Err(other)) => {
             complain_of(&format!(
@@ -214,7 +208,7 @@ fn confirmed(file: &Listed, state: &str) -> bool {
     let mut out = std::io::stderr();
     let name = escaped(&file.location.to_string()).to_string();
     let _ = writeln!(out, "{name} is {}.", escaped(state));
-    if matches!(file.state, State::Held { .. }) {
+    if matches!(file.state, State::Held(Holder::Director { .. })) {
         let _ = writeln!(
             out,
             "Its director is alive: it will end what it runs when it finds the lock gone, within a quarter of its lease."
@@ -238,12 +232,4 @@ fn person() -> String {
         Ok(behind) if !behind.is_empty() && behind != user => format!("{behind} as {user}@{host}"),
         _ => format!("{user}@{host}"),
     }
-}
-
-/// Where the note is.
-fn notes_of(file: &Listed) -> String {
-    let mut notes = file.location.clone();
-    let name = notes.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    notes.path.set_file_name(format!(".{name}.broken"));
-    escaped(&notes.to_string()).to_string()
 }

@@ -70,6 +70,7 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "port",
         "private_ssh_key",
         "private_key_path",
+        "transport",
         "cron_schedule",
         "timezone",
         "jitter",

@@ -28,10 +28,21 @@ pub struct Config {
     pub lease: Duration,
     /// Time between SIGTERM and SIGKILL to an action's process group.
     pub kill_grace: Duration,
-    /// How rsync reaches the peers.
-    pub transport: Carrier,
     /// The jobs in the order of the file, which is the order in which a run performs them.
     pub jobs: Vec<Arc<Job>>,
+}
+
+impl Config {
+    /// Whether a sync goes over the director's own connections.
+    pub fn uses_native_transport(&self) -> bool {
+        let mut actions = self.jobs.iter().flat_map(|job| &job.actions);
+        actions.any(|action| match &action.kind {
+            ActionKind::Sync(sync) => {
+                matches!(sync.route, Route::Push(_, Carrier::Native) | Route::Pull(_, Carrier::Native))
+            }
+            ActionKind::Command(_) => false,
+        })
+    }
 }
 
 /// Where `/metrics`, `/healthz` and `/readyz` are served.
@@ -67,9 +78,9 @@ pub struct SshPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Carrier {
     /// Over the director's own connections.
+    #[default]
     Native,
     /// By the system's `ssh`.
-    #[default]
     OpenSsh,
 }
 
@@ -248,9 +259,9 @@ pub enum Route {
     /// Here to here.
     Local,
     /// Here to the peer.
-    Push(Peer),
+    Push(Peer, Carrier),
     /// The peer to here.
-    Pull(Peer),
+    Pull(Peer, Carrier),
 }
 
 /// A command on this host.

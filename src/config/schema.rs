@@ -44,7 +44,7 @@ mod documentation {
         host_key_policy: Option<HostKeyPolicy>,
         /// Files of known host keys; accept-new appends to the first. Default: the user's and the system's.
         known_hosts: Option<OneOrMore>,
-        /// How rsync reaches the peers. Default: openssh.
+        /// How rsync reaches the peers. Default: native.
         transport: Option<Transport>,
         /// The jobs, in the order in which a run performs them.
         jobs: Vec<Job>,
@@ -160,6 +160,8 @@ mod documentation {
             private_key_path: Option<String>,
             /// The same under its other name.
             private_ssh_key: Option<String>,
+            /// How the job's rsyncs reach the peer. Default: the instance's.
+            transport: Option<Transport>,
             /// A schedule of the job's own. Default: the instance's.
             cron_schedule: Option<String>,
             /// The zone of the job's schedule. Default: the instance's.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answer, Unreachable};
-use super::set::{LockSet, Problem};
+use super::set::LockSet;
 use crate::clock::{self, Ticks};
 use crate::config::{Location, Place};
 
@@ -43,15 +43,16 @@ impl LockSet {
     async fn refresh(&self, place: &Place, index: usize, since: Ticks, claim: &Claim) -> Lost {
         let fence = claim.fence;
         let every = self.record.lease() / 4;
-        let locations: Vec<Location> =
-            self.locks.iter().map(|(_, l)| l.clone()).filter(|location| location.place == *place).collect();
+        // Neighbours in canonical order.
+        let start = self.locks.iter().position(|(_, location)| location.place == *place).unwrap_or_default();
+        let locks = self.group(start);
         let mut fresh = since;
         let mut pause = every.saturating_sub(since.elapsed());
         loop {
             clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
             let left = fence.saturating_sub(fresh.elapsed());
             let asked = Ticks::now();
-            let answers = tokio::time::timeout(left.min(every), self.renew(&locations)).await;
+            let answers = tokio::time::timeout(left.min(every), self.renew(locks.clone())).await;
             let problem = match answers {
                 Ok(Ok(())) => {
                     fresh = asked;
@@ -59,20 +60,20 @@ impl LockSet {
                     pause = every;
                     continue;
                 }
-                Ok(Err(Problem::Lost(lost))) => {
+                Ok(Err(problem)) if problem.is_lost => {
                     claim.fresh().gone = true;
                     claim.lost.cancel();
-                    return *lost;
+                    return Lost { location: self.location(problem.lock).clone(), reason: problem.reason };
                 }
-                Ok(Err(Problem::Error(_, error))) => error,
+                Ok(Err(problem)) => problem.reason,
                 Err(_elapsed) => "no answer".to_owned(),
             };
             if fresh.elapsed() >= fence {
                 claim.lost.cancel();
                 let reason = format!("it could not be refreshed for {} s: {problem}", fresh.elapsed().as_secs());
-                return Lost { location: locations[0].clone(), reason };
+                return Lost { location: self.location(locks.start).clone(), reason };
             }
-            tracing::warn!(place = %locations[0], "lock not refreshed, trying again: {problem}");
+            tracing::warn!(place = %self.location(locks.start), "lock not refreshed, trying again: {problem}");
             pause = (every / 4).max(Duration::from_millis(100)).saturating_sub(asked.elapsed());
         }
     }
@@ -149,15 +150,14 @@ impl Held {
     pub async fn release(mut self, deadline: Duration, hurry: &CancellationToken) -> Vec<String> {
         // No refresher holds anything that an abort could leave half done: each operation is atomic on the storing host.
         self.refreshers.shutdown().await;
-        let locations: Vec<Location> = self.set.locks.iter().map(|(_, location)| location.clone()).collect();
-        let in_time = tokio::time::timeout(deadline, self.set.remove(&locations));
+        let in_time = tokio::time::timeout(deadline, self.set.remove(self.set.locks.len()));
         let answers = tokio::select! {
             biased;
             answers = in_time => answers.ok(),
             () = hurry.cancelled() => None,
         };
         let Some(answers) = answers else {
-            return locations.iter().map(|location| format!("{location}: no answer")).collect();
+            return self.set.locks.iter().map(|(_, location)| format!("{location}: no answer")).collect();
         };
         answers
             .into_iter()

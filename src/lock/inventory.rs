@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backend::{Answer, Op, Unreachable};
-use super::record::{BreakNote, Content, Found, Record};
+use super::record::{BreakNote, Holder, Record, Verdict, judge};
 use super::stores::Stores;
 use crate::config::{Config, JobId, Location};
 
@@ -20,30 +20,27 @@ pub struct Listed {
     pub state: State,
 }
 
+impl Listed {
+    /// Where those who break it note that.
+    pub fn notes(&self) -> Location {
+        // One without a name cannot be broken.
+        let path = super::local::notes(&self.location.path).unwrap_or_default();
+        Location { path, ..self.location.clone() }
+    }
+}
+
 /// How a lock or block file stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It is not there.
     Free,
-    /// A director has it, and its lease runs.
-    Held {
-        /// What it wrote.
-        record: Record,
-        /// Time since it was last refreshed.
-        age: Duration,
-    },
+    /// A director has it, and its lease runs; or a person, or another program.
+    Held(Holder),
     /// A director had it and did not refresh it for a whole lease: the next that wants it takes it over.
     Stale {
         /// What it wrote.
         record: Record,
         /// Time since it was last refreshed.
-        age: Duration,
-    },
-    /// A person, or another program, made it.
-    Foreign {
-        /// Its first line.
-        line: String,
-        /// Time since it was last changed.
         age: Duration,
     },
     /// No file: what it is instead.
@@ -81,16 +78,12 @@ fn entry<'a>(listed: &'a mut Vec<Listed>, location: &Location) -> &'a mut Listed
 
 fn state(answer: Result<Answer, Unreachable>) -> State {
     match answer {
-        Ok(Answer::Found(Found::Absent)) => State::Free,
-        Ok(Answer::Found(Found::Other(what))) => State::Unusable(what),
-        Ok(Answer::Found(Found::File { content: Content::Foreign(line), age })) => State::Foreign { line, age },
-        Ok(Answer::Found(Found::File { content: Content::Director(record), age })) => {
-            if age >= record.lease() {
-                State::Stale { record, age }
-            } else {
-                State::Held { record, age }
-            }
-        }
+        Ok(Answer::Found(found)) => match judge(&found, "") {
+            Verdict::Free | Verdict::Ours => State::Free,
+            Verdict::Held(holder) => State::Held(holder),
+            Verdict::Stale { record, age } => State::Stale { record, age },
+            Verdict::Unusable(what) => State::Unusable(what),
+        },
         Ok(Answer::Failed(why)) | Err(Unreachable { why, .. }) => State::Unknown(why),
         Ok(other) => State::Unknown(format!("unexpected answer {other:?}")),
     }
@@ -103,8 +96,8 @@ fn state(answer: Result<Answer, Unreachable>) -> State {
 /// When the file's host cannot be asked, or refuses; the text says why.
 pub async fn break_open(stores: &Stores, seen: &Listed, note: BreakNote) -> Result<Result<(), State>, String> {
     let (record, age) = match &seen.state {
-        State::Held { record, age } | State::Stale { record, age } => (Some(record.clone()), *age),
-        State::Foreign { age, .. } => (None, *age),
+        State::Held(Holder::Director { record, age }) | State::Stale { record, age } => (Some(record.clone()), *age),
+        State::Held(Holder::Other { age, .. }) => (None, *age),
         other => return Ok(Err(other.clone())),
     };
     let op = Op::Break { path: seen.location.path.clone(), seen: record, age, note };

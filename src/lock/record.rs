@@ -137,7 +137,12 @@ pub enum Verdict {
     /// Another has it.
     Held(Holder),
     /// A director had it and did not refresh it for a whole lease.
-    Stale(Record),
+    Stale {
+        /// What it wrote.
+        record: Record,
+        /// Time since it last refreshed the file.
+        age: Duration,
+    },
     /// No lock file can be here.
     Unusable(&'static str),
 }
@@ -201,7 +206,7 @@ pub fn judge(found: &Found, token: &str) -> Verdict {
         Found::Other(what) => Verdict::Unusable(what),
         Found::File { content: Content::Director(record), .. } if record.token == token => Verdict::Ours,
         Found::File { content: Content::Director(record), age } if *age >= record.lease() => {
-            Verdict::Stale(record.clone())
+            Verdict::Stale { record: record.clone(), age: *age }
         }
         Found::File { content: Content::Director(record), age } => {
             Verdict::Held(Holder::Director { record: record.clone(), age: *age })
@@ -220,7 +225,7 @@ pub fn in_the_way(found: &Found, own: &[String], now: Timestamp) -> Option<Strin
         return None;
     }
     match judge(found, "") {
-        Verdict::Free | Verdict::Ours | Verdict::Stale(_) => None,
+        Verdict::Free | Verdict::Ours | Verdict::Stale { .. } => None,
         Verdict::Held(holder) => Some(holder.describe(now)),
         Verdict::Unusable(what) => Some(what.to_owned()),
     }
@@ -292,7 +297,10 @@ pub(crate) mod tests {
     fn a_lease_ends_a_lock_and_not_a_second_before() {
         let text = record("other").encode();
         assert!(matches!(judge(&file(text.as_bytes(), 59), "t"), Verdict::Held(_)));
-        assert_eq!(judge(&file(text.as_bytes(), 60), "t"), Verdict::Stale(record("other")));
+        assert_eq!(
+            judge(&file(text.as_bytes(), 60), "t"),
+            Verdict::Stale { record: record("other"), age: Duration::from_secs(60) }
+        );
     }
 
     #[test]

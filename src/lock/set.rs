@@ -1,10 +1,10 @@
 //! All of a job's locks: taken together or not at all.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::backend::{Answer, Op, Unreachable};
-use super::hold::Lost;
 use super::record::{Record, Verdict, in_the_way, judge};
 use super::stores::Stores;
 use crate::clock::{self, Ticks};
@@ -19,7 +19,7 @@ pub struct LockSet {
     pub(super) record: Record,
     /// In canonical order; the index is the one that the caller knows the lock by.
     pub(super) locks: Vec<(usize, Location)>,
-    /// What each of them was last asked for with; each attempt has a token of its own.
+    /// In the same order: what each of them was last asked for with; each attempt has a token of its own.
     asked: Mutex<Vec<Option<Record>>>,
     /// Time after the last refresh at which a lock counts as lost.
     pub(super) fence: Duration,
@@ -77,10 +77,9 @@ impl LockSet {
         record
     }
 
-    /// What a lock was last asked for with.
-    fn record_of(&self, location: &Location) -> Option<Record> {
-        let lock = self.locks.iter().position(|(_, lock)| lock == location)?;
-        self.asked()[lock].clone()
+    /// Where a lock is, by its place in canonical order.
+    pub(super) fn location(&self, lock: usize) -> &Location {
+        &self.locks[lock].1
     }
 
     fn own_tokens(&self) -> Vec<String> {
@@ -161,20 +160,17 @@ impl LockSet {
             return Ok(since);
         }
         let asked = Ticks::now();
-        let locations: Vec<Location> = self.locks.iter().map(|(_, location)| location.clone()).collect();
-        let (lock, error) = match self.renew(&locations).await {
+        let (lock, error) = match self.renew(0..self.locks.len()).await {
             // Later than that, somebody may have judged one stale before it was touched.
             Ok(()) if since.elapsed() < self.fence => return Ok(asked),
-            Ok(()) => (locations[0].clone(), "one of the hosts is too slow for the lease".to_owned()),
-            Err(Problem::Lost(lost)) => (lost.location, lost.reason),
-            Err(Problem::Error(at, error)) => (*at, error),
+            Ok(()) => (0, "one of the hosts is too slow for the lease".to_owned()),
+            Err(Problem { lock, reason, .. }) => (lock, reason),
         };
-        let lock = self.locks.iter().find(|(_, location)| *location == lock).map_or(0, |(index, _)| *index);
-        Err((lock, format!("taking all locks took {} s: {error}", since.elapsed().as_secs())))
+        Err((self.locks[lock].0, format!("taking all locks took {} s: {error}", since.elapsed().as_secs())))
     }
 
     /// The locks from `start` on that one batch can take: neighbours in canonical order on the same place.
-    fn group(&self, start: usize) -> std::ops::Range<usize> {
+    pub(super) fn group(&self, start: usize) -> Range<usize> {
         let place = &self.locks[start].1.place;
         let length = self.locks[start..].iter().take_while(|(_, location)| location.place == *place).count();
         start..start + length
@@ -184,9 +180,9 @@ impl LockSet {
     fn obstacle(&self, answer: Option<Answer>, attempts: usize) -> Result<Option<Record>, Obstacle> {
         match answer {
             Some(Answer::Found(found)) => match judge(&found, "") {
-                Verdict::Stale(record) if attempts < TAKE_OVER_ATTEMPTS => Ok(Some(record)),
+                Verdict::Stale { record, .. } if attempts < TAKE_OVER_ATTEMPTS => Ok(Some(record)),
                 Verdict::Free | Verdict::Ours if attempts < TAKE_OVER_ATTEMPTS => Ok(None),
-                Verdict::Stale(record) => {
+                Verdict::Stale { record, .. } => {
                     Err(Obstacle::Held(format!("{} (stale, being replaced by another)", record.holder())))
                 }
                 Verdict::Free | Verdict::Ours => Err(Obstacle::Held("another, who comes and goes".into())),
@@ -223,14 +219,14 @@ impl LockSet {
     }
 
     async fn give_back(&self, count: usize) {
-        let locations: Vec<Location> = self.locks[..count].iter().map(|(_, location)| location.clone()).collect();
-        self.remove(&locations).await;
+        self.remove(count).await;
     }
 
-    /// Removes those that were asked for, which are told with the answers.
-    pub(super) async fn remove(&self, locations: &[Location]) -> Vec<(Location, Result<Answer, Unreachable>)> {
-        let (locations, records): (Vec<_>, Vec<_>) =
-            locations.iter().filter_map(|location| Some((location.clone(), self.record_of(location)?))).unzip();
+    /// Removes those of the first `count` that were asked for, which are told with the answers.
+    pub(super) async fn remove(&self, count: usize) -> Vec<(Location, Result<Answer, Unreachable>)> {
+        let asked = self.asked()[..count].to_vec();
+        let wanted = asked.into_iter().enumerate().filter_map(|(n, record)| Some((self.location(n).clone(), record?)));
+        let (locations, records): (Vec<_>, Vec<_>) = wanted.unzip();
         let op = |n: usize| Op::Remove { path: locations[n].path.clone(), record: records[n].clone() };
         let answers = self.stores.each(&locations, op).await;
         locations.into_iter().zip(answers).collect()
@@ -242,21 +238,22 @@ impl LockSet {
         (local, self.locks.len() - local)
     }
 
-    pub(super) async fn renew(&self, locations: &[Location]) -> Result<(), Problem> {
-        let record = |location: &Location| self.record_of(location).unwrap_or_else(|| self.record.clone());
-        let op = |n: usize| Op::Refresh { path: locations[n].path.clone(), record: record(&locations[n]) };
-        let mut error = None;
-        for (answer, location) in self.stores.each(locations, op).await.into_iter().zip(locations) {
-            match answer {
-                Ok(Answer::Refreshed) => {}
-                Ok(Answer::Lost(reason)) => {
-                    return Err(Problem::Lost(Box::new(Lost { location: location.clone(), reason })));
-                }
-                Ok(Answer::Failed(text)) | Err(Unreachable { why: text, .. }) => error = Some((location, text)),
-                Ok(other) => error = Some((location, format!("unexpected answer {other:?}"))),
+    /// Refreshes these locks, all of which were taken.
+    pub(super) async fn renew(&self, locks: Range<usize>) -> Result<(), Problem> {
+        let records: Vec<Record> = self.asked()[locks.clone()].iter().flatten().cloned().collect();
+        let locations: Vec<Location> = locks.clone().map(|lock| self.location(lock).clone()).collect();
+        let op = |n: usize| Op::Refresh { path: locations[n].path.clone(), record: records[n].clone() };
+        let answers = self.stores.each(&locations, op).await;
+        let problems = answers.into_iter().zip(locks).filter_map(|(answer, lock)| match answer {
+            Ok(Answer::Refreshed) => None,
+            Ok(Answer::Lost(reason)) => Some(Problem { lock, is_lost: true, reason }),
+            Ok(Answer::Failed(reason)) | Err(Unreachable { why: reason, .. }) => {
+                Some(Problem { lock, is_lost: false, reason })
             }
-        }
-        error.map_or(Ok(()), |(location, error)| Err(Problem::Error(Box::new(location.clone()), error)))
+            Ok(other) => Some(Problem { lock, is_lost: false, reason: format!("unexpected answer {other:?}") }),
+        });
+        // A loss counts more than what another attempt may mend.
+        problems.max_by_key(|problem| problem.is_lost).map_or(Ok(()), Err)
     }
 }
 
@@ -265,7 +262,11 @@ enum Obstacle {
     Error(String),
 }
 
-pub(super) enum Problem {
-    Lost(Box<Lost>),
-    Error(Box<Location>, String),
+/// Why a lock was not refreshed.
+pub(super) struct Problem {
+    /// Its place in canonical order.
+    pub(super) lock: usize,
+    /// Whether it is not ours any more; else another attempt may succeed.
+    pub(super) is_lost: bool,
+    pub(super) reason: String,
 }

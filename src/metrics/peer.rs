@@ -75,7 +75,7 @@ fn peers_of(job: &Job) -> impl Iterator<Item = &Peer> {
     let blocks = job.blocks_on.iter().map(|block| &block.location);
     let syncs = job.actions.iter().filter_map(|action| match &action.kind {
         ActionKind::Sync(sync) => match &sync.route {
-            Route::Push(peer) | Route::Pull(peer) => Some(peer),
+            Route::Push(peer, _) | Route::Pull(peer, _) => Some(peer),
             Route::Local => None,
         },
         ActionKind::Command(_) => None,

@@ -377,7 +377,7 @@ pub(crate) fn config() -> Config {
         sources: vec!["/srv/photos".into()],
         dest: "/backup".into(),
         opts: vec!["-a".into()],
-        route: Route::Push(peer("nas")),
+        route: Route::Push(peer("nas"), Carrier::Native),
     };
     let photos = Job {
         id: JobId::new("photos"),
@@ -401,7 +401,6 @@ pub(crate) fn config() -> Config {
         rsync_id: "laptop".into(),
         pid_file_dir: PathBuf::from("/run/rsyncdirector"),
         metrics: listener(),
-        transport: Carrier::Native,
         ssh: SshPolicy { connect_timeout: secs(10), host_key_policy: HostKeyPolicy::Strict, known_hosts: vec![] },
         lease: secs(60),
         kill_grace: secs(10),

@@ -190,7 +190,9 @@ impl Pool {
 
     /// A connection of its own for the data of one rsync at a time.
     pub(super) async fn data_session(&self, peer: &Peer) -> Result<Session, SshError> {
-        Session::open(peer, &self.inner.policy, &self.inner.sources, Use::Data).await
+        let result = Session::open(peer, &self.inner.policy, &self.inner.sources, Use::Data).await;
+        self.inner.tell(peer, result.as_ref().err());
+        result
     }
 
     /// The system's `ssh` under the same policy, for `rsync -e`: program and arguments, without user and host. An element may
@@ -262,14 +264,22 @@ impl Inner {
             Ok(session) => {
                 self.lock().insert(peer.clone(), Slot::Connected(Arc::clone(session)));
                 self.tasks.spawn(retire_when_idle(Arc::downgrade(&self), peer.clone(), session));
-                self.events.send(RunEvent::PeerConnected { peer });
             }
-            Err(error) => {
+            Err(_) => {
                 self.lock().remove(&peer);
-                self.events.send(RunEvent::PeerFailed { peer, reason: error.reason() });
             }
         }
+        self.tell(&peer, result.as_ref().err());
         result
+    }
+
+    /// What came of connecting.
+    fn tell(&self, peer: &Peer, error: Option<&SshError>) {
+        let peer = peer.clone();
+        self.events.send(match error {
+            None => RunEvent::PeerConnected { peer },
+            Some(error) => RunEvent::PeerFailed { peer, reason: error.reason() },
+        });
     }
 
     /// Gives up a connection: no further command gets it, and it ends with the last one that has it.

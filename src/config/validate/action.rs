@@ -7,7 +7,7 @@ use super::{Seen, id};
 use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys::{self, Kind};
-use crate::config::model::{Action, ActionId, ActionKind, Command, Peer, Route, Sync};
+use crate::config::model::{Action, ActionId, ActionKind, Carrier, Command, Peer, Route, Sync};
 use crate::config::raw::{Node, Value};
 use crate::config::value;
 
@@ -20,7 +20,7 @@ pub(super) fn action(
     job: &Fields<'_>,
     node: &Node,
     is_remote: bool,
-    peer: Option<&Peer>,
+    peer: Option<&(Peer, Carrier)>,
     ids: &mut Seen,
 ) -> Option<Action> {
     let is_command = match fields::peek_text(node, "action") {
@@ -70,7 +70,7 @@ fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
     codes
 }
 
-fn sync(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Sync> {
+fn sync(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Sync> {
     let sources = sources(fields);
     let dest = fields.require_text("dest").and_then(|(node, text)| fields.ctx.expand(node, text));
     let opts = opts(fields, is_remote);
@@ -137,7 +137,7 @@ fn names_remote_shell(word: &str) -> bool {
     short || word == "--rsh" || word.starts_with("--rsh=")
 }
 
-fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Route> {
+fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Route> {
     let pull = fields.read("direction", "`push` or `pull`", |text| match text.to_ascii_lowercase().as_str() {
         "push" => Some(false),
         "pull" => Some(true),
@@ -147,11 +147,11 @@ fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Ro
         let report = Report::error("a local job has no \"direction\"");
         fields.ctx.report(node.span.clone(), report.help("remove it, or set `type: remote` in the job".to_owned()));
     }
-    match (is_remote, pull) {
-        (false, _) => Some(Route::Local),
-        (true, Some(true)) => Some(Route::Pull(peer?.clone())),
-        (true, _) => Some(Route::Push(peer?.clone())),
+    if !is_remote {
+        return Some(Route::Local);
     }
+    let (peer, carrier) = peer?.clone();
+    Some(if pull == Some(true) { Route::Pull(peer, carrier) } else { Route::Push(peer, carrier) })
 }
 
 /// A command with arguments is executed directly; without (also with an empty list) it is a line for the shell, whose

@@ -4,15 +4,20 @@ use super::action::action;
 use super::file::{blocks_on, lock_files};
 use super::peer::{self, peer};
 use super::when::Defaults;
-use super::{Seen, id};
+use super::{Seen, carrier, id};
 use crate::config::context::{Context, Report};
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys;
-use crate::config::model::{Action, Job, JobId, Peer};
+use crate::config::model::{Action, Carrier, Job, JobId, Peer};
 use crate::config::raw::Node;
 
 /// Reads one job.
-pub(super) fn job(ctx: &Context<'_>, node: &Node, defaults: &Defaults, ids: &mut Seen) -> Option<Job> {
+pub(super) fn job(
+    ctx: &Context<'_>,
+    node: &Node,
+    (defaults, transport): (&Defaults, Carrier),
+    ids: &mut Seen,
+) -> Option<Job> {
     let is_remote = peer::is_remote(node);
     let kind = if is_remote { &keys::REMOTE_JOB } else { &keys::LOCAL_JOB };
     let name = match fields::peek_text(node, "id") {
@@ -27,11 +32,13 @@ pub(super) fn job(ctx: &Context<'_>, node: &Node, defaults: &Defaults, ids: &mut
     fields.require("type");
     let kind = fields.read("type", "`local` or `remote`", peer::place);
     let peer = if is_remote { peer(&fields).map(Some) } else { Some(None) };
+    let carrier = if is_remote { carrier(&fields, transport) } else { Some(transport) };
     let schedule = defaults.of_job(&fields);
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);
-    let actions = actions(&fields, is_remote, peer.as_ref().and_then(Option::as_ref));
+    let actions = actions(&fields, is_remote, peer.clone().flatten().zip(carrier).as_ref());
     kind?;
+    carrier?;
     Some(Job {
         id: id?,
         schedule: schedule?,
@@ -42,7 +49,7 @@ pub(super) fn job(ctx: &Context<'_>, node: &Node, defaults: &Defaults, ids: &mut
     })
 }
 
-fn actions(job: &Fields<'_>, is_remote: bool, peer: Option<&Peer>) -> Option<Vec<Action>> {
+fn actions(job: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Vec<Action>> {
     job.require("actions")?;
     let nodes = job.list("actions", "a list of actions, each with `action: sync` or `action: command`")?;
     if nodes.is_empty() {

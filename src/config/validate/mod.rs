@@ -67,11 +67,9 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let pid_file_dir = pid_file_dir(&fields);
     let lease = lease(&fields);
     let kill_grace = fields.duration("kill_grace").unwrap_or(DEFAULT_KILL_GRACE);
-    let transport = match fields.get("transport") {
-        Some(_) => fields.read("transport", "`native` or `openssh`", transport),
-        None => Some(Carrier::default()),
-    };
-    let jobs = jobs(&fields, &defaults);
+    let carrier = carrier(&fields, Carrier::default());
+    let jobs = jobs(&fields, &defaults, carrier.unwrap_or_default());
+    carrier?;
     Some(Config {
         path: path.to_owned(),
         rsync_id: rsync_id?,
@@ -80,16 +78,20 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
         ssh: ssh?,
         lease,
         kill_grace,
-        transport: transport?,
         jobs: jobs?,
     })
 }
 
-fn transport(text: &str) -> Option<Carrier> {
-    match text {
+/// `transport`, of the file or of a job.
+fn carrier(fields: &Fields<'_>, default: Carrier) -> Option<Carrier> {
+    let word = |text: &str| match text {
         "native" => Some(Carrier::Native),
         "openssh" => Some(Carrier::OpenSsh),
         _ => None,
+    };
+    match fields.get("transport") {
+        Some(_) => fields.read("transport", "`native` or `openssh`", word),
+        None => Some(default),
     }
 }
 
@@ -210,7 +212,7 @@ fn known_hosts(fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
         .collect()
 }
 
-fn jobs(fields: &Fields<'_>, defaults: &when::Defaults) -> Option<Vec<Arc<Job>>> {
+fn jobs(fields: &Fields<'_>, defaults: &when::Defaults, carrier: Carrier) -> Option<Vec<Arc<Job>>> {
     fields.require("jobs")?;
     let nodes = fields.list("jobs", "a list of jobs")?;
     if nodes.is_empty() {
@@ -222,7 +224,7 @@ fn jobs(fields: &Fields<'_>, defaults: &when::Defaults) -> Option<Vec<Arc<Job>>>
     }
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.
-    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, defaults, &mut ids)).collect();
+    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, (defaults, carrier), &mut ids)).collect();
     jobs.into_iter().map(|job| job.map(Arc::new)).collect()
 }
 

@@ -66,7 +66,7 @@ fn what_is_left_out_has_its_documented_default() {
     let action = &job.actions[0];
     assert_eq!(action.success_exit_codes, [0, 24]);
     assert_eq!((action.timeout, action.retries, action.retry_wait), (None, 0, Duration::from_secs(10)));
-    assert!(matches!(&action.kind, ActionKind::Sync(sync) if matches!(sync.route, Route::Push(_))));
+    assert!(matches!(&action.kind, ActionKind::Sync(sync) if matches!(sync.route, Route::Push(..))));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_file_on_a_peer_says_how_it_is_reached() {
 #[test]
 fn a_pull_reads_from_the_peer() {
     let kind = action("type: remote, host: h", &format!("{SYNC}, direction: Pull"));
-    assert!(matches!(kind, ActionKind::Sync(sync) if matches!(sync.route, Route::Pull(_))));
+    assert!(matches!(kind, ActionKind::Sync(sync) if matches!(sync.route, Route::Pull(..))));
 }
 
 #[test]

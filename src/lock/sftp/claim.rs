@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::super::local::{DEPTH, claim_name};
 use super::super::record::Record;
 use super::ages::at_least;
-use super::files::{Trouble, failed, remote, time};
+use super::files::{Trouble, failed, named, remote, time};
 use super::protocol::Operation;
 use super::temporary::Act;
 use crate::ssh::{Mode, SftpError, Status};
@@ -48,8 +48,7 @@ impl<'a> Operation<'a> {
     async fn claim_numbers(self, path: &Path, target: &Record) -> Result<Option<(Vec<PathBuf>, u32)>, Trouble> {
         let mut names = Vec::new();
         for number in 0..DEPTH {
-            let name = claim_name(path, target, number)
-                .map_err(|error| Trouble::Failed(format!("{}: {error}", path.display())))?;
+            let name = named(path, claim_name(path, target, number))?;
             match self.sftp.open(remote(&name), Mode::CreateNew).await {
                 Ok(handle) => {
                     let attributes = handle.stat();

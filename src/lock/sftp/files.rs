@@ -1,5 +1,6 @@
 //! Looks at a peer's files, and what an error means.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -54,9 +55,14 @@ pub(super) fn remote(path: &Path) -> &[u8] {
     }
 }
 
-/// The hidden name beside a lock.
-pub(super) fn hidden(path: &Path, kind: &str, token: &str) -> Result<PathBuf, Trouble> {
-    beside(path, kind, token).map_err(|error| Trouble::Failed(format!("{}: {error}", path.display())))
+/// The hidden name of a take's own file.
+pub(super) fn hidden(path: &Path, token: &str) -> Result<PathBuf, Trouble> {
+    named(path, beside(path, "", token))
+}
+
+/// A name that was derived from a lock's.
+pub(super) fn named(path: &Path, name: io::Result<PathBuf>) -> Result<PathBuf, Trouble> {
+    name.map_err(|error| Trouble::Failed(format!("{}: {error}", path.display())))
 }
 
 /// The error of doing something to a path.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::backend::{Answer, Op};
-use super::super::local::CONTENT_LIMIT;
+use super::super::local::{self, CONTENT_LIMIT};
 use super::super::record::{BreakNote, Content, Found, Record, describe_loss};
 use super::ages::{Ages, at_least, roughly};
-use super::files::{There, Trouble, append, failed, hidden, open_own, read, remote, see, see_more, time};
+use super::files::{There, Trouble, append, failed, hidden, named, open_own, read, remote, see, see_more, time};
 use super::temporary::{Act, Temporary};
 use crate::ssh::{Mode, Sftp, SftpError, Status};
 
@@ -43,7 +43,7 @@ impl Operation<'_> {
 
     /// The server's clock by a file that it makes in the lock's directory; `None` where it makes none.
     pub(super) async fn probe(self, path: &Path) -> Result<Option<u32>, Trouble> {
-        let probe = hidden(path, "", &crate::random::word())?;
+        let probe = hidden(path, &crate::random::word())?;
         let opened = self.sftp.open(remote(&probe), Mode::CreateNew).await;
         if let Err(SftpError::Status { .. }) = opened {
             return Ok(None);
@@ -115,7 +115,7 @@ impl Operation<'_> {
     }
 
     async fn remove_now(self, path: &Path, record: &Record) -> Result<Answer, Trouble> {
-        let leftover = hidden(path, "", &record.token)?;
+        let leftover = hidden(path, &record.token)?;
         let (removed, _also) = (self.sftp.remove(remote(path)), self.sftp.remove(remote(&leftover)));
         match removed.await {
             Ok(()) => Ok(Answer::Removed),
@@ -158,7 +158,7 @@ impl Operation<'_> {
     }
 
     async fn break_now(self, path: &Path, note: &BreakNote) -> Result<Answer, Trouble> {
-        let notes = hidden(path, "broken", "")?;
+        let notes = named(path, local::notes(path))?;
         let noted = append(self.sftp, &notes, note.line().as_bytes()).await;
         noted.map_err(|error| failed("note in", &notes, error))?;
         let act = Act::of(self.sftp);
@@ -179,7 +179,7 @@ impl Operation<'_> {
 
     /// The note of who broke this lock, if someone did.
     async fn broken(self, path: &Path, record: &Record) -> Option<BreakNote> {
-        let notes = hidden(path, "broken", "").ok()?;
+        let notes = local::notes(path).ok()?;
         let handle = self.sftp.open(remote(&notes), Mode::Read).await.ok()?;
         let size = handle.stat().await.ok()?.size?;
         // The last of them, with whole lines enough for any record.

@@ -23,7 +23,7 @@ pub(super) enum Prepared<'a> {
 impl<'a> Operation<'a> {
     /// Looks at the path and makes the temporary file, at the same time.
     pub(super) async fn prepare(self, path: &Path, record: &Record) -> Result<Prepared<'a>, Trouble> {
-        let name = hidden(path, "", &record.token)?;
+        let name = hidden(path, &record.token)?;
         let (lstat, opened) = (self.sftp.lstat(remote(path)), self.sftp.open(remote(&name), Mode::CreateNew));
         let (lstat, opened) = (lstat.await, opened.await);
         let is_absent = status(&lstat) == Some(Status::NoSuchFile);

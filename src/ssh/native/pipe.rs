@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use russh::ChannelMsg;
@@ -14,12 +15,16 @@ use tokio::sync::oneshot;
 
 use super::exec::{Ending, Started};
 use super::{Session, protocol};
+use crate::clock;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
 
 const DOING: &str = "running rsync on";
 /// How much is read from this host's side at once, bytes.
 const CHUNK: usize = 256 * 1024;
+
+/// A command that has ended its output and does not exit within this time is one that goes on without.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// This host's side.
 pub(in crate::ssh) struct Ends {
@@ -74,8 +79,17 @@ impl Session {
         let collect = async {
             let mut ending = Ending::new(&self.peer, DOING);
             let mut is_clean = true;
+            let mut output_ended = false;
             loop {
-                match reader.wait().await {
+                let message = tokio::select! {
+                    message = reader.wait() => message,
+                    () = clock::sleep(LINGER), if output_ended => {
+                        output_ended = false;
+                        let _ = output.shutdown().await;
+                        continue;
+                    }
+                };
+                match message {
                     Some(ChannelMsg::Data { data }) => {
                         // Nobody reads it any more: the peer learns that from its closed channel.
                         if output.write_all(&data).await.is_err() {
@@ -86,9 +100,8 @@ impl Session {
                     Some(ChannelMsg::ExtendedData { data, .. }) => {
                         let _ = error(data.to_vec()).await;
                     }
-                    Some(ChannelMsg::Eof) => {
-                        let _ = output.shutdown().await;
-                    }
+                    // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
+                    Some(ChannelMsg::Eof) => output_ended = true,
                     other => {
                         if ending.hears(other)? {
                             break;

@@ -9,9 +9,13 @@
 //! descriptors and the command; a data connection of the peer is leased for it alone, since the library stops reading for all
 //! channels when one of them is not read; `native` passes on; the shim ends with the command's exit status.
 //!
+//! rsync asks for its child's exit status only at the moment at which its stream ends, and does not wait for it. So the stream's end
+//! comes after the shim's: the daemon keeps rsync's descriptors open until the shim, told its status, has exited.
+//!
 //! A [`Ticket`] that is dropped while its rsync is connected cuts the data connection with a reset: what was not delivered yet
 //! never is.
 
+mod exit;
 pub mod shim;
 mod wire;
 
@@ -27,6 +31,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::exit::Process;
 use self::wire::Hello;
 use super::error::SshError;
 use super::native::{Ends, Passed, Session};
@@ -43,6 +48,8 @@ pub const SHIM: &str = "__rsh";
 
 /// A shim that has connected says who it is within this time.
 const HELLO_MAX: Duration = Duration::from_secs(10);
+/// A shim that knows its exit status exits within this time.
+const EXIT_MAX: Duration = Duration::from_secs(2);
 /// A data connection that nobody uses is closed after this time.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How many data connections to a peer are kept.
@@ -167,9 +174,11 @@ impl Transport {
     /// One shim, from its hello to its exit status.
     async fn serve(self, shim: UnixStream) {
         let ours = rustix::process::geteuid().as_raw();
-        if !shim.peer_cred().is_ok_and(|cred| cred.uid() == ours) {
+        let Ok(cred) = shim.peer_cred() else { return };
+        if cred.uid() != ours {
             return;
         }
+        let process = cred.pid().and_then(Process::open);
         let hello = match tokio::time::timeout(HELLO_MAX, wire::receive_hello(&shim)).await {
             Ok(Ok(hello)) => hello,
             Ok(Err(error)) => return tracing::debug!("a shim said no hello: {error}"),
@@ -177,12 +186,18 @@ impl Transport {
         };
         // One-time: whoever shows it again is refused.
         let Some(offer) = self.inner.offers().remove(&hello.token) else { return };
+        // rsync sees the end of its stream when these are closed, too.
+        let held = (hello.input.try_clone(), hello.output.try_clone());
         let status = tokio::select! {
             status = self.run(&offer, hello, &shim) => status,
             () = self.inner.ended.cancelled() => CONNECTION_FAILED,
         };
         // Fails when the shim is gone.
         let _ = wire::send_status(&shim, status).await;
+        if let Some(process) = process {
+            let _ = tokio::time::timeout(EXIT_MAX, process.exited()).await;
+        }
+        drop(held);
     }
 
     /// Runs the command of a shim; the exit status to tell it.

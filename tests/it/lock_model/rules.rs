@@ -181,7 +181,7 @@ fn means(found: &Found) -> Means {
     match judge(found, "own") {
         Verdict::Free => Means::Free,
         Verdict::Ours => Means::Ours,
-        Verdict::Stale(_) => Means::Stale,
+        Verdict::Stale { .. } => Means::Stale,
         Verdict::Held(_) | Verdict::Unusable(_) => Means::Held,
     }
 }
