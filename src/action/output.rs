@@ -38,6 +38,12 @@ impl<F: FnMut(Progress) + Send> Output<F> {
         (stats, words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned())
     }
 
+    /// Takes what was said on standard error.
+    pub(super) fn errors(&mut self, lines: &[u8]) {
+        self.remember(lines);
+        self.log.lines(true, lines);
+    }
+
     /// Logs what is said to people. Progress lines move the bar instead, and empty lines tell nothing.
     fn rsync_output(&mut self, lines: &[u8]) {
         let Some(rsync) = &mut self.rsync else { return };
@@ -90,10 +96,7 @@ impl<F: FnMut(Progress) + Send> OutputSink for Output<F> {
         match stream {
             Stream::Stdout if self.rsync.is_some() => self.rsync_output(lines),
             Stream::Stdout => self.log.lines(false, lines),
-            Stream::Stderr => {
-                self.remember(lines);
-                self.log.lines(true, lines);
-            }
+            Stream::Stderr => self.errors(lines),
         }
     }
 }

@@ -5,4 +5,6 @@ pub mod exit;
 pub mod expand;
 pub mod options;
 pub mod progress;
+pub mod shards;
 pub mod stats;
+pub mod survey;

@@ -51,13 +51,18 @@ impl<'a> Opt<'a> {
     /// It alone, as one word or two; `None` for what is not known.
     pub fn words(&self) -> Option<Vec<OsString>> {
         let entry = self.entry()?;
-        let name = match (self.negated, entry.name.len()) {
-            (true, _) => format!("--no-{}", entry.name),
-            (false, 1) => format!("-{}", entry.name),
-            (false, _) => format!("--{}", entry.name),
-        };
-        let Some(value) = self.value else { return Some(vec![name.into()]) };
-        Some(vec![OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat())])
+        // The letter, where there is one: some long names are younger.
+        Some(match (self.negated, entry.short, self.value) {
+            (true, ..) => vec![format!("--no-{}", entry.name).into()],
+            (false, Some(letter), value) => {
+                let letter = format!("-{}", letter as char).into();
+                [letter].into_iter().chain(value.map(OsStr::to_owned)).collect()
+            }
+            (false, None, None) => vec![format!("--{}", entry.name).into()],
+            (false, None, Some(value)) => {
+                vec![OsString::from_vec([b"--", entry.name.as_bytes(), b"=", value.as_bytes()].concat())]
+            }
+        })
     }
 }
 
@@ -154,28 +159,19 @@ mod tests {
 
     #[test]
     fn options_are_read_as_rsync_reads_them() {
-        check(&["-avz", "--delete"], &["--archive", "--verbose", "--compress", "--delete"]);
-        check(&["-e", "ssh -p 22", "-essh", "-ave", "-x"], &[
-            "--rsh=ssh -p 22",
-            "--rsh=ssh",
-            "--archive",
-            "--verbose",
-            "--rsh=-x",
-        ]);
-        check(&["--exclude", "--delete", "--exclude=a=b", "-f", "- x"], &[
-            "--exclude=--delete",
-            "--exclude=a=b",
-            "--filter=- x",
-        ]);
-        check(&["--no-r", "--no-times", "--no-whole-file", "--del"], &[
-            "--no-recursive",
-            "--no-times",
-            "--no-whole-file",
-            "--delete-during",
-        ]);
-        check(&["-FF", "-P", "-D", "-@2", "-B=9"], &["-F", "-F", "-P", "-D", "--modify-window=2", "--block-size=9"]);
-        check(&["-a", "/x", "--zzz", "-%", "--", "-v"], &["--archive", "operand 1", "unknown 2", "unknown 3", "operand 5"]);
-        check(&["--rsh"], &["--rsh"]);
+        check(&["-avz", "--delete", "--recursive"], &["-a", "-v", "-z", "--delete", "-r"]);
+        check(&["-e", "ssh -p 22", "-essh", "-ave", "-x"], &["-e ssh -p 22", "-e ssh", "-a", "-v", "-e -x"]);
+        check(
+            &["--exclude", "--delete", "--exclude=a=b", "-f", "- x"],
+            &["--exclude=--delete", "--exclude=a=b", "-f - x"],
+        );
+        check(
+            &["--no-r", "--no-times", "--no-whole-file", "--del"],
+            &["--no-recursive", "--no-times", "--no-whole-file", "--delete-during"],
+        );
+        check(&["-FF", "-P", "-D", "-@2", "-B=9"], &["-F", "-F", "-P", "-D", "-@ 2", "-B 9"]);
+        check(&["-a", "/x", "--zzz", "-%", "--", "-v"], &["-a", "operand 1", "unknown 2", "unknown 3", "operand 5"]);
+        check(&["--rsh"], &["-e"]);
     }
 
     /// What this host's rsync says that it knows, we know too.
@@ -186,7 +182,8 @@ mod tests {
         let options = help.lines().filter(|line| line.starts_with('-'));
         let mut seen = 0;
         for word in options.flat_map(|line| line.split("  ").next().unwrap_or_default().split(", ")) {
-            let Some((word, has_value)) = word.trim().split_once('=').map(|(word, _)| (word, true)).or(Some((word.trim(), false)))
+            let Some((word, has_value)) =
+                word.trim().split_once('=').map(|(word, _)| (word, true)).or(Some((word.trim(), false)))
             else {
                 continue;
             };

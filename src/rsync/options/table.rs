@@ -6,7 +6,7 @@ pub struct Entry {
     /// Its long name; the letter of one that has none.
     pub name: &'static str,
     /// Its letter.
-    short: Option<u8>,
+    pub(super) short: Option<u8>,
     /// Whether it takes a value.
     pub has_value: bool,
     /// Who gets it of several rsyncs at once and the final pass behind them.
@@ -80,10 +80,8 @@ static TABLE: &[Entry] = &[
     // Which files.
     flag(b'd', "dirs", All),
     flag(0, "old-dirs", All),
-    flag(0, "old-d", All),
     flag(b'R', "relative", Refused("the names of its sources are split otherwise")),
     flag(0, "implied-dirs", Final),
-    flag(0, "i-d", Final),
     flag(b'm', "prune-empty-dirs", Final),
     flag(b'x', "one-file-system", All),
     flag(b'u', "update", All),
@@ -155,7 +153,6 @@ static TABLE: &[Entry] = &[
     with(0, "cc", All),
     with(0, "checksum-seed", All),
     flag(0, "inc-recursive", All),
-    flag(0, "i-r", All),
     with(0, "max-alloc", All),
     with(0, "bwlimit", Refused("each of the rsyncs would take that much")),
     with(0, "stop-after", Refused("each of the rsyncs would count anew")),
@@ -192,7 +189,6 @@ static TABLE: &[Entry] = &[
     flag(0, "msgs2stderr", Output),
     flag(b'i', "itemize-changes", Output),
     with(0, "out-format", Output),
-    with(0, "log-format", Output),
     with(0, "log-file", Output),
     with(0, "log-file-format", Output),
     flag(0, "stats", Output),
@@ -218,7 +214,13 @@ static TABLE: &[Entry] = &[
 ];
 
 /// Other spellings, and the name that the table has.
-const ALIASES: &[(&str, &str)] = &[("del", "delete-during")];
+const ALIASES: &[(&str, &str)] = &[
+    ("del", "delete-during"),
+    ("i-d", "implied-dirs"),
+    ("i-r", "inc-recursive"),
+    ("log-format", "out-format"),
+    ("old-d", "old-dirs"),
+];
 
 /// The option of a long name.
 pub(super) fn long(name: &[u8]) -> Option<&'static Entry> {

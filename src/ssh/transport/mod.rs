@@ -52,8 +52,8 @@ const HELLO_MAX: Duration = Duration::from_secs(10);
 const EXIT_MAX: Duration = Duration::from_secs(2);
 /// A data connection that nobody uses is closed after this time.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How many data connections to a peer are kept.
-const IDLE_COUNT: usize = 4;
+/// How many data connections to a peer are kept: those of one sync that is shared by as many rsyncs as may be.
+const IDLE_COUNT: usize = crate::config::MOST_PARALLEL;
 /// What ssh exits with when the connection is at fault.
 const CONNECTION_FAILED: i32 = 255;
 
