@@ -9,6 +9,7 @@
 
 pub mod director;
 pub mod faults;
+pub mod forest;
 pub mod http;
 pub mod keys;
 pub mod peers;

@@ -13,7 +13,7 @@ use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::process::{Exit, OutputSink, SpawnError, Spec, Stop};
 use crate::rsync::progress::Progress;
-use crate::rsync::stats::{Stats, StatsParser};
+use crate::rsync::stats::Stats;
 use crate::ssh::Ticket;
 
 /// What an attempt knows.
@@ -25,6 +25,14 @@ pub(super) struct Attempt<'a> {
     pub(super) plan: &'a Plan,
     pub(super) stop: &'a Stop,
     pub(super) started: Ticks,
+}
+
+/// One process of an attempt: the plan's program with these arguments.
+pub(super) struct Process<'a> {
+    pub(super) args: &'a [OsString],
+    pub(super) stdin: Option<&'a Arc<File>>,
+    /// Whether it prints nothing while it works.
+    pub(super) is_silent: bool,
 }
 
 /// How one process of an attempt ended.
@@ -66,9 +74,10 @@ impl Attempt<'_> {
         let log_stats =
             matches!(&self.action.kind, ActionKind::Sync(sync) if sync.opts.iter().any(|opt| opt == "--stats"));
         let on_progress = |progress| self.progress(shared.progress.with_last(progress));
-        let rsync = self.plan.is_rsync.then(|| Rsync { on_progress, log_stats, stats: StatsParser::default() });
+        let rsync = self.plan.is_rsync.then(|| Rsync::new(on_progress, log_stats));
         let mut output = Output::new(self.log(), rsync);
-        let exit = self.execute(&self.plan.args, None, self.stop, &mut output).await;
+        let process = Process { args: &self.plan.args, stdin: None, is_silent: self.plan.is_silent };
+        let exit = self.execute(process, self.stop, &mut output).await;
         let (stats, last_words) = output.finish();
         Ended { exit, stats, last_words }
     }
@@ -76,8 +85,7 @@ impl Attempt<'_> {
     /// Executes the plan's program to its end. Whatever ends it also ends its connection.
     pub(super) async fn execute(
         &self,
-        args: &[OsString],
-        stdin: Option<Arc<File>>,
+        process: Process<'_>,
         stop: &Stop,
         output: &mut dyn OutputSink,
     ) -> Result<Exit, SpawnError> {
@@ -86,13 +94,13 @@ impl Attempt<'_> {
         let ticket = transport.zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, peer)| t.offer(peer));
         let spec = Spec {
             program: plan.program.clone(),
-            args: args.to_vec(),
+            args: process.args.to_vec(),
             env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
-            stdin,
+            stdin: process.stdin.map(Arc::clone),
             cwd: None,
             kill_grace: self.runner.kill_grace,
             timeout: self.action.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed())),
-            stdout_every: plan.is_silent.then_some(super::SILENT_LOOK),
+            stdout_every: process.is_silent.then_some(super::SILENT_LOOK),
         };
         self.runner.spawner.run(&spec, stop, output).await
     }

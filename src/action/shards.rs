@@ -20,13 +20,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustix::fs::MemfdFlags;
 
-use super::attempt::{Attempt, Ended};
+use super::attempt::{Attempt, Ended, Process};
 use super::output::{Output, Rsync};
 use crate::clock;
 use crate::event::JobEvent;
 use crate::process::{SpawnError, Stop};
 use crate::rsync::progress::Progress;
-use crate::rsync::stats::{Stats, StatsParser};
+use crate::rsync::stats::Stats;
 use crate::rsync::survey::{self, Listing};
 use parts::Surveying;
 pub(super) use parts::{Parts, Sums};
@@ -107,7 +107,8 @@ fn failed(attempt: &Attempt<'_>, source: io::Error) -> Box<Ended> {
 
 async fn look(attempt: &Attempt<'_>, group: &Group) -> (Listing, Ended) {
     let mut output = Surveying::default();
-    let exit = attempt.execute(&group.survey, None, attempt.stop, &mut output).await;
+    let process = Process { args: &group.survey, stdin: None, is_silent: false };
+    let exit = attempt.execute(process, attempt.stop, &mut output).await;
     let (listing, stats, errors) = output.finish();
     let mut ended = Ended { exit, stats, last_words: String::new() };
     if !goes_on(&ended) {
@@ -212,10 +213,10 @@ impl Sharing<'_> {
             let sum = self.progress().note(index, of_shard);
             self.attempt.progress(sum);
         };
-        let rsync = Rsync { on_progress, log_stats: false, stats: StatsParser::default() };
-        let mut output = Output::new(self.attempt.log(), Some(rsync));
+        let mut output = Output::new(self.attempt.log(), Some(Rsync::part(on_progress)));
         let args = &self.split.groups[task.group].shard;
-        let exit = self.attempt.execute(args, Some(Arc::clone(&task.list)), &self.stop, &mut output).await;
+        let process = Process { args, stdin: Some(&task.list), is_silent: self.attempt.plan.is_silent };
+        let exit = self.attempt.execute(process, &self.stop, &mut output).await;
         let (stats, last_words) = output.finish();
         Ended { exit, stats, last_words }
     }

@@ -59,7 +59,7 @@ fn split(
     }
     let groups = shards::groups(sources, matches!(sync.route, Route::Pull(..)));
     let Some(groups) = groups.filter(|groups| groups.len() <= sync.parallel) else {
-        tracing::info!("one rsync has to do: its sources are in too many directories, or it cannot be told in which");
+        tracing::info!("the work is not shared: the sources may hold the same names, or are in too many directories");
         return None;
     };
     let (surveying, sharing) = (shards::survey_options(&sync.opts), shards::shard_options(&sync.opts));

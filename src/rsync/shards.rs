@@ -5,6 +5,7 @@
 //! what one rsync makes, so everything before it may leave out whatever is hard to do apart: directories, links, deletions,
 //! attributes.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -35,6 +36,22 @@ pub fn objections(opts: &[OsString]) -> Vec<Objection> {
         reason.map(|reason| Objection { word: Some(opt.word), reason })
     });
     let mut found: Vec<_> = refused.collect();
+    let refuse = |name, reason| {
+        let guilty = opts.iter().find(|opt| opt.is(name)).map(|opt| opt.word);
+        Objection { word: guilty, reason }
+    };
+    let has = |name| opts.iter().any(|opt| opt.is(name));
+    if has("backup") && has("delete-excluded") && !has("backup-dir") {
+        found.push(refuse("delete-excluded", "the final pass would delete backups, which nothing protects from it"));
+    }
+    if is_on(&opts, &["hard-links"]) && has("ignore-existing") {
+        found.push(refuse("ignore-existing", "with `-H` the final pass would not link what the others copied"));
+    }
+    if deletes(&opts) {
+        let inside = opts.iter().filter(|opt| opt.is("backup-dir") && is_inside(opt.value.unwrap_or_default()));
+        let reason = "inside of the destination, the final pass would delete it";
+        found.extend(inside.map(|opt| Objection { word: Some(opt.word), reason }));
+    }
     let missing = |reason| Objection { word: None, reason };
     if !is_on(&opts, &["recursive", "archive"]) {
         found.push(missing("only a recursive sync has something to split: `-a` or `-r` is missing"));
@@ -43,6 +60,11 @@ pub fn objections(opts: &[OsString]) -> Vec<Objection> {
         found.push(missing("without `-t` (or `-a`) the final pass would transfer everything once more"));
     }
     found
+}
+
+/// Whether a directory that is named relative to the destination is in it.
+fn is_inside(dir: &OsStr) -> bool {
+    !dir.as_bytes().starts_with(b"/") && !dir.as_bytes().starts_with(b"../")
 }
 
 fn value_objection(opt: &Opt<'_>) -> Option<&'static str> {
@@ -110,7 +132,8 @@ pub fn shard_options(opts: &[OsString]) -> Vec<OsString> {
 /// default, it takes a round trip for each thousand of files.
 pub fn final_options(opts: &[OsString]) -> Vec<OsString> {
     let mut words = opts.to_vec();
-    let decided = |opt: &Opt<'_>| opt.entry().is_some_and(|entry| entry.name == "inc-recursive");
+    // Which files a limited deletion leaves depends on that pace.
+    let decided = |opt: &Opt<'_>| opt.entry().is_some_and(|entry| matches!(entry.name, "inc-recursive" | "max-delete"));
     if !options::parse(opts).iter().any(decided) {
         words.push("--no-inc-recursive".into());
     }
@@ -133,39 +156,43 @@ fn kept(opts: &[OsString], keeps: impl Fn(Fate) -> bool) -> Vec<OsString> {
 /// Sources whose names all begin in one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The directory, as rsync takes it, with a slash at its end unless it is `.` or the like.
+    /// The directory, as rsync takes it.
     pub root: OsString,
     /// The sources in it, as the user has them.
     pub sources: Vec<OsString>,
 }
 
 /// The sources by the directory that their names begin in: what ends in a slash is that directory itself (rsync(1)). `None` where
-/// that cannot be told from their text: wildcards that the other side expands, but for those in the last part.
+/// that cannot be told from their text, as of wildcards that the other side expands, and where two of them may hold the same
+/// name: which of the two is copied only one rsync of both knows.
 pub fn groups(sources: &[OsString], expanded_there: bool) -> Option<Vec<Group>> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut names = HashSet::new();
     for source in sources {
-        let (root, is_tree) = root(source.as_bytes());
-        if expanded_there && root.iter().any(|byte| b"*?[\\".contains(byte)) || root.starts_with(b"~") && root == b"~" {
+        let (root, name) = root(source.as_bytes());
+        let is_pattern = |text: &[u8]| expanded_there && text.iter().any(|byte| b"*?[\\".contains(byte));
+        if is_pattern(root) || root == b"~" {
             return None;
         }
-        let root = OsString::from_vec(root);
-        match groups.iter_mut().find(|group| group.root == root && !is_tree) {
+        let is_clear = name.is_some_and(|name| !is_pattern(name) && names.insert(name));
+        if !is_clear && sources.len() > 1 {
+            return None;
+        }
+        match groups.iter_mut().find(|group| group.root.as_bytes() == root) {
             Some(group) => group.sources.push(source.clone()),
-            None => groups.push(Group { root, sources: vec![source.clone()] }),
+            None => groups.push(Group { root: OsStr::from_bytes(root).to_owned(), sources: vec![source.clone()] }),
         }
     }
     Some(groups)
 }
 
-/// The directory that names of a source begin in, and whether it is the source itself.
-fn root(source: &[u8]) -> (Vec<u8>, bool) {
+/// The directory that names of a source begin in, and the name with which all of them begin, unless it is the source itself.
+fn root(source: &[u8]) -> (&[u8], Option<&[u8]>) {
     let parent_end = source.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-    let (parent, name) = source.split_at(parent_end);
-    match (parent, name) {
-        (_, b"" | b"." | b"..") => (source.to_vec(), true),
-        (b"", b"~") => (source.to_vec(), true),
-        (b"", _) => (b".".to_vec(), false),
-        (parent, _) => (parent.to_vec(), false),
+    match source.split_at(parent_end) {
+        (_, b"" | b"." | b"..") | (b"", b"~") => (source, None),
+        (b"", name) => (b".", Some(name)),
+        (parent, name) => (parent, Some(name)),
     }
 }
 
@@ -234,6 +261,25 @@ mod tests {
     }
 
     #[test]
+    fn options_that_do_not_go_together_are_refused() {
+        let inside = ["-a", "--delete", "--backup-dir=.old"];
+        assert_eq!(
+            objections(&os(&["-ab", "--delete-excluded"])).first().and_then(|objection| objection.word),
+            Some(1)
+        );
+        assert_eq!(
+            objections(&os(&["-aH", "--ignore-existing"])).first().and_then(|objection| objection.word),
+            Some(1)
+        );
+        assert_eq!(objections(&os(&inside)).first().and_then(|objection| objection.word), Some(2));
+        for fine in
+            [&inside[1..2], &["--backup-dir=.old"], &["--del", "--backup-dir=../old"], &["--del", "--backup-dir=/o"]]
+        {
+            assert_eq!(objections(&os(&[&["-a"], fine].concat())), [], "{fine:?}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_said() {
         assert_eq!(objections(&os(&[])).len(), 2);
         assert_eq!(objections(&os(&["-r"])).len(), 1);
@@ -268,11 +314,16 @@ mod tests {
             assert_eq!(found, expected, "{sources:?}");
         };
         check(&["/a/b", "/a/c", "/d"], &[("/a/", 2), ("/", 1)]);
-        check(&["/a/b/", "/a/b/"], &[("/a/b/", 1), ("/a/b/", 1)]);
-        check(&["b", ".", "x/..", "./y:z"], &[(".", 1), (".", 1), ("x/..", 1), ("./", 1)]);
-        assert_eq!(groups(&os(&["/a*/b"]), true), None);
-        assert_eq!(groups(&os(&["~"]), true), None);
-        assert_eq!(groups(&os(&["/a/*.log", "~/x"]), true).map(|groups| groups.len()), Some(2));
+        check(&["b", "./y:z"], &[(".", 1), ("./", 1)]);
+        for tree in ["/a/b/", "/", ".", "x/.."] {
+            check(&[tree], &[(tree, 1)]);
+        }
+        let count = |sources: &[&str]| groups(&os(sources), true).map(|groups| groups.len());
+        assert_eq!(count(&["/a/*.log"]), Some(1));
+        assert_eq!(count(&["/a/x", "~/y"]), Some(2));
+        for unclear in [&["/a*/b"][..], &["~"], &["/a/*.log", "~/x"], &["/a/", "/b"], &["/a/x", "/b/x"]] {
+            assert_eq!(count(unclear), None, "{unclear:?}");
+        }
     }
 
     #[test]

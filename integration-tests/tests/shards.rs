@@ -1,0 +1,1 @@
+//! Syncs that several rsyncs share.
