@@ -27,7 +27,7 @@ use crate::event::JobEvent;
 use crate::process::{SpawnError, Stop};
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
-use crate::rsync::survey::{self, Listing};
+use crate::rsync::survey::{self, Listing, Names};
 use parts::Surveying;
 pub(super) use parts::{Parts, Sums};
 
@@ -45,8 +45,8 @@ pub(super) struct Split {
     /// How many rsyncs may run at once, 2 or more.
     pub(super) at_once: usize,
     pub(super) groups: Vec<Group>,
-    /// Whether lists of files end in NUL.
-    pub(super) zero_delimited: bool,
+    /// How lists of files are written.
+    pub(super) names: Names,
 }
 
 /// The two command lines for the sources whose names begin in the same directory.
@@ -135,7 +135,9 @@ fn tasks(split: &Split, listings: &[Listing], runs: &[Range<usize>]) -> io::Resu
         let mut list = Vec::new();
         for run in runs {
             let (start, end) = (run.start.max(before), run.end.min(before + listing.len()));
-            (start..end).for_each(|index| listing.write(index - before, split.zero_delimited, &mut list));
+            if start < end {
+                listing.write(start - before..end - before, split.names, &mut list);
+            }
         }
         if !list.is_empty() {
             tasks.push(Task { group, list: Arc::new(in_memory(&list)?) });

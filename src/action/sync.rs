@@ -75,7 +75,7 @@ fn split(
     Some(Split {
         at_once: sync.parallel,
         groups: groups.into_iter().map(lines).collect(),
-        zero_delimited: shards::is_zero_delimited(&sync.opts),
+        names: shards::names(&sync.opts),
     })
 }
 

@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::options::{self, Fate, Opt, What};
+use super::survey::Names;
 
 /// Why a sync cannot be split.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,9 +98,15 @@ pub fn is_dry_run(opts: &[OsString]) -> bool {
     options::has(opts, &["dry-run"])
 }
 
-/// Whether lists of files are to end in NUL, as the user's own lists do; else in a newline.
-pub fn is_zero_delimited(opts: &[OsString]) -> bool {
-    is_on(&options::parse(opts), &["from0"])
+/// How a shard's list of files is to be written.
+pub fn names(opts: &[OsString]) -> Names {
+    let opts = options::parse(opts);
+    Names {
+        // As the user's own lists are, which the same option tells.
+        zero_delimited: is_on(&opts, &["from0"]),
+        // A survey names one of several links; the others are for the final pass.
+        whole_directories: !is_on(&opts, &["hard-links"]),
+    }
 }
 
 /// The options of a survey.
@@ -224,7 +231,7 @@ mod tests {
             "-a",
             "-rt",
             "-r --size-only",
-            "-aAXHS --delete --delete-excluded --max-delete=7 --exclude .cache -f -_x --backup --suffix=.old",
+            "-aAXHS --delete --max-delete=7 --exclude .cache -f -_x --backup --suffix=.old",
             "-az --partial-dir=.p --link-dest=/x --timeout=9 -M--fake-super --log-file=/l -vi --stats",
             "-a --no-R --no-I --no-c --existing -u --chmod=D755 -e ssh",
         ];
