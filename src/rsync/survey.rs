@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::stats::number;
 
-/// What moving one file takes beside its bytes, in bytes that could be moved meanwhile: 50 µs at 160 MB/s (20,000 files of 4 KiB
-/// and one file of 2 GB, on loopback and at a round trip of 20 ms).
+/// What moving one file takes beside its bytes, in bytes that could be moved meanwhile. 20,000 files of 4 KiB took as long as one file
+/// of 100 MB at a round trip of 20 ms, and of 370 MB on loopback: 1 KiB to 14 KiB each.
 const ENTRY: u64 = 8 << 10;
 /// Less than this, in bytes and the above, is not worth the start of an rsync.
 const SHARD_MIN: u64 = 4 << 20;
