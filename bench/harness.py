@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 import socket
-import statistics
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -92,9 +92,14 @@ class Sandbox:
         directory = self.dir / "bin" / name
         directory.mkdir()
         for program in ("rsync", "stamp"):
-            source = ["cc", "-O2", "-x", "c", f'-DSTAMPS="{directory}/stamps"', "-", "-o", directory / program]
-            subprocess.run(source, input=self.STAMP, text=True, check=True)
+            self.compile(f"{name}/{program}", self.STAMP, f'-DSTAMPS="{directory}/stamps"')
         return Stamper(directory)
+
+    def compile(self, name, source, *flags):
+        """Compiles a program in C into `bin`; its path."""
+        program = self.dir / "bin" / name
+        subprocess.run(["cc", "-O2", *flags, "-x", "c", "-", "-o", program], input=source, text=True, check=True)
+        return program
 
     def environment(self, path=None):
         """What the programs see: our home, nothing of the caller's agents and configuration."""
@@ -105,6 +110,16 @@ class Sandbox:
             "LANG": "C.UTF-8",
             "PATH": f"{path}:{search}" if path else search,
         }
+
+
+@contextlib.contextmanager
+def memory():
+    """A temporary directory whose files are in memory."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="rsyncdirector-bench.", dir="/dev/shm"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
 
 
 class Stamper:
@@ -130,7 +145,7 @@ class Stamper:
 class Program:
     """A running director, ours or the peer, with one configuration."""
 
-    def __init__(self, sandbox, name, command, jobs, path=None, schedule="30 2 * * *"):
+    def __init__(self, sandbox, name, command, jobs, path=None, schedule="30 2 * * *", top=""):
         self.sandbox, self.name, self.port = sandbox, name, free_port()
         directory = sandbox.dir / f"instance-{name}"
         shutil.rmtree(directory, ignore_errors=True)
@@ -142,7 +157,7 @@ class Program:
             f"pid_file_dir: {directory}\n"
             f"metrics: {{addr: 127.0.0.1, port: {self.port}, startup_timeout_seconds: 10,"
             " startup_retry_wait_seconds: 1, startup_retry_limit: 5}\n"
-            f"jobs:\n{jobs}"
+            f"{top}jobs:\n{jobs}"
         )
         config.chmod(0o600)
         environment = sandbox.environment(path) | {
@@ -201,9 +216,9 @@ class Program:
         return total
 
 
-def ours(sandbox, jobs, **options):
-    """Our program as a daemon, its log in a file."""
-    return Program(sandbox, "ours", [binary(), "run", "--log-format", "human"], jobs, **options)
+def ours(sandbox, jobs, name="ours", **options):
+    """Our program as a daemon, its log in a file. `top` is further keys of its configuration."""
+    return Program(sandbox, name, [binary(), "run", "--log-format", "human"], jobs, **options)
 
 
 def peer(sandbox, jobs, **options):
@@ -220,21 +235,24 @@ def programs():
 
 
 class Sshd:
-    """A private sshd on loopback; `port` is where clients are to connect."""
+    """A private sshd on loopback, or at another address; `port` is where clients are to connect.
 
-    def __init__(self, sandbox):
-        self.dir = sandbox.dir / "sshd"
+    `enter` comes in front of its command, to start it in another network namespace.
+    """
+
+    def __init__(self, sandbox, address="127.0.0.1", enter=()):
+        self.dir = sandbox.dir / f"sshd-{address}"
         self.dir.mkdir()
         if os.getuid() == 0:
             pathlib.Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         for key in ("host_key", "key"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.dir / key], check=True)
         shutil.copy(self.dir / "key.pub", self.dir / "authorized_keys")
-        self.port = free_port()
-        self.sandbox = sandbox
+        self.address, self.port = address, free_port()
+        self.known_hosts = sandbox.dir / "home/.ssh/known_hosts"
         self.know(self.port)
         (self.dir / "config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.dir}/host_key\n"
+            f"Port {self.port}\nListenAddress {address}\nHostKey {self.dir}/host_key\n"
             f"AuthorizedKeysFile {self.dir}/authorized_keys\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\nPermitRootLogin yes\nPidFile none\nLogLevel VERBOSE\nUseDNS no\n"
             f"MaxStartups 100\nSetEnv HOME={sandbox.dir}/home\n"  # the user's own dot files are not measured
@@ -242,7 +260,7 @@ class Sshd:
         program = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
         with open(self.dir / "log", "wb") as log:
             self.process = subprocess.Popen(
-                [program, "-D", "-e", "-f", self.dir / "config"], stdin=subprocess.DEVNULL, stderr=log
+                [*enter, program, "-D", "-e", "-f", self.dir / "config"], stdin=subprocess.DEVNULL, stderr=log
             )
         until("sshd listens", lambda: "Server listening on" in self.log())
 
@@ -256,8 +274,8 @@ class Sshd:
     def know(self, port):
         """Makes the host key known under a port, as a proxy's clients need it."""
         kind, key, *_ = (self.dir / "host_key.pub").read_text().split()
-        with open(self.sandbox.dir / "home/.ssh/known_hosts", "a") as known:
-            known.write(f"[127.0.0.1]:{port} {kind} {key}\n")
+        with open(self.known_hosts, "a") as known:
+            known.write(f"[{self.address}]:{port} {kind} {key}\n")
 
     def log(self):
         return (self.dir / "log").read_text(errors="replace")
@@ -267,7 +285,13 @@ class Sshd:
 
     def keys(self, port=None):
         """The peer's keys of a configuration, to stand in a flow mapping."""
-        return f"user: {USER}, host: 127.0.0.1, port: {port or self.port}, private_key_path: {self.dir}/key"
+        return f"user: {USER}, host: {self.address}, port: {port or self.port}, private_key_path: {self.dir}/key"
+
+    def ssh(self, *options):
+        """The command of an OpenSSH client without the user's own configuration, for a shell or `rsync --rsh`."""
+        known = f"UserKnownHostsFile={self.known_hosts}"
+        where = ["-p", str(self.port), "-l", USER, "-i", str(self.dir / "key"), "-o", "IdentitiesOnly=yes"]
+        return shlex.join(["ssh", "-F", "/dev/null", "-o", known, "-o", "BatchMode=yes", *where, *options])
 
 
 class DelayingProxy:
@@ -326,51 +350,15 @@ def trips(slow, fast):
     return [(sample - fast) / (2000 * DELAY) for sample in slow]
 
 
-def locked_run(sandbox, program, stamper):
-    """One run with the locks `locks/0` to `locks/3`: trigger to the stamp, and stamp to the last lock gone, in milliseconds."""
+def locked_run(sandbox, program, stamper, locks=4, pause=0.3):
+    """One run with the locks `locks/0` and so on: trigger to the stamp, and stamp to the last lock gone, in milliseconds."""
     sent = program.hup()
     stamp = stamper.next()
-    locks = [sandbox.dir / f"locks/{number}" for number in range(4)]
+    locks = [sandbox.dir / f"locks/{number}" for number in range(locks)]
     until("the locks are gone", lambda: not any(lock.exists() for lock in locks), pause=0.0002)
     gone = time.time_ns()
-    time.sleep(0.3)  # what the program does after it: its next run is to be a fresh one
+    time.sleep(pause)  # what the program does after it: its next run is to be a fresh one
     return milliseconds(stamp - sent), milliseconds(gone - stamp)
-
-
-class Table:
-    """Rows of one benchmark, printed as they come; remembers whether a bar was missed."""
-
-    def __init__(self, title):
-        self.missed = False
-        print(f"\n{title}")
-        print(f"  {'':46} {'ours':>24} {'peer':>24} {'ratio':>7}  bar")
-
-    def row(self, what, samples, unit, bar=None):
-        """`samples` maps a program to its numbers; the bar is the greatest median that ours may have."""
-        shown = [self.spread(samples.get(name), unit) for name in ("ours", "peer")]
-        ratio = ""
-        if samples.get("peer") and statistics.median(samples["ours"]) > 0:
-            ratio = f"{statistics.median(samples['peer']) / statistics.median(samples['ours']):.1f}x"
-        verdict = ""
-        if bar is not None:
-            met = statistics.median(samples["ours"]) <= bar
-            self.missed |= not met
-            verdict = f"<= {bar:g} {unit}: {'met' if met else 'MISSED'}"
-        print(f"  {what:46} {shown[0]:>24} {shown[1]:>24} {ratio:>7}  {verdict}", flush=True)
-
-    @staticmethod
-    def spread(numbers, unit):
-        """Median and range."""
-        if not numbers:
-            return "-"
-        middle = statistics.median(numbers)
-        digits = 0 if middle >= 100 else 1 if middle >= 10 else 2
-        if len(numbers) == 1:
-            return f"{middle:.{digits}f} {unit}"
-        return f"{middle:.{digits}f} ({min(numbers):.{digits}f}..{max(numbers):.{digits}f}) {unit}"
-
-    def finish(self):
-        sys.exit(1 if self.missed else 0)
 
 
 def milliseconds(nanoseconds):

@@ -6,6 +6,7 @@ import pathlib
 import time
 
 import harness
+import tables
 
 JOBS = """\
   - id: files
@@ -31,7 +32,7 @@ def main():
     arguments.add_argument("--starts", type=int, default=10)
     arguments.add_argument("--seconds", type=int, default=60)
     options = arguments.parse_args()
-    table = harness.Table("An idle instance")
+    table = tables.Table("An idle instance")
     with harness.Sandbox() as sandbox:
         starts = {}
         for _ in range(options.starts):
@@ -60,7 +61,7 @@ def main():
     # The clock is looked at now and then, since the host may have slept or been set.
     table.row("wake-ups per minute", {n: [(after[n][0] - before[n][0]) * per_minute] for n in before}, "")
     table.row("CPU per minute", {n: [(after[n][1] - before[n][1]) * per_minute] for n in before}, "ms")
-    table.finish()
+    tables.finish(table)
 
 
 main()

@@ -5,6 +5,7 @@ import random
 import time
 
 import harness
+import tables
 
 JOBS = """\
   - id: files
@@ -58,12 +59,12 @@ def main():
     arguments.add_argument("--rounds", type=int, default=40)
     arguments.add_argument("--minutes", type=int, default=3, help="0 leaves the cron second out")
     options = arguments.parse_args()
-    table = harness.Table("Trigger to rsync executed")
+    table = tables.Table("Trigger to rsync executed")
     with harness.Sandbox() as sandbox:
         table.row("HUP -> rsync executed", hup(sandbox, options.rounds), "ms", bar=5)
         if options.minutes:
             table.row("cron second -> rsync executed", cron(sandbox, options.minutes), "ms", bar=5)
-    table.finish()
+    tables.finish(table)
 
 
 main()

@@ -9,6 +9,7 @@ import shutil
 import time
 
 import harness
+import tables
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
 PEERS, LOCKS = 100, 10
@@ -72,7 +73,7 @@ def main():
     arguments.add_argument("--seconds", type=int, default=90)
     options = arguments.parse_args()
     with harness.Sandbox() as sandbox, harness.Sshd(sandbox) as sshd:
-        table = harness.Table("4 locks on one peer, warm connection")
+        table = tables.Table("4 locks on one peer, warm connection")
         fast = warm(sandbox, sshd.keys(), "fast", options.rounds)
         proxy = harness.DelayingProxy(sshd.port)
         sshd.know(proxy.port)
@@ -83,13 +84,12 @@ def main():
         both = harness.trips([sum(sample) for sample in slow], [sum(sample) for sample in fast])
         table.row("round trips of both", {"ours": both}, "", bar=2.2)
 
-        keeping = harness.Table(f"{PEERS * LOCKS} locks on {PEERS} peers, default lease")
+        keeping = tables.Table(f"{PEERS * LOCKS} locks on {PEERS} peers, default lease")
         share, memory, fresh = refreshing(sandbox, sshd, options.seconds)
         keeping.row("refreshing, share of a core", {"ours": [100 * share]}, "%", bar=2)
         keeping.row("resident memory", {"ours": [memory]}, "MB")
         keeping.row("locks not refreshed", {"ours": [PEERS * LOCKS - fresh]}, "", bar=0)
-        keeping.missed |= table.missed
-        keeping.finish()
+        tables.finish(table, keeping)
 
 
 main()

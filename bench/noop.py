@@ -8,6 +8,7 @@ import argparse
 import subprocess
 
 import harness
+import tables
 
 SYNCS = 50
 
@@ -44,7 +45,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=25)
     options = arguments.parse_args()
-    table = harness.Table(f"{SYNCS} no-op local syncs in one job, per sync")
+    table = tables.Table(f"{SYNCS} no-op local syncs in one job, per sync")
     samples, ratios, bare = {}, {}, []
     with harness.Sandbox() as sandbox:
         shell = sandbox.stamper("shell")
@@ -70,7 +71,7 @@ def main():
     table.row("in the director", samples, "ms")
     table.row("in a shell loop", {"ours": bare}, "ms")
     table.row("director / shell loop, round by round", ratios, "x", bar=1.05)
-    table.finish()
+    tables.finish(table)
 
 
 main()

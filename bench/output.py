@@ -5,6 +5,7 @@ import pathlib
 import threading
 
 import harness
+import tables
 
 LINES = 1_000_000
 JOBS = """\
@@ -21,7 +22,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
-    table = harness.Table(f"A command that prints {LINES:,} lines")
+    table = tables.Table(f"A command that prints {LINES:,} lines")
     times, growth = {}, {}
     with harness.Sandbox() as sandbox:
         for name, start, settle in harness.programs():
@@ -38,7 +39,7 @@ def main():
                 check_log(name, program, options.rounds)
     table.row("first stamp -> second stamp", times, "ms", bar=300)
     table.row("peak of resident memory above idle", growth, "MB", bar=5)
-    table.finish()
+    tables.finish(table)
 
 
 class Memory:

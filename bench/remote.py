@@ -9,6 +9,7 @@ own.
 import argparse
 
 import harness
+import tables
 
 def jobs(sandbox, keys):
     at = f"type: remote, {keys}"
@@ -54,7 +55,7 @@ def main():
     arguments.add_argument("--cold", type=int, default=10)
     arguments.add_argument("--warm", type=int, default=20)
     options = arguments.parse_args()
-    table = harness.Table("A job with 4 remote locks and 2 remote blocks on one peer")
+    table = tables.Table("A job with 4 remote locks and 2 remote blocks on one peer")
     rows = {}
 
     def collect(what, name, samples):
@@ -79,7 +80,7 @@ def main():
     # The first look at the blocks, then at most two for taking all locks, which ends with the second look.
     table.row("round trips, trigger -> rsync", rows["taking"], "", bar=3.2)
     table.row("round trips, rsync -> locks gone", rows["releasing"], "", bar=2.2)
-    table.finish()
+    tables.finish(table)
 
 
 main()

@@ -7,6 +7,7 @@ import signal
 import time
 
 import harness
+import tables
 
 
 def jobs(sandbox, sshd):
@@ -66,7 +67,7 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=7)
     options = arguments.parse_args()
-    table = harness.Table("SIGTERM with a running rsync")
+    table = tables.Table("SIGTERM with a running rsync")
     samples = {}
     with harness.Sandbox() as sandbox, harness.Sshd(sandbox) as sshd:
         (sandbox.dir / "copy").mkdir()
@@ -78,7 +79,7 @@ def main():
         [("TERM -> exited", "ms", 1000), ("TERM -> both locks gone", "ms", 1000), ("rsync processes left", "", 0)]
     ):
         table.row(what, {name: [sample[column] for sample in rows] for name, rows in samples.items()}, unit, bar)
-    table.finish()
+    tables.finish(table)
 
 
 main()

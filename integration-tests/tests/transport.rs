@@ -130,3 +130,18 @@ fn rsync_tells_the_exit_code_of_its_connection_every_time() {
     assert_eq!(failures.count(), 30, "{}", run.stderr);
     drop(peer);
 }
+
+#[test]
+fn a_peer_that_allows_one_channel_at_a_time_serves_one_rsync_after_the_other() {
+    let sandbox = Sandbox::new();
+    let peer = Sshd::start_with(&sandbox, "peer", "MaxSessions 1");
+    sandbox.write("src/file", "content");
+    let syncs: Vec<_> =
+        (0..5).map(|n| format!("{{action: sync, id: s{n}, source: @/src/, dest: @/dst-{n}, opts: ['-a']}}")).collect();
+    let job = format!("- {{id: push, type: remote, <peer>, actions: [{}]}}\n", syncs.join(", "));
+    let config = sandbox.config(&format!("transport: native\njobs:\n{job}"));
+    sandbox.once(&config).expect_code(0);
+    (0..5).for_each(|n| assert_same(&sandbox, "src", &format!("dst-{n}")));
+    assert_eq!(peer.connections(), 1, "{}", peer.log());
+    assert!(peer.log().contains("no more sessions"), "the channel that is opened ahead was refused: {}", peer.log());
+}

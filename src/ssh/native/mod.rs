@@ -19,9 +19,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use russh::client::{self, DisconnectReason, Handle};
+use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Preferred, SshId, cipher};
+use russh::{Channel, Preferred, SshId, cipher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -107,6 +107,8 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
+    /// Opened before it is needed, for the next command whose data is passed on.
+    ahead: Mutex<Option<Channel<Msg>>>,
     /// The hosts on the way, the nearest to the peer last.
     hops: Vec<Entered>,
     // Last, so that the handles are gone before the socket is shut down.
@@ -124,8 +126,8 @@ impl Session {
         let Arrived { peer: Entered { handle, ended }, hops, lifeline } =
             way::travel(peer, policy, sources, purpose).await?;
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let (shell, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, hops, lifeline })
+        let (shell, sftp, ahead) = Default::default();
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, ahead, hops, lifeline })
     }
 
     /// Whether the connection is over.

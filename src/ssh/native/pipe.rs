@@ -3,10 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use russh::ChannelMsg;
+use futures_util::FutureExt;
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg};
 use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -54,10 +57,9 @@ impl Session {
         let unusable = |error| protocol(&self.peer, "passing data to", error);
         let mut input = input(ends.input).map_err(unusable)?;
         let mut output = output(ends.output).map_err(unusable)?;
-        let (mut answer, _caller) = oneshot::channel::<()>();
-        let channel = match self.open_channel(&mut answer, DOING).await? {
+        let channel = match self.take_ahead() {
             Some(channel) => channel,
-            None => unreachable!("the caller is here"),
+            None => self.open_now().await?,
         };
         let Started { mut reader, writer } = self.start(channel, command).await?;
         let feed = async {
@@ -111,12 +113,41 @@ impl Session {
             }
             Ok(Passed { status: ending.status()?, is_clean })
         };
+        let both = async { tokio::join!(collect, self.open_ahead()).0 };
         let passed = tokio::select! {
-            passed = collect => passed,
+            passed = both => passed,
             () = feed => unreachable!("it never ends"),
         };
         self.touch();
         passed
+    }
+
+    async fn open_now(&self) -> Result<Channel<Msg>, SshError> {
+        let (mut answer, _caller) = oneshot::channel::<()>();
+        match self.open_channel(&mut answer, DOING).await? {
+            Some(channel) => Ok(channel),
+            None => unreachable!("the caller is here"),
+        }
+    }
+
+    /// Opens the channel of the next command while one runs, which saves that one a round trip. A peer that allows one
+    /// channel at a time refuses it, and the next opens its own.
+    async fn open_ahead(&self) {
+        if let Ok(channel) = self.handle.channel_open_session().await {
+            *self.ahead() = Some(channel);
+        }
+    }
+
+    /// The channel that is ready, unless the peer has closed it meanwhile.
+    fn take_ahead(&self) -> Option<Channel<Msg>> {
+        let mut channel = self.ahead().take()?;
+        // An open channel has nothing to say before its command.
+        let is_open = channel.wait().now_or_never().is_none();
+        is_open.then_some(channel)
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Option<Channel<Msg>>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
