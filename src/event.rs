@@ -269,6 +269,17 @@ pub enum JobEvent {
         /// The command line, for people: quoted as for a shell.
         command: String,
     },
+    /// The files of a sync are shared out to several rsyncs.
+    Split {
+        /// Which action.
+        action: ActionId,
+        /// How many rsyncs run at once.
+        rsyncs: usize,
+        /// Files whose data is to be moved.
+        files: usize,
+        /// Their size, bytes.
+        bytes: u64,
+    },
     /// A running rsync reported progress.
     Progress {
         /// Which.

@@ -10,6 +10,7 @@
 pub mod director;
 pub mod dropbear;
 pub mod faults;
+pub mod forest;
 pub mod http;
 pub mod keys;
 pub mod network;

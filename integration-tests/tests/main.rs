@@ -21,6 +21,8 @@ mod peers;
 mod pid_file;
 mod schedule;
 mod sftp;
+mod shards;
+mod shards_differential;
 mod shutdown;
 mod signals;
 mod syncs;

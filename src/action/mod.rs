@@ -1,10 +1,12 @@
 //! One step of a job: an rsync or a command, with its retries.
 //!
-//! [`Runner::run`] makes the command line (`sync`, `command`), starts it, streams its output to
-//! the log, and reports how it ended. It never returns while a process of the action lives.
+//! [`Runner::run`] makes the command line (`sync`, `command`), starts it (`attempt`; before it several rsyncs that share its work,
+//! `shards`), streams its output to the log, and reports how it ended. It never returns while a process of the action lives.
 
+mod attempt;
 mod command;
 mod output;
+mod shards;
 mod sync;
 
 use std::ffi::OsString;
@@ -17,11 +19,11 @@ use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId, Peer};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::logging::Log;
-use crate::process::{EndedBy, Exit, SpawnError, Spawner, Spec, Stop};
+use crate::process::{EndedBy, Exit, SpawnError, Spawner, Stop};
 use crate::rsync;
-use crate::rsync::stats::StatsParser;
-use crate::ssh::{Pool, Ticket, Transport};
-use output::{Output, Rsync};
+use crate::ssh::{Pool, Transport};
+use attempt::Attempt;
+use shards::Split;
 
 /// A retry's pause doubles up to this.
 const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(3600);
@@ -55,7 +57,7 @@ pub struct Runner {
 /// looks for its own children every 20 ms; being read in that moment made it miss them, and take 20 ms longer, one time in four.
 const SILENT_LOOK: Duration = Duration::from_secs(1);
 
-/// One process to be started.
+/// The process to be started.
 struct Plan {
     program: OsString,
     args: Vec<OsString>,
@@ -66,6 +68,8 @@ struct Plan {
     peer: Option<Peer>,
     /// Whether it does so over our own connections.
     native: bool,
+    /// How several rsyncs share the work before this one.
+    split: Option<Split>,
 }
 
 impl Runner {
@@ -138,34 +142,7 @@ impl Runner {
     }
 
     async fn attempt(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
-        // Whatever ends this attempt also ends its connection.
-        let ticket = self.transport.as_ref().zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, p)| t.offer(p));
-        let spec = Spec {
-            program: plan.program.clone(),
-            args: plan.args.clone(),
-            env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
-            cwd: None,
-            kill_grace: self.kill_grace,
-            timeout: action.timeout,
-            stdout_every: plan.is_silent.then_some(SILENT_LOOK),
-        };
-        let on_progress = |progress| {
-            let event = JobEvent::Progress { action: action.id.clone(), progress };
-            self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
-        };
-        let log_stats = matches!(&action.kind, ActionKind::Sync(sync) if sync.opts.iter().any(|opt| opt == "--stats"));
-        let rsync = plan.is_rsync.then(|| Rsync { on_progress, log_stats, stats: StatsParser::default() });
-        let mut output = Output::new(self.log.output(&self.rsync_id, run, job, &action.id), rsync);
-        let exit = self.spawner.run(&spec, stop, &mut output).await;
-        drop(ticket);
-        let (stats, last_words) = output.finish();
-        if plan.is_rsync
-            && let Ok(Exit { status: ExitStatus::Code(code), .. }) = exit
-        {
-            let event = JobEvent::RsyncExit { action: action.id.clone(), code };
-            self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
-        }
-        let report = ActionReport { stats, ..judge(action, plan, exit, &last_words) };
+        let report = Attempt { runner: self, run, job, action, plan, stop, started: Ticks::now() }.perform().await;
         self.diagnose(plan, report, stop).await
     }
 

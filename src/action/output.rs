@@ -23,7 +23,9 @@ pub(super) struct Rsync<F> {
     pub(super) on_progress: F,
     /// Whether the statistics, which we ask every rsync for, are to be logged, since the user asks for them too.
     pub(super) log_stats: bool,
-    pub(super) stats: StatsParser,
+    /// Whether others do the same work, so that its summary is none.
+    is_part: bool,
+    stats: StatsParser,
 }
 
 impl<F: FnMut(Progress) + Send> Output<F> {
@@ -36,6 +38,12 @@ impl<F: FnMut(Progress) + Send> Output<F> {
         let stats = self.rsync.and_then(|rsync| rsync.stats.finish());
         let words = String::from_utf8_lossy(&self.last_words);
         (stats, words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned())
+    }
+
+    /// Takes what was said on standard error.
+    pub(super) fn errors(&mut self, lines: &[u8]) {
+        self.remember(lines);
+        self.log.lines(true, lines);
     }
 
     /// Logs what is said to people. Progress lines move the bar instead, and empty lines tell nothing.
@@ -65,6 +73,15 @@ impl<F: FnMut(Progress) + Send> Output<F> {
 }
 
 impl<F: FnMut(Progress)> Rsync<F> {
+    pub(super) fn new(on_progress: F, log_stats: bool) -> Self {
+        Self { on_progress, log_stats, is_part: false, stats: StatsParser::default() }
+    }
+
+    /// One of several that do the same work.
+    pub(super) fn part(on_progress: F) -> Self {
+        Self { is_part: true, ..Self::new(on_progress, false) }
+    }
+
     /// Reads a line; tells whether it is not for the log.
     fn takes(&mut self, line: &[u8]) -> bool {
         let text = line.trim_ascii_end();
@@ -72,7 +89,8 @@ impl<F: FnMut(Progress)> Rsync<F> {
             (self.on_progress)(progress);
             return true;
         }
-        self.stats.line(text) && !self.log_stats || text.is_empty()
+        let summary = self.is_part && self.stats.is_complete();
+        self.stats.line(text) && !self.log_stats || text.is_empty() || summary
     }
 }
 
@@ -92,10 +110,7 @@ impl<F: FnMut(Progress) + Send> OutputSink for Output<F> {
         match stream {
             Stream::Stdout if self.rsync.is_some() => self.rsync_output(lines),
             Stream::Stdout => self.log.lines(false, lines),
-            Stream::Stderr => {
-                self.remember(lines);
-                self.log.lines(true, lines);
-            }
+            Stream::Stderr => self.errors(lines),
         }
     }
 }
@@ -125,15 +140,15 @@ mod tests {
     }
 
     const PRINTED: &str = "sending incremental file list\n\nphotos/a\n  32,768  50%  1.00MB/s    0:00:01\r
-Number of files: 2 (reg: 1, dir: 1)\nLiteral data: 3 bytes\nTotal bytes sent: 118\nTotal bytes received: 75\n";
+Number of files: 2 (reg: 1, dir: 1)\nLiteral data: 3 bytes\nTotal bytes sent: 118\nTotal bytes received: 75\n\nsent 118 bytes\n";
 
     /// What reaches the log of an rsync that prints this, how often progress was told, and what is told at the end.
-    fn check(log_stats: bool, stderr: &str) -> (Vec<String>, usize, (Option<Stats>, String)) {
+    fn check(log_stats: bool, is_part: bool, stderr: &str) -> (Vec<String>, usize, (Option<Stats>, String)) {
         let page = Page::default();
         let level = logging::parse_level("info").unwrap();
         let log = Log::new(logging::Options { level, format: Format::Human, color: false }, Box::new(page.clone()));
         let mut told = 0;
-        let rsync = Rsync { on_progress: |_| told += 1, log_stats, stats: StatsParser::default() };
+        let rsync = Rsync { is_part, ..Rsync::new(|_| told += 1, log_stats) };
         let action = log.output("i", RunId(1), &JobId::new("j"), &ActionId::new("a"));
         let mut output = Output::new(action, Some(rsync));
         output.output(Stream::Stdout, PRINTED.as_bytes());
@@ -146,23 +161,28 @@ Number of files: 2 (reg: 1, dir: 1)\nLiteral data: 3 bytes\nTotal bytes sent: 11
 
     #[test]
     fn names_are_logged_progress_moves_the_bar_and_statistics_are_read() {
-        let (logged, told, (stats, words)) = check(false, "");
-        assert_eq!(logged, ["sending incremental file list", "photos/a"]);
+        let (logged, told, (stats, words)) = check(false, false, "");
+        assert_eq!(logged, ["sending incremental file list", "photos/a", "sent 118 bytes"]);
         assert_eq!((told, words.as_str()), (1, ""));
         assert_eq!(stats.map(|stats| (stats.files, stats.sent_bytes)), Some((2, 118)));
     }
 
     #[test]
     fn statistics_are_logged_for_who_asks_for_them() {
-        assert_eq!(check(true, "").0.len(), 6);
+        assert_eq!(check(true, false, "").0.len(), 7);
+    }
+
+    #[test]
+    fn one_of_several_does_not_sum_up() {
+        assert_eq!(check(false, true, "").0, ["sending incremental file list", "photos/a"]);
     }
 
     #[test]
     fn the_last_words_are_those_that_tell_why() {
         let stderr =
             "Host key verification failed.\nrsync: connection unexpectedly closed (0 bytes)\nrsync error: code 12\n";
-        assert_eq!(check(false, stderr).2.1, "Host key verification failed.");
+        assert_eq!(check(false, false, stderr).2.1, "Host key verification failed.");
         let stderr = "lost the connection\nrsync: [sender] write error: Broken pipe (32)\nrsync error: code 255\n";
-        assert_eq!(check(false, stderr).2.1, "lost the connection");
+        assert_eq!(check(false, false, stderr).2.1, "lost the connection");
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! The seam for another transport is [`remote`]: what rsync starts to reach the peer.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
+use super::shards::{Group, Split};
 use super::{Plan, Runner};
 use crate::config::{Carrier, Peer, Route, Sync};
 use crate::rsync::args::{self, Invocation, Remote};
-use crate::rsync::expand;
+use crate::rsync::{expand, shards};
 use crate::ssh::Transport;
 
 /// Expands the sources on this host and puts the arguments together.
@@ -26,14 +27,13 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
     let transport = runner.transport.as_ref().filter(|_| carrier == Some(&Carrier::Native));
     let native = transport.is_some() && !args::has_rsh(&sync.opts);
     let remote = peer.map(|peer| remote(runner, transport, peer, pull));
-    let invocation = Invocation {
-        opts: &sync.opts,
-        sources,
-        dest: &dest,
-        remote,
-        dry_run: runner.dry_run,
-        progress: runner.progress,
+    let split = split(runner, sync, &sources, &dest, remote.as_ref());
+    let opts = match split {
+        Some(_) => shards::final_options(&sync.opts),
+        None => sync.opts.clone(),
     };
+    let invocation =
+        Invocation { opts: &opts, sources, dest: &dest, remote, dry_run: runner.dry_run, progress: runner.progress };
     let is_silent = !invocation.progress && !args::is_talkative(&sync.opts);
     Ok(Plan {
         program: "rsync".into(),
@@ -42,6 +42,40 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         is_silent,
         peer: peer.cloned(),
         native,
+        split,
+    })
+}
+
+/// The command lines of the rsyncs that share the work, if it is to be shared and can be.
+fn split(
+    runner: &Runner,
+    sync: &Sync,
+    sources: &[OsString],
+    dest: &OsStr,
+    remote: Option<&Remote<'_>>,
+) -> Option<Split> {
+    if sync.parallel < 2 || runner.dry_run || shards::is_dry_run(&sync.opts) {
+        return None;
+    }
+    let groups = shards::groups(sources, matches!(sync.route, Route::Pull(..)));
+    let Some(groups) = groups.filter(|groups| groups.len() <= sync.parallel) else {
+        tracing::info!("the work is not shared: the sources may hold the same names, or are in too many directories");
+        return None;
+    };
+    let (surveying, sharing) = (shards::survey_options(&sync.opts), shards::shard_options(&sync.opts));
+    let directory = shards::destination(dest);
+    let argv = |opts: &[OsString], sources, dest: &OsStr, dry_run: bool| {
+        let progress = runner.progress && !dry_run;
+        args::argv(&Invocation { opts, sources, dest, remote: remote.cloned(), dry_run, progress })
+    };
+    let lines = |group: shards::Group| Group {
+        survey: argv(&surveying, group.sources, dest, true),
+        shard: argv(&sharing, vec![group.root], &directory, false),
+    };
+    Some(Split {
+        at_once: sync.parallel,
+        groups: groups.into_iter().map(lines).collect(),
+        names: shards::names(&sync.opts),
     })
 }
 

@@ -115,6 +115,7 @@ pub(super) const SYNC: Kind = Kind {
         "dest",
         "opts",
         "direction",
+        "parallel",
         "timeout",
         "success_exit_codes",
         "retries",
@@ -163,6 +164,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("interval", "wait_time"),
     ("address", "addr"),
     ("kind", "type"),
+    ("shards", "parallel"),
 ];
 
 impl Kind {

@@ -245,7 +245,10 @@ pub enum ActionKind {
     Command(Command),
 }
 
-/// One rsync.
+/// The greatest [`Sync::parallel`].
+pub const MOST_PARALLEL: usize = 32;
+
+/// One rsync, or several that share its work.
 #[derive(Debug, Clone)]
 pub struct Sync {
     /// What is copied: local paths still with their `~` and wildcards for a push or a local job, paths on the peer for
@@ -255,6 +258,8 @@ pub struct Sync {
     pub dest: OsString,
     /// Options, each one argument of rsync, already split as a POSIX shell would.
     pub opts: Vec<OsString>,
+    /// How many rsyncs may share the work, 1 to [`MOST_PARALLEL`]. More than one only with options that allow it.
+    pub parallel: usize,
     /// Which side is remote.
     pub route: Route,
 }

@@ -233,6 +233,8 @@ mod documentation {
             opts: Option<Vec<String>>,
             /// `push` reads here and writes on the peer, `pull` turns it round; in a remote job only. Default: push.
             direction: Option<Direction>,
+            /// How many rsyncs share the work, 1 to 32: for many small files over a long way. Default: 1.
+            parallel: Option<Number>,
             /// End it and count it as failed after this long. Default: no bound.
             timeout: Option<Duration>,
             /// Exit codes that count as success. Default: 0 and 24.

@@ -71,6 +71,7 @@ fn subject(event: &RunEvent) -> Subject<'_> {
 fn action(event: &JobEvent) -> Option<&ActionId> {
     match event {
         JobEvent::ActionStarted { action, .. }
+        | JobEvent::Split { action, .. }
         | JobEvent::Progress { action, .. }
         | JobEvent::Retry { action, .. }
         | JobEvent::RsyncExit { action, .. }
@@ -114,6 +115,10 @@ fn job_line(event: &JobEvent) -> Option<Line> {
         JobEvent::LockLost { file, reason } => line(Level::ERROR, format!("lost lock file {file}: {reason}")),
         JobEvent::Released { left_behind } => released(left_behind),
         JobEvent::ActionStarted { command, .. } => line(Level::INFO, command.clone()),
+        JobEvent::Split { rsyncs, files, bytes, .. } => {
+            let files = human::count(*files as u64, "file", "files");
+            line(Level::INFO, format!("{rsyncs} rsyncs at once: {files}, {}", human::bytes(*bytes)))
+        }
         JobEvent::Retry { message, pause, .. } => {
             line(Level::WARN, format!("{message}, trying again in {}", human::duration(*pause)))
         }

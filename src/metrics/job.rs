@@ -132,6 +132,7 @@ impl Families {
             JobEvent::BlocksDone { .. }
             | JobEvent::LockWait { .. }
             | JobEvent::ActionStarted { .. }
+            | JobEvent::Split { .. }
             | JobEvent::Progress { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::ActionFinished { .. } => {}

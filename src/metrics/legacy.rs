@@ -142,6 +142,7 @@ impl JobSeries {
             | JobEvent::LockTakenOver { .. }
             | JobEvent::LockLost { .. }
             | JobEvent::Progress { .. }
+            | JobEvent::Split { .. }
             | JobEvent::Retry { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::NotRun { .. }

@@ -377,6 +377,7 @@ pub(crate) fn config() -> Config {
         sources: vec!["/srv/photos".into()],
         dest: "/backup".into(),
         opts: vec!["-a".into()],
+        parallel: 1,
         route: Route::Push(peer("nas"), Carrier::Native),
     };
     let photos = Job {

@@ -10,7 +10,7 @@
 //! - `lines` cuts output into chunks of whole lines, of bounded size.
 //! - `run` is the conversation between them: output, end, stop, timeout.
 //!
-//! Deliberately absent: a shell, a terminal, standard input.
+//! Deliberately absent: a shell, a terminal, a conversation by standard input.
 
 pub mod guard;
 mod lines;
@@ -22,8 +22,10 @@ mod tests;
 mod wait;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -51,6 +53,8 @@ pub struct Spec {
     pub args: Vec<OsString>,
     /// Variables beside those of our own environment.
     pub env: Vec<(OsString, OsString)>,
+    /// Its standard input, from where this stands now; `None` is nothing.
+    pub stdin: Option<Arc<File>>,
     /// Where it runs; `None` is our own working directory.
     pub cwd: Option<PathBuf>,
     /// Time between SIGTERM and SIGKILL.

@@ -105,7 +105,8 @@ impl Spawner {
     pub(super) async fn spawn(&self, spec: &Spec, cookie: &str) -> Result<Started, SpawnError> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the forking thread has ended");
-        let result = match self.requests.send(Request { command: command(spec, cookie), reply }) {
+        let command = command(spec, cookie).map_err(|source| failure(spec, source))?;
+        let result = match self.requests.send(Request { command, reply }) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
             Err(_) => Err(gone()),
         };
@@ -124,10 +125,11 @@ fn failure(spec: &Spec, source: io::Error) -> SpawnError {
 }
 
 #[expect(unsafe_code, reason = "code between fork and exec; the standard library has no safe way to set these")]
-fn command(spec: &Spec, cookie: &str) -> Command {
+fn command(spec: &Spec, cookie: &str) -> io::Result<Command> {
     let mut command = Command::new(&spec.program);
     command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value))).env(COOKIE, cookie);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let stdin = spec.stdin.as_ref().map(|file| file.try_clone()).transpose()?.map_or_else(Stdio::null, Stdio::from);
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }
@@ -140,7 +142,7 @@ fn command(spec: &Spec, cookie: &str) -> Command {
             if getppid() == Some(director) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
         });
     }
-    command
+    Ok(command)
 }
 
 fn fork(mut command: Command) -> io::Result<Started> {

@@ -39,6 +39,7 @@ fn sh(script: &str) -> Spec {
         args: vec!["-c".into(), script.into()],
         env: Vec::new(),
         cwd: None,
+        stdin: None,
         kill_grace: Duration::from_secs(10),
         timeout: None,
         stdout_every: None,
@@ -184,6 +185,16 @@ async fn output_that_is_read_seldom_arrives_whole() {
 async fn variables_and_directory_are_set() {
     let spec = Spec { env: vec![("A".into(), "b c".into())], cwd: Some("/".into()), ..sh("echo \"$A\"; pwd") };
     assert_eq!(run(&spec).await.1.stdout, b"b c\n/\n");
+}
+
+#[tokio::test]
+async fn a_child_reads_the_file_that_it_is_given_from_where_it_stands() {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, b"skipped read").unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(8)).unwrap();
+    let spec = Spec { stdin: Some(std::sync::Arc::new(file)), ..sh("cat") };
+    assert_eq!(run(&spec).await.1.stdout, b"read");
+    assert_eq!(run(&sh("cat")).await.1.stdout, b"");
 }
 
 #[tokio::test]

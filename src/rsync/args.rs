@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::options;
 use crate::config::Peer;
 
 /// What one rsync is to do.
@@ -42,13 +43,13 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     let opts = invocation.opts;
     let mut argv = opts.to_vec();
     argv.push("--stats".into());
-    if !has_option(opts, b'h', "--human-readable") {
+    if !options::has(opts, &["human-readable"]) {
         argv.push("--no-human-readable".into());
     }
     if invocation.progress {
         // Its lines end in a carriage return, for which a line buffer does not wait.
         argv.extend(["--outbuf=N".into(), "--info=progress2".into()]);
-    } else if is_talkative(opts) {
+    } else if is_talkative(opts) && !options::has(opts, &["outbuf"]) {
         // Its output is a pipe: without this, lines would come in blocks of 4 KiB. With it, each is a write of its own, which a
         // silent rsync can be spared.
         argv.push("--outbuf=L".into());
@@ -79,16 +80,14 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
 
 /// Whether the options name the program by which rsync reaches the other side.
 pub fn has_rsh(opts: &[OsString]) -> bool {
-    has_option(opts, b'e', "--rsh")
+    options::has(opts, &["rsh"])
 }
 
 /// Whether rsync prints lines while it works.
 pub fn is_talkative(opts: &[OsString]) -> bool {
-    let names = ["--progress", "--info", "--out-format", "--debug", "--list-only"];
-    has_option(opts, b'v', "--verbose")
-        || has_option(opts, b'i', "--itemize-changes")
-        || has_option(opts, b'P', "--progress")
-        || opts.iter().any(|opt| names.iter().any(|name| opt.as_bytes().starts_with(name.as_bytes())))
+    const NAMES: [&str; 8] =
+        ["verbose", "itemize-changes", "P", "progress", "info", "out-format", "debug", "list-only"];
+    options::has(opts, &NAMES)
 }
 
 /// Whether rsync would take a path for a host's: a colon before any slash (rsync(1)).
@@ -110,30 +109,6 @@ fn joined(prefix: &str, path: &OsStr) -> OsString {
     let mut joined = OsString::from(prefix);
     joined.push(path);
     joined
-}
-
-/// Short options of rsync that take a value, which is the rest of a cluster or the next argument (rsync(1)).
-const WITH_VALUE: &[u8] = b"efBMT@";
-
-/// Whether the options contain one, alone, in a cluster (`-avh`) or in its long form (`--rsh=...`).
-fn has_option(opts: &[OsString], short: u8, long: &str) -> bool {
-    let mut is_value = false;
-    opts.iter().any(|opt| {
-        if std::mem::take(&mut is_value) {
-            return false;
-        }
-        let opt = opt.as_bytes();
-        if let Some(rest) = opt.strip_prefix(long.as_bytes()) {
-            return rest.is_empty() || rest[0] == b'=';
-        }
-        if opt.starts_with(b"--") || !opt.starts_with(b"-") {
-            return false;
-        }
-        let cluster = &opt[1..];
-        let value_at = cluster.iter().position(|letter| WITH_VALUE.contains(letter));
-        is_value = value_at == Some(cluster.len().wrapping_sub(1));
-        cluster[..value_at.map_or(cluster.len(), |at| at + 1)].contains(&short)
-    })
 }
 
 /// A command as the value of `-e`: words joined by spaces, quoted as rsync reads it (rsync(1), `--rsh`: single or double quotes,
@@ -250,10 +225,10 @@ mod tests {
     fn an_rsh_of_the_users_own_replaces_ours() {
         for opts in [&["-e", "x"][..], &["-ave", "x"], &["--rsh=x"], &["--rsh", "x"], &["-avex"]] {
             let words = os(opts);
-            assert!(has_option(&words, b'e', "--rsh"), "{opts:?}");
+            assert!(has_rsh(&words), "{opts:?}");
         }
         for opts in [&["-f", "-e"][..], &["-fe"], &["--exclude"], &["-av", "e"], &["--rshx"]] {
-            assert!(!has_option(&os(opts), b'e', "--rsh"), "{opts:?}");
+            assert!(!has_rsh(&os(opts)), "{opts:?}");
         }
     }
 

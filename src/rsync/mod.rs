@@ -3,5 +3,8 @@
 pub mod args;
 pub mod exit;
 pub mod expand;
+pub mod options;
 pub mod progress;
+pub mod shards;
 pub mod stats;
+pub mod survey;

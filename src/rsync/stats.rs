@@ -60,6 +60,11 @@ impl StatsParser {
         true
     }
 
+    /// Whether all of them were seen; what rsync prints from then on sums them up.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// The statistics, if rsync got as far as printing them.
     pub fn finish(self) -> Option<Stats> {
         self.complete.then_some(self.stats)

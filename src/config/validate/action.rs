@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use super::{Seen, id};
+use super::{Seen, id, opts};
 use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys::{self, Kind};
@@ -73,9 +73,11 @@ fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
 fn sync(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Sync> {
     let sources = sources(fields);
     let dest = fields.require_text("dest").and_then(|(node, text)| fields.ctx.expand(node, text));
-    let opts = opts(fields, is_remote);
+    let opts = opts::read(fields, is_remote);
+    let parallel = opts::parallel(fields, opts.as_deref());
     let route = route(fields, is_remote, peer);
-    Some(Sync { sources: sources?, dest: dest?, opts: opts?, route: route? })
+    let opts = opts?.into_iter().map(|word| word.text).collect();
+    Some(Sync { sources: sources?, dest: dest?, opts, parallel: parallel?, route: route? })
 }
 
 fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
@@ -86,55 +88,6 @@ fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
         return None;
     }
     expand_all(fields, "source", nodes, "a path or a list of paths")
-}
-
-/// The options, each split into words as a shell would, and only then with its variables replaced: a value with blanks
-/// stays one argument.
-fn opts(fields: &Fields<'_>, is_remote: bool) -> Option<Vec<OsString>> {
-    let Some(node) = fields.get("opts") else { return Some(Vec::new()) };
-    if let Value::Scalar(text) = &node.value {
-        let report = Report::error(format!("{} must be a list", fields.key("opts")));
-        let words: Vec<_> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
-        fields.ctx.report(node.span.clone(), report.help(format!("write `opts: [{}]`", words.join(", "))));
-        return None;
-    }
-    let mut opts = Some(Vec::new());
-    for node in fields.list("opts", "a list of options")? {
-        let words = words(fields, node, is_remote);
-        opts = opts.zip(words).map(|(opts, words)| [opts, words].concat());
-    }
-    opts
-}
-
-fn words(fields: &Fields<'_>, node: &Node, is_remote: bool) -> Option<Vec<OsString>> {
-    let Value::Scalar(text) = &node.value else {
-        fields.wrong("opts", node, "a list of options, each a text");
-        return None;
-    };
-    let Ok(words) = shell_words::split(text) else {
-        let report = Report::error("a quote in this option is not closed");
-        let help =
-            "each element is split into words as a shell would; write `\\'` for a quote that is meant".to_owned();
-        fields.ctx.report(node.span.clone(), report.help(help));
-        return None;
-    };
-    if is_remote && words.iter().any(|word| names_remote_shell(word)) {
-        let report = Report::warning("this option replaces the connection that rsyncdirector makes");
-        let help =
-            "the job's user, port and key, the host key policy and connect_timeout do not hold for it".to_owned();
-        fields.ctx.report(node.span.clone(), report.help(help));
-    }
-    let words: Vec<_> = words.iter().map(|word| fields.ctx.expand(node, word)).collect();
-    words.into_iter().collect()
-}
-
-/// Whether a word is rsync's `-e` or `--rsh`, alone or among other short options (rsync(1)). Short options that take a
-/// value end such a group.
-fn names_remote_shell(word: &str) -> bool {
-    let takes_value = |c: char| matches!(c, 'B' | 'f' | 'M' | 'T' | '@');
-    let is_group = word.starts_with('-') && !word.starts_with("--");
-    let short = is_group && word[1..].chars().take_while(|c| !takes_value(*c)).any(|c| c == 'e');
-    short || word == "--rsh" || word.starts_with("--rsh=")
 }
 
 fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Route> {
@@ -183,19 +136,4 @@ fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node], expected: &str) ->
     };
     let expanded: Vec<_> = nodes.iter().map(expand).collect();
     expanded.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::names_remote_shell;
-
-    #[test]
-    fn options_that_replace_the_connection_are_recognised() {
-        for word in ["-e", "-ave", "-essh", "--rsh", "--rsh=ssh -p 22"] {
-            assert!(names_remote_shell(word), "{word}");
-        }
-        for word in ["-av", "--delete", "--rsync-path=x", "-Te", "-f-_e", "--exclude=e", "e", "-"] {
-            assert!(!names_remote_shell(word), "{word}");
-        }
-    }
 }

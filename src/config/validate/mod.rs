@@ -6,6 +6,7 @@
 mod action;
 mod file;
 mod job;
+mod opts;
 mod peer;
 mod reach;
 #[cfg(test)]

@@ -77,6 +77,7 @@ fn acting() {
     insta::assert_snapshot!(job(vec![
         JobEvent::ActionStarted { action: action(), command: "rsync -a -- '/srv/my photos' /mnt".into() },
         JobEvent::Progress { action: action(), progress: Progress { bytes: 1, percent: 1, rate: 1, to_check: None } },
+        JobEvent::Split { action: action(), rsyncs: 4, files: 20_001, bytes: 82_000_000 },
         JobEvent::Retry { action: action(), message: "exit code 12 (protocol error)".into(), pause: 30 * S },
         JobEvent::RsyncExit { action: action(), code: 12 },
         JobEvent::ActionFinished { action: action(), report: sync_report() },

@@ -62,8 +62,8 @@ const KEPT_OPEN_MAX: Duration = Duration::from_secs(5);
 const OPEN_MAX: Duration = Duration::from_secs(20);
 /// A peer that breaks off a login is asked again after these pauses: sshd drops connections while many log in at once (MaxStartups).
 const BUSY_PAUSES: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1)];
-/// How many data connections to a peer are kept.
-const IDLE_COUNT: usize = 4;
+/// How many data connections to a peer are kept: those of one sync that is shared by as many rsyncs as may be.
+const IDLE_COUNT: usize = crate::config::MOST_PARALLEL;
 /// What ssh exits with when the connection is at fault.
 const CONNECTION_FAILED: i32 = 255;
 
