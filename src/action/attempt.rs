@@ -8,13 +8,16 @@ use std::time::Duration;
 use super::output::{Output, Rsync};
 use super::shards::{self, Shared};
 use super::{Plan, Runner, judge};
-use crate::clock::Ticks;
+use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
-use crate::process::{Exit, OutputSink, SpawnError, Spec, Stop};
+use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop};
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
 use crate::ssh::Ticket;
+
+/// How long an rsync that failed waits to learn what its other side has to say of that.
+const OTHER_SIDE_MAX: Duration = Duration::from_secs(1);
 
 /// What an attempt knows.
 pub(super) struct Attempt<'a> {
@@ -48,7 +51,7 @@ impl Ended {
     /// The exit code of a process that ended by itself.
     pub(super) fn code(&self) -> Option<i32> {
         match self.exit {
-            Ok(Exit { status: ExitStatus::Code(code), ended_by: crate::process::EndedBy::Itself }) => Some(code),
+            Ok(Exit { status: ExitStatus::Code(code), ended_by: EndedBy::Itself }) => Some(code),
             _ => None,
         }
     }
@@ -91,7 +94,7 @@ impl Attempt<'_> {
     ) -> Result<Exit, SpawnError> {
         let plan = self.plan;
         let transport = self.runner.transport.as_ref();
-        let ticket = transport.zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, peer)| t.offer(peer));
+        let mut ticket = transport.zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, peer)| t.offer(peer));
         let spec = Spec {
             program: plan.program.clone(),
             args: process.args.to_vec(),
@@ -99,10 +102,33 @@ impl Attempt<'_> {
             stdin: process.stdin.map(Arc::clone),
             cwd: None,
             kill_grace: self.runner.kill_grace,
-            timeout: self.action.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed())),
+            timeout: self.time_left(),
             stdout_every: process.is_silent.then_some(super::SILENT_LOOK),
         };
-        self.runner.spawner.run(&spec, stop, output).await
+        let exit = self.runner.spawner.run(&spec, stop, output).await?;
+        Ok(match &mut ticket {
+            Some(ticket) => self.join(exit, ticket, stop).await,
+            None => exit,
+        })
+    }
+
+    /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`.
+    async fn join(&self, exit: Exit, ticket: &mut Ticket, stop: &Stop) -> Exit {
+        let Exit { status: ExitStatus::Code(code), ended_by: EndedBy::Itself } = exit else { return exit };
+        let by = |ended_by| Exit { ended_by, ..exit };
+        tokio::select! {
+            biased;
+            other = ticket.end() => Exit { status: ExitStatus::Code(code.max(other.unwrap_or(code))), ..exit },
+            () = stop.term.cancelled() => by(EndedBy::Stop),
+            // One that failed does not wait for the other side.
+            () = clock::sleep(OTHER_SIDE_MAX), if code != 0 => exit,
+            () = clock::sleep(self.time_left().unwrap_or_default()), if self.action.timeout.is_some() => by(EndedBy::Timeout),
+        }
+    }
+
+    /// Time until the action's timeout.
+    fn time_left(&self) -> Option<Duration> {
+        self.action.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()))
     }
 
     /// A way into the log.

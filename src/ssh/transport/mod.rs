@@ -1,24 +1,25 @@
 //! rsync over our own connections.
 //!
-//! rsync starts a program to reach the peer (`--rsh`): our own binary, as the [`shim`]. It hands its standard input and output
-//! to the daemon and waits. The daemon runs rsync's command on a data connection and passes the bytes on, so the one place
-//! that checks host keys and logs in is ours, and the data stops when the daemon goes.
+//! rsync starts a program to reach the peer (`--rsh`): our own binary, as the [`shim`]. It hands its standard streams to the daemon and
+//! exits. The daemon runs rsync's command on a data connection and passes the bytes on, so the one place that checks host keys
+//! and logs in is ours, and the data stops when the daemon goes.
 //!
 //! The way of one rsync: [`Transport::offer`] draws a one-time token, which rsync inherits in its environment; the shim shows it on
 //! the daemon's socket (abstract, so that no file stays behind; peers of another user are refused), together with the
 //! descriptors and the command; a data connection of the peer is leased for it alone, since the library stops reading for all
-//! channels when one of them is not read; `native` passes on; the shim ends with the command's exit status.
+//! channels when one of them is not read; `native` passes on; [`Ticket::end`] tells the command's exit status.
 //!
-//! rsync asks for its child's exit status only at the moment at which its stream ends, and does not wait for it. So the stream's end
-//! comes after the shim's: the daemon keeps rsync's descriptors open until the shim, told its status, has exited.
+//! The shim does not wait for that status: rsync looks for its child's end every 20 ms, so a child that has long exited makes each sync
+//! up to 40 ms shorter. Nor could rsync be sure to learn it: it asks once, when its stream ends, and an `ssh` that exits a moment later
+//! is asked in vain. So whoever executes rsync joins its exit code and the command's, as rsync does with that of `ssh`: the greater counts.
 //!
 //! A [`Ticket`] that is dropped while its rsync is connected cuts the data connection with a reset: what was not delivered yet
 //! never is.
 
-mod exit;
 pub mod shim;
 #[cfg(test)]
 mod tests;
+mod voice;
 mod wire;
 
 use std::collections::HashMap;
@@ -30,10 +31,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::exit::Process;
+use self::voice::Voice;
 use self::wire::Hello;
 use super::error::SshError;
 use super::native::{Begun, Ends, ExecError, Passed, Session};
@@ -50,8 +52,6 @@ pub const SHIM: &str = "__rsh";
 
 /// A shim that has connected says who it is within this time.
 const HELLO_MAX: Duration = Duration::from_secs(10);
-/// A shim that knows its exit status exits within this time.
-const EXIT_MAX: Duration = Duration::from_secs(2);
 /// A data connection that nobody uses is closed after this time.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Bound on saying goodbye to a peer.
@@ -89,12 +89,15 @@ type Idle = HashMap<Peer, Vec<(Arc<Session>, Ticks)>>;
 struct Offer {
     peer: Peer,
     cut: CancellationToken,
+    /// Told the command's exit code; dropped when there is none.
+    end: oneshot::Sender<i32>,
 }
 
 /// The right of one rsync to one connection.
 pub struct Ticket {
     transport: Transport,
     token: String,
+    end: Option<oneshot::Receiver<i32>>,
     _cut: DropGuard,
 }
 
@@ -102,6 +105,18 @@ impl Ticket {
     /// What the rsync must find in its environment.
     pub fn variable(&self) -> (String, String) {
         (VARIABLE.into(), format!("{} {}", self.transport.inner.name, self.token))
+    }
+
+    /// Waits for the end of the command on the peer, after rsync's own; its exit code, 255 when the connection was at fault. `None` when rsync
+    /// did not even ask for the peer.
+    pub async fn end(&mut self) -> Option<i32> {
+        if self.transport.inner.offers().contains_key(&self.token) {
+            return None;
+        }
+        match self.end.take() {
+            Some(end) => end.await.ok(),
+            None => None,
+        }
     }
 }
 
@@ -153,8 +168,9 @@ impl Transport {
     /// A ticket for one rsync to this peer.
     pub fn offer(&self, peer: &Peer) -> Ticket {
         let (token, cut) = (random::word(), CancellationToken::new());
-        self.inner.offers().insert(token.clone(), Offer { peer: peer.clone(), cut: cut.clone() });
-        Ticket { transport: self.clone(), token, _cut: cut.drop_guard() }
+        let (tell, end) = oneshot::channel();
+        self.inner.offers().insert(token.clone(), Offer { peer: peer.clone(), cut: cut.clone(), end: tell });
+        Ticket { transport: self.clone(), token, end: Some(end), _cut: cut.drop_guard() }
     }
 
     /// The value of `--rsh` for an rsync that has a ticket: this very program, also when its file was replaced meanwhile.
@@ -193,32 +209,28 @@ impl Transport {
         }
     }
 
-    /// One shim, from its hello to its exit status.
+    /// One shim, and what it hands over.
     async fn serve(self, shim: UnixStream) {
         let ours = rustix::process::geteuid().as_raw();
-        let Ok(cred) = shim.peer_cred() else { return };
-        if cred.uid() != ours {
+        if !shim.peer_cred().is_ok_and(|cred| cred.uid() == ours) {
             return;
         }
-        let process = cred.pid().and_then(Process::open);
         let heard = match tokio::time::timeout(HELLO_MAX, self.hear(&shim)).await {
             Ok(Ok(Some(heard))) => heard,
             Ok(Err(error)) => return tracing::debug!("a shim said no hello: {error}"),
             Ok(Ok(None)) | Err(_) => return,
         };
-        let (offer, Hello { input, output, .. }, command) = heard;
-        // rsync sees the end of its stream when these are closed, too.
-        let held = (input.try_clone(), output.try_clone());
+        drop(shim);
+        let (Offer { peer, cut, end }, Hello { input, output, error, .. }, command) = heard;
+        let mut voice = Voice::new(&error);
+        drop(error);
         let status = tokio::select! {
-            status = self.run(&offer, &command, Ends::new(input, output), &shim) => status,
-            () = self.inner.ended.cancelled() => CONNECTION_FAILED,
+            status = self.run(&peer, &command, Ends::new(input, output), &mut voice) => status,
+            () = cut.cancelled() => return,
+            () = self.inner.ended.cancelled() => return,
         };
-        // Fails when the shim is gone.
-        let _ = wire::send_status(&shim, status).await;
-        if let Some(process) = process {
-            let _ = tokio::time::timeout(EXIT_MAX, process.exited()).await;
-        }
-        drop(held);
+        // Nobody waits for the status of an rsync that was given up.
+        let _ = end.send(status);
     }
 
     /// What a shim wants; `None` from one whose token is not good.
@@ -227,31 +239,24 @@ impl Transport {
         // One-time: whoever shows it again is refused.
         let Some(offer) = self.inner.offers().remove(&hello.token) else { return Ok(None) };
         let command = wire::receive_command(shim, &hello).await?;
+        wire::take(shim).await?;
         Ok(Some((offer, hello, command)))
     }
 
-    /// Runs the command of a shim; the exit status to tell it.
-    async fn run(&self, offer: &Offer, command: &[u8], ends: io::Result<Ends>, shim: &UnixStream) -> i32 {
-        let mut ends = match ends {
-            Ok(ends) => ends,
-            Err(error) => return fail(shim, &format!("rsync's streams cannot be used: {error}")).await,
+    /// Runs a command; its exit code. When this is dropped, what the peer has not received yet, it never will.
+    async fn run(&self, peer: &Peer, command: &[u8], ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
+        let result = match ends {
+            Ok(ends) => self.pass(peer, command, ends, voice).await.map_err(|error| crate::error_chain(&error)),
+            Err(error) => Err(format!("rsync's streams cannot be used: {error}")),
         };
-        let begun = tokio::select! {
-            begun = self.begin(&offer.peer, command, &mut ends) => begun,
-            () = offer.cut.cancelled() => return CONNECTION_FAILED,
-            () = wire::gone(shim) => return CONNECTION_FAILED,
+        let why = match result {
+            Ok(ExitStatus::Code(code)) => return code,
+            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}"),
+            Err(why) => why,
         };
-        let result = match begun {
-            Ok((session, begun)) => self.pass(&session, begun, offer, ends, shim).await,
-            Err(error) => Err(error),
-        };
-        match result {
-            Ok(ExitStatus::Code(code)) => code,
-            Ok(ExitStatus::Signal(signal)) => {
-                fail(shim, &format!("rsync on {} was ended by signal {signal}", offer.peer)).await
-            }
-            Err(error) => fail(shim, &crate::error_chain(&error)).await,
-        }
+        // Fails when nobody listens any more.
+        let _ = voice.say(format!("rsyncdirector: {why}\n").as_bytes()).await;
+        CONNECTION_FAILED
     }
 
     /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
@@ -284,37 +289,20 @@ impl Transport {
 
     async fn pass(
         &self,
-        session: &Arc<Session>,
-        begun: Begun,
-        offer: &Offer,
-        ends: Ends,
-        shim: &UnixStream,
+        peer: &Peer,
+        command: &[u8],
+        mut ends: Ends,
+        voice: &mut Voice,
     ) -> Result<ExitStatus, SshError> {
-        let passed = tokio::select! {
-            passed = session.pass(begun, ends, |bytes: Vec<u8>| async move { wire::send_error(shim, &bytes).await }) => passed,
-            () = offer.cut.cancelled() => {
-                session.reset();
-                return Ok(ExitStatus::Code(CONNECTION_FAILED));
-            }
-            () = wire::gone(shim) => {
-                session.reset();
-                return Ok(ExitStatus::Code(CONNECTION_FAILED));
-            }
-        };
-        match passed {
-            Ok(Passed { status, is_clean }) => {
-                if is_clean {
-                    self.keep(&offer.peer, session);
-                } else {
-                    session.reset();
-                }
-                Ok(status)
-            }
-            Err(error) => {
-                session.reset();
-                Err(error)
-            }
+        let (session, begun) = self.begin(peer, command, &mut ends).await?;
+        let session = Leased(Some(session));
+        let voice = AsyncMutex::new(voice);
+        let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
+        let Passed { status, is_clean } = session.pass(begun, ends, say).await?;
+        if is_clean {
+            self.keep(peer, session.unharmed());
         }
+        Ok(status)
     }
 
     /// A connection that waits for an rsync to this peer.
@@ -325,7 +313,7 @@ impl Transport {
     }
 
     /// Keeps a connection for the next rsync, for a while.
-    fn keep(&self, peer: &Peer, session: &Arc<Session>) {
+    fn keep(&self, peer: &Peer, session: Arc<Session>) {
         let mut idle = self.inner.idle();
         if self.inner.ended.is_cancelled() {
             return;
@@ -334,7 +322,7 @@ impl Transport {
         let sessions = idle.entry(peer.clone()).or_default();
         sessions.retain(|(session, _)| !session.is_closed());
         if sessions.len() < IDLE_COUNT {
-            sessions.push((Arc::clone(session), Ticks::now()));
+            sessions.push((session, Ticks::now()));
         }
         // Under the lock: the one that ran has ended, or sees this connection.
         if was_empty {
@@ -361,9 +349,28 @@ impl Transport {
     }
 }
 
-/// Has the shim say why, and tells its exit status.
-async fn fail(shim: &UnixStream, why: &str) -> i32 {
-    // Fails when the shim is gone, and nobody hears it.
-    let _ = wire::send_error(shim, format!("rsyncdirector: {why}\n").as_bytes()).await;
-    CONNECTION_FAILED
+/// A data connection while an rsync has it: reset when dropped.
+struct Leased(Option<Arc<Session>>);
+
+impl Leased {
+    /// Gives it back for another.
+    fn unharmed(mut self) -> Arc<Session> {
+        self.0.take().expect("it is taken once")
+    }
+}
+
+impl std::ops::Deref for Leased {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        self.0.as_ref().expect("it is there until it is taken")
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            session.reset();
+        }
+    }
 }

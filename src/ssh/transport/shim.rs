@@ -1,5 +1,4 @@
-//! What rsync starts in place of ssh: hands its standard input and output to the daemon that started rsync, waits, and ends with the
-//! exit status of the command there.
+//! What rsync starts in place of ssh: hands its standard streams to the daemon that started rsync, and exits.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,7 +12,7 @@ use super::{CONNECTION_FAILED, VARIABLE, wire};
 /// Runs with the arguments that rsync gives: options, the host, and the command. Returns what to exit with.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> i32 {
     match hand_over(arguments) {
-        Ok(status) => status,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("rsyncdirector: the director that started this rsync cannot be reached: {error}");
             CONNECTION_FAILED
@@ -21,13 +20,13 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> i32 {
     }
 }
 
-fn hand_over(arguments: impl Iterator<Item = OsString>) -> io::Result<i32> {
+fn hand_over(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{VARIABLE} is not set"));
     let variable = env::var(VARIABLE).map_err(|_| missing())?;
     let (name, token) = variable.split_once(' ').filter(|(_, token)| token.len() == wire::TOKEN).ok_or_else(missing)?;
     let mut daemon = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
     wire::send_hello(&mut daemon, token, &command(arguments))?;
-    wire::receive_status(&mut daemon)
+    wire::wait_until_taken(&mut daemon)
 }
 
 /// The command as ssh would send it: what follows the host, joined by spaces. rsync has escaped it for a shell.

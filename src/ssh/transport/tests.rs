@@ -69,16 +69,26 @@ async fn answer(shim: Shim) -> Vec<u8> {
 #[tokio::test]
 async fn who_has_a_token_is_served_once() {
     let (transport, peer, _dir) = transport();
-    let ticket = transport.offer(&peer);
+    let mut ticket = transport.offer(&peer);
     let (ours, _theirs) = Shim::pair().expect("rsync's stream");
+    let (mut complaints, error) = std::io::pipe().expect("rsync's standard error");
     let (first, token) = connect(&ticket);
-    send(&first, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
-    let served = answer(first).await;
-    assert!(String::from_utf8_lossy(&served).contains("rsyncdirector: could not connect"), "{served:?}");
-    assert!(served.ends_with(&[2, 4, 0, 0, 0, 255, 0, 0, 0]), "{served:?}");
+    send(&first, &hello(&token, 4), &[ours.as_fd(), ours.as_fd(), error.as_fd()]);
+    assert_eq!(answer(first).await, [1]);
+    assert_eq!(ticket.end().await, Some(255));
+    drop(error);
+    let mut said = String::new();
+    complaints.read_to_string(&mut said).expect("text");
+    assert!(said.starts_with("rsyncdirector: could not connect"), "{said:?}");
     let (second, token) = connect(&ticket);
-    send(&second, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
+    send(&second, &hello(&token, 4), &[ours.as_fd(), ours.as_fd(), ours.as_fd()]);
     assert!(answer(second).await.is_empty(), "a token is good for one");
+}
+
+#[tokio::test]
+async fn a_ticket_that_nobody_showed_has_no_end_to_wait_for() {
+    let (transport, peer, _dir) = transport();
+    assert_eq!(transport.offer(&peer).end().await, None);
 }
 
 #[tokio::test]
@@ -93,14 +103,14 @@ async fn nobody_else_is_served() {
     let ticket = transport.offer(&peer);
     let good = connect(&ticket).1;
     let cases: [(&str, Vec<u8>, &[BorrowedFd<'_>]); 8] = [
-        ("another token", hello(&"0".repeat(32), 4), &[fd, fd]),
-        ("a token whose rsync has ended", hello(&old, 4), &[fd, fd]),
+        ("another token", hello(&"0".repeat(32), 4), &[fd, fd, fd]),
+        ("a token whose rsync has ended", hello(&old, 4), &[fd, fd, fd]),
         ("no descriptors", hello(&good, 4), &[]),
         ("one descriptor", hello(&good, 4), &[fd]),
-        ("more than two", hello(&good, 4), &[fd, fd, fd]),
-        ("a command that is too long", hello(&good, u32::MAX), &[fd, fd]),
-        ("no text", hello(&good, 4).iter().map(|byte| byte | 0x80).collect(), &[fd, fd]),
-        ("less than a hello", good.as_bytes()[..10].to_vec(), &[fd, fd]),
+        ("more than three", hello(&good, 4), &[fd, fd, fd, fd]),
+        ("a command that is too long", hello(&good, u32::MAX), &[fd, fd, fd]),
+        ("no text", hello(&good, 4).iter().map(|byte| byte | 0x80).collect(), &[fd, fd, fd]),
+        ("less than a hello", good.as_bytes()[..10].to_vec(), &[fd, fd, fd]),
     ];
     for (case, bytes, descriptors) in cases {
         let (shim, _) = connect(&ticket);
@@ -123,7 +133,7 @@ async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
     let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let (mut shim, token) = connect(&ticket);
     let words = hello(&token, 4);
-    send(&shim, &words[..1], &[ours.as_fd(), ours.as_fd()]);
+    send(&shim, &words[..1], &[ours.as_fd(), ours.as_fd(), ours.as_fd()]);
     shim.write_all(&words[1..]).expect("the rest");
     assert!(!answer(shim).await.is_empty());
     drop(crowd);
@@ -147,6 +157,6 @@ async fn another_user_is_refused_whatever_it_knows() {
     let _ = (&shim).write_all(&hello(&token, 4));
     assert!(answer(shim).await.is_empty());
     let (shim, token) = connect(&ticket);
-    send(&shim, &hello(&token, 4), &[ours.as_fd(), ours.as_fd()]);
+    send(&shim, &hello(&token, 4), &[ours.as_fd(), ours.as_fd(), ours.as_fd()]);
     assert!(!answer(shim).await.is_empty(), "the token is as good as before");
 }

@@ -1,8 +1,7 @@
 //! What shim and daemon say to each other.
 //!
-//! The shim: its token (32 bytes), the length of the command (4 bytes, little endian), the command; its standard input and output come with
-//! the first byte. The daemon: frames of a kind (1 byte), a length (4 bytes, little endian) and as many bytes, which are either for the
-//! shim's standard error or its exit status (4 bytes, little endian), the last frame.
+//! The shim: its token (32 bytes), the length of the command (4 bytes, little endian), the command; its standard input, output and error
+//! come with the first byte. The daemon: one byte when it has them all, or nothing.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -18,14 +17,14 @@ use tokio::net::UnixStream;
 pub(super) const TOKEN: usize = 32;
 /// No command line is longer (Linux' limit on one argument is 128 KiB).
 const COMMAND_MAX: usize = 4 << 20;
-const ERROR: u8 = 1;
-const STATUS: u8 = 2;
+const TAKEN: u8 = 1;
 
 /// What a shim says first.
 pub(super) struct Hello {
     pub(super) token: String,
     pub(super) input: OwnedFd,
     pub(super) output: OwnedFd,
+    pub(super) error: OwnedFd,
     /// Of the command, which follows; bytes.
     length: usize,
 }
@@ -36,9 +35,9 @@ fn invalid(what: &str) -> io::Error {
 
 /// The shim's first words.
 pub(super) fn send_hello(daemon: &mut StdUnixStream, token: &str, command: &[u8]) -> io::Result<()> {
-    let (input, output) = (io::stdin(), io::stdout());
-    let descriptors = [input.as_fd(), output.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let descriptors = [input.as_fd(), output.as_fd(), error.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     let length = u32::try_from(command.len()).map_err(|_| invalid("the command is too long"))?;
@@ -65,10 +64,11 @@ pub(super) async fn receive_hello(shim: &UnixStream) -> io::Result<Hello> {
         return Err(invalid("the command is too long"));
     }
     let mut descriptors = descriptors.into_iter();
-    let (Some(input), Some(output), None) = (descriptors.next(), descriptors.next(), descriptors.next()) else {
-        return Err(invalid("two descriptors are expected"));
+    let mut next = || descriptors.next();
+    let (Some(input), Some(output), Some(error), None) = (next(), next(), next(), next()) else {
+        return Err(invalid("three descriptors are expected"));
     };
-    Ok(Hello { token, input, output, length })
+    Ok(Hello { token, input, output, error, length })
 }
 
 /// The command that follows the hello of a shim whose token is good.
@@ -79,7 +79,7 @@ pub(super) async fn receive_command(shim: &UnixStream, hello: &Hello) -> io::Res
 }
 
 fn receive_descriptors(shim: &UnixStream, head: &mut [u8], found: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::net::recvmsg(shim, &mut [IoSliceMut::new(head)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     for message in control.drain() {
@@ -108,52 +108,20 @@ impl Reading<'_> {
     }
 }
 
-/// Completes when the shim is gone: it says nothing after its hello.
-pub(super) async fn gone(shim: &UnixStream) {
-    let mut byte = [0];
-    let _ = Reading(shim).exact(&mut byte).await;
-}
-
-/// Text for the shim's standard error.
-pub(super) async fn send_error(shim: &UnixStream, text: &[u8]) -> io::Result<()> {
-    send(shim, ERROR, text).await
-}
-
-/// The last word.
-pub(super) async fn send_status(shim: &UnixStream, status: i32) -> io::Result<()> {
-    send(shim, STATUS, &status.to_le_bytes()).await
-}
-
-async fn send(shim: &UnixStream, kind: u8, bytes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(bytes.len()).map_err(|_| invalid("too long"))?;
-    let frame = [&[kind][..], &length.to_le_bytes(), bytes].concat();
-    let mut rest = &frame[..];
-    while !rest.is_empty() {
-        shim.writable().await?;
-        match shim.try_write(rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// The shim's part: shows what is for standard error, until the exit status comes.
-pub(super) fn receive_status(daemon: &mut StdUnixStream) -> io::Result<i32> {
+/// Tells a shim that it is not needed any more.
+pub(super) async fn take(shim: &UnixStream) -> io::Result<()> {
     loop {
-        let mut head = [0; 5];
-        daemon.read_exact(&mut head)?;
-        let length = u32::from_le_bytes(head[1..].try_into().expect("four bytes"));
-        let mut bytes = Vec::new();
-        daemon.take(length.into()).read_to_end(&mut bytes)?;
-        match (head[0], <[u8; 4]>::try_from(&bytes[..])) {
-            (STATUS, Ok(status)) => return Ok(i32::from_le_bytes(status)),
-            (ERROR, _) if bytes.len() == length as usize => {
-                // Nobody may read it any more.
-                let _ = io::stderr().write_all(&bytes);
-            }
-            _ => return Err(invalid("the director broke off")),
+        shim.writable().await?;
+        match shim.try_write(&[TAKEN]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written.map(drop),
         }
     }
+}
+
+/// The shim's part: waits until the daemon has taken over.
+pub(super) fn wait_until_taken(daemon: &mut StdUnixStream) -> io::Result<()> {
+    let mut answer = [0];
+    daemon.read_exact(&mut answer)?;
+    if answer == [TAKEN] { Ok(()) } else { Err(invalid("another answer than expected")) }
 }
