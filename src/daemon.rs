@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,12 @@ use crate::action::Runner;
 use crate::config::Config;
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
+use crate::history::{self, History};
 use crate::http;
 use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
-use crate::logging::Log;
+use crate::logging::{Log, OutputTap};
 use crate::metrics::Metrics;
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
@@ -72,7 +74,17 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let spawner = Spawner::start_guarded().map_err(system("start what starts and guards children"))?;
     let metrics = Metrics::new(config, crate::VERSION);
     let metrics_observer: Arc<dyn Observer> = metrics.clone();
-    let events = Events::new([metrics_observer].into_iter().chain(options.observers.iter().cloned()).collect());
+    let history = history(config, &options).map(|options| {
+        metrics.restore(&history::last(&options.path));
+        History::open(options)
+    });
+    let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
+    let others = options.observers.iter().cloned().chain(recorder);
+    let events = Events::new([metrics_observer].into_iter().chain(others).collect());
+    let log = match &history {
+        Some(history) => log.with_tap(Arc::clone(history) as Arc<dyn OutputTap>),
+        None => log,
+    };
 
     let mut services = Services::default();
     if options.mode == Mode::Daemon {
@@ -96,7 +108,23 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     }
     pool.close(GOODBYE).await;
     services.end().await;
+    if let Some(history) = history {
+        history.flush();
+    }
     Ok(())
+}
+
+/// Where what happens is kept, and how much of it. A dry run is none to remember.
+fn history(config: &Config, options: &Options) -> Option<history::Options> {
+    let policy = &config.history;
+    let path = history_of(config).filter(|_| policy.max_size > 0 && !options.dry_run)?;
+    let output_max = usize::try_from(policy.output_max).unwrap_or(usize::MAX);
+    Some(history::Options { path, max_age: policy.max_age, max_size: policy.max_size, output_max })
+}
+
+/// An instance's database.
+pub fn history_of(config: &Config) -> Option<PathBuf> {
+    config.history.directory.as_ref().map(|directory| directory.join("history.db"))
 }
 
 fn performer(

@@ -25,6 +25,7 @@ pub mod random;
 pub mod rsync;
 pub mod ssh;
 
+pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
