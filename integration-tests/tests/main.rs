@@ -7,6 +7,7 @@ mod cli;
 mod config_errors;
 mod exclusion;
 mod harness;
+mod history;
 mod leases;
 mod lock_commands;
 mod locks;

@@ -105,6 +105,14 @@ pub fn jobs(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<JobR
     rows.collect()
 }
 
+/// The run that began last.
+///
+/// # Errors
+/// As the database has them.
+pub fn latest_run(database: &Connection) -> rusqlite::Result<Option<i64>> {
+    database.query_row("SELECT max(id) FROM run", [], |row| row.get(0))
+}
+
 /// The jobs of a run, in the order in which they began.
 ///
 /// # Errors
