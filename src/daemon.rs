@@ -136,7 +136,7 @@ fn performer(
     events: Events,
 ) -> Performer {
     let identity = identity(config);
-    let stores = stores(config, pool.clone());
+    let stores = stores(pool.clone());
     let runner = Runner {
         spawner,
         pool,
@@ -153,8 +153,8 @@ fn performer(
 }
 
 /// The hosts that store an instance's lock files.
-pub fn stores(config: &Config, pool: Pool) -> Stores {
-    Stores::new(pool, config.ssh.connect_timeout + LOCK_OPERATION_TIMEOUT, host_name().as_str().into())
+pub fn stores(pool: Pool) -> Stores {
+    Stores::new(pool, LOCK_OPERATION_TIMEOUT, host_name().as_str().into())
 }
 
 /// This host's name, as others know it from its lock files.

@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 async fn list(config: &Config, pool: &Pool, as_json: bool) -> Exit {
-    let files = inventory::list(config, &daemon::stores(config, pool.clone())).await;
+    let files = inventory::list(config, &daemon::stores(pool.clone())).await;
     let now = clock::now();
     if as_json {
         let listed: Vec<Value> = files.iter().map(|file| describe_as_json(file, now)).collect();
@@ -146,7 +146,7 @@ fn describe_as_json(file: &Listed, now: Timestamp) -> Value {
 }
 
 async fn break_open(config: &Config, pool: &Pool, name: &str, yes: bool) -> Exit {
-    let stores = daemon::stores(config, pool.clone());
+    let stores = daemon::stores(pool.clone());
     let files = inventory::list(config, &stores).await;
     let file = match find(&files, name) {
         Ok(file) => file,

@@ -1,6 +1,7 @@
 //! What the whole pass over one file shares: the text, the environment, and the problems found so far.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,11 +9,17 @@ use std::path::PathBuf;
 use super::diagnostics::{Diagnostic, Severity};
 use super::expand::{self, Problem};
 use super::raw::{Node, Value};
+use super::ssh_config::{Files, Place};
 
 /// The pass over one file.
 pub(super) struct Context<'a> {
     text: &'a str,
     env: &'a dyn Fn(&str) -> Option<OsString>,
+    /// Files of ssh_config(5).
+    pub files: &'a dyn Files,
+    /// Whether the file itself says what happens with unknown host keys.
+    pub has_host_key_policy: Cell<bool>,
+    complained_of: RefCell<HashSet<Place>>,
     found: RefCell<Vec<Diagnostic>>,
 }
 
@@ -47,8 +54,19 @@ impl Report {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(text: &'a str, env: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { text, env, found: RefCell::default() }
+    pub fn new(text: &'a str, env: &'a dyn Fn(&str) -> Option<OsString>, files: &'a dyn Files) -> Self {
+        let (complained_of, found) = Default::default();
+        Self { text, env, files, has_host_key_policy: Cell::new(false), complained_of, found }
+    }
+
+    /// Whether a line of ssh_config(5) is complained of for the first time: it may be about many peers.
+    pub fn is_first_complaint(&self, of: &Place) -> bool {
+        self.complained_of.borrow_mut().insert(of.clone())
+    }
+
+    /// The environment itself.
+    pub fn environment(&self) -> &'a dyn Fn(&str) -> Option<OsString> {
+        self.env
     }
 
     /// Files a problem at some bytes of the file. What an alias or a merge key puts into several places is said once.

@@ -15,7 +15,7 @@ pub(super) struct Kind {
 }
 
 /// The keys that name a peer.
-pub(super) const PEER: &[&str] = &["user", "host", "port", "private_ssh_key", "private_key_path"];
+pub(super) const PEER: &[&str] = &["user", "host", "port", "private_ssh_key", "private_key_path", "proxy_jump"];
 
 /// The whole file.
 pub(super) const TOP: Kind = Kind {
@@ -75,6 +75,7 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "port",
         "private_ssh_key",
         "private_key_path",
+        "proxy_jump",
         "transport",
         "cron_schedule",
         "timezone",
@@ -100,6 +101,7 @@ pub(super) const REMOTE_FILE: Kind = Kind {
         "port",
         "private_ssh_key",
         "private_key_path",
+        "proxy_jump",
         "via",
         "path",
         "wait_time",
@@ -156,6 +158,10 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("private_key", "private_key_path"),
     ("hostname", "host"),
     ("username", "user"),
+    ("jump", "proxy_jump"),
+    ("jump_host", "proxy_jump"),
+    ("bastion", "proxy_jump"),
+    ("gateway", "proxy_jump"),
     ("locks", "lock_files"),
     ("blocks", "blocks_on"),
     ("tz", "timezone"),

@@ -4,18 +4,21 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::diagnostics::LoadError;
-use super::{Loaded, parse};
+use super::ssh_config::{self, Files};
+use super::{Loaded, parse_with};
 use crate::account;
+use crate::rsync::expand::{ExpandError, expand_sources};
 
 /// No configuration is larger: bounds what a wrong path (a device, a disk image) costs.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// Reads, judges and validates the file at `path`.
 ///
-/// `env` is asked for environment variables; where it lacks HOME or LOGNAME, as in a service, `/etc/passwd` answers.
+/// `env` is asked for environment variables; where it lacks HOME or LOGNAME, as in a service, `/etc/passwd` answers. For peers the files of
+/// ssh_config(5) are read too.
 ///
 /// # Errors
 /// [`LoadError::Read`] if it cannot be read, is a directory, is larger than 4 MiB or no UTF-8;
@@ -28,7 +31,26 @@ pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Loade
     let text = String::from_utf8(text)
         .map_err(|error| failed(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())))?;
     let with_passwd = |name: &str| env(name).or_else(|| account::from_passwd(name));
-    parse(path, &text, &with_passwd).map_err(LoadError::Invalid)
+    parse_with(path, &text, &with_passwd, &Disk).map_err(LoadError::Invalid)
+}
+
+/// The files of this host.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> io::Result<ssh_config::File> {
+        let (text, metadata) = read(path)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(ssh_config::File { text, owner: metadata.uid(), mode: metadata.mode() & 0o7777 })
+    }
+
+    fn matching(&self, pattern: &str) -> io::Result<Vec<PathBuf>> {
+        match expand_sources(&[pattern.into()], None) {
+            Ok(found) => Ok(found.into_iter().map(PathBuf::from).collect()),
+            Err(ExpandError::Read { source, .. }) if source.kind() != io::ErrorKind::NotFound => Err(source),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The contents and what the system knows of the very file that was opened.

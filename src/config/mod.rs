@@ -2,7 +2,8 @@
 //!
 //! The way of a file: [`load`] reads it and judges who can write it; `raw` makes a tree in which everything knows its
 //! place; `validate` walks the tree with `fields` and collects every problem as a [`Diagnostic`], so that all of them are
-//! shown at once. `keys` lists the keys that exist; [`json_schema`] describes them for editors.
+//! shown at once. `keys` lists the keys that exist; [`json_schema`] describes them for editors. What the file does not say of a peer,
+//! [`ssh_config`] may: it is read here too, once, and holds until the daemon is started anew.
 //!
 //! Absent on purpose: wildcards and `~` of a sync's paths are left to the run, since what they match changes; so is the
 //! question whether files and hosts exist.
@@ -14,8 +15,10 @@ mod fields;
 mod keys;
 mod load;
 mod model;
+mod peer;
 mod raw;
 mod schema;
+pub mod ssh_config;
 mod validate;
 mod value;
 
@@ -37,10 +40,23 @@ pub struct Loaded {
 }
 
 /// Validates the text of a configuration; `path` is for messages and [`Config::path`]. Reads no file but the system's time
-/// zone database, and asks `env` for environment variables.
+/// zone database, and asks `env` for environment variables. As if there were no ssh_config(5).
 ///
 /// # Errors
 /// Everything that is wrong, warnings included, in the order of the file.
 pub fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Loaded, Diagnostics> {
-    validate::validate(path, text, env)
+    parse_with(path, text, env, &ssh_config::NoFiles)
+}
+
+/// The same with files of ssh_config(5): those of the user in `HOME` and of the system.
+///
+/// # Errors
+/// As [`parse`]; what is wrong with ssh_config(5) is reported at the first peer that it is about.
+pub fn parse_with(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    files: &dyn ssh_config::Files,
+) -> Result<Loaded, Diagnostics> {
+    validate::validate(path, text, env, files)
 }

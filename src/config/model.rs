@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
 use crate::schedule::Schedule;
 
 /// One instance: everything that one configuration file says.
@@ -87,6 +88,31 @@ pub struct SshPolicy {
     /// Files of known host keys, the first one being the one that `accept-new` appends to. Default:
     /// `~/.ssh/known_hosts`, `~/.ssh/known_hosts2`, `/etc/ssh/ssh_known_hosts`, `/etc/ssh/ssh_known_hosts2`.
     pub known_hosts: Vec<PathBuf>,
+    /// Which of these are defaults.
+    pub unsaid: Unsaid,
+}
+
+impl SshPolicy {
+    /// The bound on a connection to a peer, from the resolution of the first name on the way to the login at the last host.
+    pub fn connect_timeout_of(&self, peer: &Peer) -> Duration {
+        let of_peer = peer.reach.connect_timeout.filter(|_| self.unsaid.connect_timeout);
+        of_peer.unwrap_or(self.connect_timeout)
+    }
+
+    /// The files of known host keys that count for a peer.
+    pub fn known_hosts_of<'a>(&'a self, peer: &'a Peer) -> &'a [PathBuf] {
+        let of_peer = peer.reach.known_hosts.as_deref().filter(|_| self.unsaid.known_hosts);
+        of_peer.unwrap_or(&self.known_hosts)
+    }
+}
+
+/// What a configuration does not say itself, so that ssh_config(5) may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unsaid {
+    /// The bound on connecting.
+    pub connect_timeout: bool,
+    /// The files of known host keys.
+    pub known_hosts: bool,
 }
 
 /// How rsync reaches a peer.
@@ -140,26 +166,6 @@ pub struct JobSchedule {
     /// Whether the job has a schedule of its own, which makes it a lane of its own; jobs without one share the
     /// instance's lane and run one after the other.
     pub own: bool,
-}
-
-/// A remote host as the configuration names it. Two equal peers share one connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Peer {
-    /// Login name there.
-    pub user: String,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port of its sshd.
-    pub port: u16,
-    /// Private key to use instead of the agent's and the user's default keys.
-    pub private_key: Option<PathBuf>,
-}
-
-impl fmt::Display for Peer {
-    /// `user@host:port`, the value of the `peer` label.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}:{}", self.user, self.host, self.port)
-    }
 }
 
 /// The host that stores a file.

@@ -177,16 +177,18 @@ mod documentation {
         Remote {
             /// Unique in the file.
             id: Argument,
-            /// Login name on the peer. Default: the user who runs rsyncdirector.
+            /// Login name on the peer. Default: as ssh_config has it, else the user who runs rsyncdirector.
             user: Option<String>,
-            /// The peer's name or address.
+            /// The peer's name or address, or its `Host` in ssh_config.
             host: String,
-            /// Port of the peer's sshd. Default: 22.
+            /// Port of the peer's sshd. Default: as ssh_config has it, else 22.
             port: Option<Port>,
-            /// Private key. Default: the agent's and the user's own.
+            /// Private key. Default: as ssh_config has it, else the agent's and the user's own.
             private_key_path: Option<String>,
             /// The same under its other name.
             private_ssh_key: Option<String>,
+            /// Hosts on the way to the peer, each as [user@]host[:port], or none. Default: as ssh_config has it.
+            proxy_jump: Option<OneOrMore>,
             /// How the job's rsyncs reach the peer. Default: the instance's.
             transport: Option<Transport>,
             /// A schedule of the job's own. Default: the instance's.
@@ -219,16 +221,18 @@ mod documentation {
         },
         /// A file on a peer.
         Remote {
-            /// Login name on the peer. Default: the user who runs rsyncdirector.
+            /// Login name on the peer. Default: as ssh_config has it, else the user who runs rsyncdirector.
             user: Option<String>,
-            /// The peer's name or address.
+            /// The peer's name or address, or its `Host` in ssh_config.
             host: String,
-            /// Port of the peer's sshd. Default: 22.
+            /// Port of the peer's sshd. Default: as ssh_config has it, else 22.
             port: Option<Port>,
-            /// Private key. Default: the agent's and the user's own.
+            /// Private key. Default: as ssh_config has it, else the agent's and the user's own.
             private_key_path: Option<String>,
             /// The same under its other name.
             private_ssh_key: Option<String>,
+            /// Hosts on the way to the peer, each as [user@]host[:port], or none. Default: as ssh_config has it.
+            proxy_jump: Option<OneOrMore>,
             /// How the file is reached. Default: by the peer's shell, or by SFTP if it gives us none.
             via: Option<Via>,
             /// Absolute path there.

@@ -84,6 +84,18 @@ pub(super) fn port(text: &str) -> Option<u16> {
     integer(text).filter(|port| *port > 0)
 }
 
+/// Whether a text can be a host's name or address: without brackets, and nothing that ssh would take for an option.
+pub(super) fn is_host(text: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(is_part)
+}
+
+/// Whether a text can be a login name.
+pub(super) fn is_login_name(text: &str) -> bool {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    !text.is_empty() && !text.starts_with('-') && !text.contains(is_odd)
+}
+
 /// A truth value as YAML 1.1 has them, which the old program's files were.
 pub(super) fn boolean(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {

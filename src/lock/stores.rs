@@ -24,7 +24,8 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Over these connections. A remote batch, connecting included, may take `timeout`; `host` is this host's name.
+    /// Over these connections. A remote batch may take `timeout` on a connection that stands, and what its peer is allowed to make one;
+    /// `host` is this host's name.
     pub fn new(pool: Pool, timeout: Duration, host: Arc<str>) -> Self {
         Self { pool, timeout, host, known: Arc::default() }
     }
@@ -40,8 +41,9 @@ impl Stores {
     }
 
     fn remote(&self, peer: &Peer, via: Via) -> Arc<dyn LockBackend> {
-        let shell = RemoteBackend::new(self.pool.clone(), peer.clone(), self.timeout);
-        let sftp = SftpBackend::new(self.pool.clone(), peer.clone(), self.timeout);
+        let timeout = self.pool.connect_timeout_of(peer) + self.timeout;
+        let shell = RemoteBackend::new(self.pool.clone(), peer.clone(), timeout);
+        let sftp = SftpBackend::new(self.pool.clone(), peer.clone(), timeout);
         match via {
             Via::Auto => Arc::new(PeerBackend::new(peer.clone(), shell, sftp)),
             Via::Exec => Arc::new(shell),

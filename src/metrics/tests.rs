@@ -365,7 +365,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn peer(host: &str) -> Peer {
-    Peer { user: "backup".into(), host: host.into(), port: 22, private_key: None }
+    Peer { user: "backup".into(), host: host.into(), port: 22, private_key: None, reach: Default::default() }
 }
 
 /// A job `photos` with a push `copy` and a command `note`, a block and a lock on its peer; its listener is a free port
@@ -402,7 +402,12 @@ pub(crate) fn config() -> Config {
         pid_file_dir: PathBuf::from("/run/rsyncdirector"),
         metrics: listener(),
         history: HistoryPolicy { directory: None, max_age: secs(0), max_size: 0, output_max: 0 },
-        ssh: SshPolicy { connect_timeout: secs(10), host_key_policy: HostKeyPolicy::Strict, known_hosts: vec![] },
+        ssh: SshPolicy {
+            connect_timeout: secs(10),
+            host_key_policy: HostKeyPolicy::Strict,
+            known_hosts: vec![],
+            unsaid: Default::default(),
+        },
         lease: secs(60),
         kill_grace: secs(10),
         jobs: vec![Arc::new(photos)],

@@ -196,7 +196,7 @@ mod tests {
     }
 
     fn peer(host: &str) -> Peer {
-        Peer { user: "u".into(), host: host.into(), port: 22, private_key: None }
+        Peer { user: "u".into(), host: host.into(), port: 22, private_key: None, reach: Default::default() }
     }
 
     #[track_caller]

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::error::SshError;
-use crate::config::Peer;
+use crate::config::{AddressFamily, Peer};
 
 /// An address that does not answer holds up the next one by this much (RFC 8305, section 5, recommends 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -20,12 +20,18 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// Connects to whichever of the host's addresses answers first, in the resolver's order with a head start of [`STAGGER`]
 /// each. Without a bound of its own.
 pub(super) async fn dial(peer: &Peer) -> Result<TcpStream, SshError> {
-    let resolve = |error: io::Error| SshError::Resolve { host: peer.host.clone(), source: Arc::new(error) };
-    let addresses: VecDeque<_> = lookup_host((peer.host.as_str(), peer.port)).await.map_err(resolve)?.collect();
+    let resolve = |error: io::Error| SshError::Resolve { host: peer.dialled().to_owned(), source: Arc::new(error) };
+    let counts = |address: &SocketAddr| match peer.reach.address_family {
+        AddressFamily::Any => true,
+        AddressFamily::V4 => address.is_ipv4(),
+        AddressFamily::V6 => address.is_ipv6(),
+    };
+    let addresses = lookup_host((peer.dialled(), peer.port)).await.map_err(resolve)?;
+    let addresses: VecDeque<_> = addresses.filter(counts).collect();
     let tried = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
     first_to_answer(addresses).await.map_err(|error| match error {
         Some(error) => SshError::Connect { peer: peer.to_string(), tried, source: Arc::new(error) },
-        None => resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        None => resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address that can be used")),
     })
 }
 

@@ -53,6 +53,26 @@ pub enum SshError {
     /// A private key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A host on the way does not take us to the next one.
+    #[error("it does not open a connection to {target}: {why}")]
+    Forward {
+        /// The next host, `name` or `[name]:port`.
+        target: String,
+        /// What it answers, for people.
+        why: &'static str,
+    },
+    /// Something went wrong at a host on the way.
+    #[error("could not reach {peer} by way of {hop}")]
+    Jump {
+        /// The peer, `user@host:port`.
+        peer: Box<str>,
+        /// The host on the way, `user@host:port`.
+        hop: Box<str>,
+        /// The label `reason` of what went wrong there.
+        reason: &'static str,
+        /// What went wrong there.
+        source: Cause,
+    },
     /// The connection ended under us.
     #[error("lost the connection while {doing} {peer}")]
     Lost {
@@ -79,7 +99,8 @@ impl SshError {
     /// The label `reason`: `unreachable`, `timeout`, `host_key`, `auth`, `key` or `protocol`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Resolve { .. } | Self::Connect { .. } | Self::Lost { .. } => "unreachable",
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Forward { .. } | Self::Lost { .. } => "unreachable",
+            Self::Jump { reason, .. } => reason,
             Self::Timeout { .. } => "timeout",
             Self::HostKey(_) => "host_key",
             Self::Auth { .. } => "auth",

@@ -24,7 +24,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use self::line::Fields;
 
 /// The port whose hosts are listed without it.
-const DEFAULT_PORT: u16 = 22;
+pub const DEFAULT_PORT: u16 = 22;
 
 /// The name under which known_hosts lists a host: `host`, or `[host]:port` when the port is not 22; in lower case, an address
 /// in its usual form.

@@ -1,4 +1,4 @@
-//! Which keys to log in with: the configured file, or the agent's and the user's default keys.
+//! Which keys to log in with: the configured file, or the agent's and the files of ssh_config(5), or the agent's and the user's default keys.
 //!
 //! What is decided here needs files only (`file` reads a key, `credential` its passphrase, `certificate` what stands beside
 //! it); the agent is asked during the login, which also puts everything in order.
@@ -20,6 +20,7 @@ use self::credential::Passphrases;
 use self::file::KeyFile;
 use super::error::KeyError;
 use crate::account;
+use crate::config::Peer;
 
 pub(super) use self::certificate::describe;
 
@@ -64,6 +65,8 @@ pub(super) enum AgentUse {
     Nothing,
     /// Every key it has.
     Everything,
+    /// Those of the listed keys that it has.
+    Known,
     /// The one listed key, of this file, which nobody else can use.
     Listed(Locked, PathBuf),
 }
@@ -97,6 +100,8 @@ pub(super) enum Locked {
     Passphrase,
     /// It points to a FIDO device.
     SecurityKey,
+    /// There is only the public half, which names a key of the agent.
+    PublicHalf,
 }
 
 impl Locked {
@@ -106,6 +111,7 @@ impl Locked {
         match self {
             Self::Passphrase => KeyError::Encrypted { file, agent },
             Self::SecurityKey => KeyError::SecurityKey { file, agent },
+            Self::PublicHalf => KeyError::Public { file },
         }
     }
 
@@ -114,18 +120,30 @@ impl Locked {
         match self {
             Self::Passphrase => "has a passphrase",
             Self::SecurityKey => "is on a security key",
+            Self::PublicHalf => "is a public key whose private half is not here",
         }
     }
 }
 
 impl Offer {
-    /// The keys for a peer with this configured key. A configured key that cannot be used is an error; a default key
+    /// The keys for a peer. A configured key that cannot be used is an error; a key of ssh_config(5) or a default key
     /// that cannot be used is passed over, and so is every certificate.
-    pub(super) fn prepare(configured: Option<&Path>, sources: &Sources) -> Result<Self, KeyError> {
-        match configured {
-            Some(file) => Self::configured(file, sources),
-            None => Ok(Self::defaults(sources)),
+    pub(super) fn prepare(peer: &Peer, sources: &Sources) -> Result<Self, KeyError> {
+        if let Some(file) = &peer.private_key {
+            return Self::configured(file, sources);
         }
+        let agent = match (&sources.agent, peer.reach.identities_only) {
+            (None, _) => AgentUse::Nothing,
+            (Some(_), true) => AgentUse::Known,
+            (Some(_), false) => AgentUse::Everything,
+        };
+        let mut offer = Self { agent, keys: Vec::new(), passed_over: Vec::new() };
+        let passphrases = Passphrases::new(sources.credentials.as_deref());
+        match &peer.reach.identities {
+            Some(files) => files.iter().for_each(|file| offer.try_identity(file, &passphrases)),
+            None => offer.try_defaults(sources, &passphrases),
+        }
+        Ok(offer)
     }
 
     fn configured(file: &Path, sources: &Sources) -> Result<Self, KeyError> {
@@ -146,22 +164,32 @@ impl Offer {
         Ok(offer)
     }
 
-    fn defaults(sources: &Sources) -> Self {
-        let agent = if sources.agent.is_some() { AgentUse::Everything } else { AgentUse::Nothing };
-        let mut offer = Self { agent, keys: Vec::new(), passed_over: Vec::new() };
-        let passphrases = Passphrases::new(sources.credentials.as_deref());
+    fn try_defaults(&mut self, sources: &Sources, passphrases: &Passphrases) {
         for file in sources.home.iter().flat_map(|home| DEFAULT_KEYS.map(|name| home.join(".ssh").join(name))) {
-            match KeyFile::read(&file, &passphrases) {
-                Ok(KeyFile::Plain(key)) => {
-                    offer.list(&file, key.public_key().clone(), Secret::Here(Arc::from(key)));
-                }
-                Ok(KeyFile::Locked(why, Some(public))) => offer.list(&file, *public, Secret::Agent(why)),
-                Ok(KeyFile::Locked(why, None)) => offer.pass_over(&file, why),
+            match KeyFile::read(&file, passphrases) {
                 Err(KeyError::Unreadable { source, .. }) if is_missing(&*source) => {}
-                Err(error) => offer.passed_over.push(error.to_string()),
+                read => self.try_key(&file, read),
             }
         }
-        offer
+    }
+
+    /// As ssh, a file that is a public key or has only its public half beside it names a key of the agent.
+    fn try_identity(&mut self, file: &Path, passphrases: &Passphrases) {
+        let public = file::public_key(file).or_else(|| file::public_half(file).filter(|_| !file.exists()));
+        match public {
+            Some(public) => self.list(file, *public, Secret::Agent(Locked::PublicHalf)),
+            None => self.try_key(file, KeyFile::read(file, passphrases)),
+        }
+    }
+
+    fn try_key(&mut self, file: &Path, read: Result<KeyFile, KeyError>) {
+        match read {
+            Ok(KeyFile::Plain(key)) => self.list(file, key.public_key().clone(), Secret::Here(Arc::from(key))),
+            Ok(KeyFile::Locked(why, Some(public))) => self.list(file, *public, Secret::Agent(why)),
+            Ok(KeyFile::Locked(why, None)) => self.pass_over(file, why),
+            Err(error @ KeyError::Unreadable { .. }) => self.passed_over.push(crate::error_chain(&error)),
+            Err(error) => self.passed_over.push(error.to_string()),
+        }
     }
 
     fn list(&mut self, file: &Path, public: PublicKey, secret: Secret) {

@@ -10,7 +10,7 @@ use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use tracing::{info, warn};
 
 use super::error::HostKeyError;
-use super::host_keys::{HostKeys, Position, Verdict, listed_name};
+use super::host_keys::{DEFAULT_PORT, HostKeys, Position, Verdict, listed_name};
 use crate::clock;
 use crate::config::{HostKeyPolicy, Peer, SshPolicy};
 
@@ -27,13 +27,15 @@ pub(super) struct HostCheck {
 impl HostCheck {
     /// Reads the policy's files. One that is missing is empty; one that cannot be read is empty with a warning.
     pub(super) fn read(peer: &Peer, policy: &SshPolicy) -> Self {
-        let files: Vec<_> = policy.known_hosts.iter().filter_map(|path| Some((path.clone(), text_of(path)?))).collect();
-        let known = HostKeys::read(&files, &peer.host, peer.port);
+        let paths = policy.known_hosts_of(peer);
+        let files: Vec<_> = paths.iter().filter_map(|path| Some((path.clone(), text_of(path)?))).collect();
+        let (name, port) = listed_as(peer);
+        let known = HostKeys::read(&files, name, port);
         for skipped in &known.malformed {
             let Position { file, line } = &skipped.at;
             warn!("skipped line {line} of {}: {}", file.display(), skipped.problem);
         }
-        Self { peer: peer.clone(), policy: policy.host_key_policy, record: policy.known_hosts.first().cloned(), known }
+        Self { peer: peer.clone(), policy: policy.host_key_policy, record: paths.first().cloned(), known }
     }
 
     /// See [`HostKeys::ordered`].
@@ -54,13 +56,13 @@ impl HostCheck {
     /// Accepts or refuses a certificate.
     pub(super) fn check_certificate(&self, certificate: &Certificate) -> Result<(), Box<HostKeyError>> {
         let now = u64::try_from(clock::now().as_second()).unwrap_or(0);
-        let verdict = self.known.judge_certificate(certificate, &self.peer.host, now);
+        let verdict = self.known.judge_certificate(certificate, listed_as(&self.peer).0, now);
         self.conclude(verdict, &PublicKey::from(certificate.public_key().clone()))
     }
 
     fn conclude(&self, verdict: Verdict, key: &PublicKey) -> Result<(), Box<HostKeyError>> {
-        let Peer { user, host, port, .. } = &self.peer;
-        let name = listed_name(host, *port);
+        let (name, port) = listed_as(&self.peer);
+        let name = listed_name(name, port);
         let algorithm = key.algorithm().to_string();
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         match verdict {
@@ -68,8 +70,7 @@ impl HostCheck {
             Verdict::Unknown if self.policy == HostKeyPolicy::AcceptNew => self.accept(name, key),
             Verdict::Unknown => {
                 let file = self.record.as_deref().unwrap_or(Path::new("~/.ssh/known_hosts"));
-                let keyscan = format!("ssh-keyscan -p {port} {host} >> {}", file.display());
-                let login = format!("ssh -p {port} {user}@{host}");
+                let (keyscan, login) = (keyscan(&self.peer, file), login(&self.peer));
                 Err(HostKeyError::Unknown { host: name, algorithm, fingerprint, keyscan, login }.into())
             }
             Verdict::Changed(Position { file, line }) => {
@@ -96,6 +97,42 @@ impl HostCheck {
         info!("recorded the new host key of {host} in {}: {} {fingerprint}", file.display(), key.algorithm());
         Ok(())
     }
+}
+
+/// The name and port under which known_hosts lists a peer; an alias has no port, like a host on port 22.
+fn listed_as(peer: &Peer) -> (&str, u16) {
+    match &peer.reach.host_key_alias {
+        Some(alias) => (alias, DEFAULT_PORT),
+        None => (peer.dialled(), peer.port),
+    }
+}
+
+/// The command that records a peer's key; it asks from where the peer can be reached.
+fn keyscan(peer: &Peer, file: &Path) -> String {
+    let mut command = format!("ssh-keyscan -p {} {}", peer.port, peer.dialled());
+    if !peer.reach.jumps.is_empty() {
+        let hops = peer.reach.jumps.iter().map(destination).collect::<Vec<_>>();
+        let (last, before) = hops.split_last().expect("there is a host on the way");
+        let way = if before.is_empty() { String::new() } else { format!("-J {} ", before.join(",")) };
+        command = format!("ssh {way}ssh://{last} {command}");
+    }
+    if let Some(alias) = &peer.reach.host_key_alias {
+        command = format!("{command} | sed 's/^[^ ]*/{alias}/'");
+    }
+    format!("{command} >> {}", file.display())
+}
+
+/// The command that asks whether to accept a peer's key.
+fn login(peer: &Peer) -> String {
+    let hops = peer.reach.jumps.iter().map(destination).collect::<Vec<_>>();
+    let way = if hops.is_empty() { String::new() } else { format!("-J {} ", hops.join(",")) };
+    format!("ssh {way}-p {} {}@{}", peer.port, peer.user, peer.host)
+}
+
+/// A host on the way as `ssh -J` takes it.
+fn destination(hop: &Peer) -> String {
+    let Peer { user, host, port, .. } = hop;
+    if host.contains(':') { format!("{user}@[{host}]:{port}") } else { format!("{user}@{host}:{port}") }
 }
 
 fn text_of(path: &Path) -> Option<String> {

@@ -13,7 +13,10 @@
 //! rsync itself runs over the system's `ssh` with [`Pool::openssh_command`], under the same policy, or over a connection of ours
 //! ([`transport`]).
 //!
-//! Deliberately absent: `ssh_config`, passwords, agent forwarding, terminals, compression.
+//! A peer behind others is reached through these ([`crate::config::Reach`]): each session makes its whole way by itself. What `ssh_config`
+//! says was resolved when the configuration was read.
+//!
+//! Deliberately absent: passwords, agent forwarding, terminals, compression.
 
 mod dial;
 mod error;

@@ -84,7 +84,7 @@ impl Pool {
     /// Runs `command` by the peer's login shell with `stdin` as its standard input, then end of file.
     ///
     /// `timeout` bounds the whole call, connecting included; when it passes, the connection is cut too, so that a command that
-    /// was not delivered yet never is. Others that use it get [`SshError::Lost`]. It should exceed the policy's `connect_timeout`: an attempt to connect that nobody waits for any more is
+    /// was not delivered yet never is. Others that use it get [`SshError::Lost`]. It should exceed [`Pool::connect_timeout_of`] the peer: an attempt to connect that nobody waits for any more is
     /// given up without an event. A pooled connection that turns out dead before the command was sent is replaced once. After that point
     /// nothing is repeated: an error then means that the command may have run.
     pub async fn exec(&self, peer: &Peer, command: &str, stdin: &[u8], timeout: Duration) -> Result<Output, SshError> {
@@ -188,6 +188,11 @@ impl Pool {
         tasks.reopen();
     }
 
+    /// The bound on making a connection to a peer.
+    pub fn connect_timeout_of(&self, peer: &Peer) -> Duration {
+        self.inner.policy.connect_timeout_of(peer)
+    }
+
     /// A connection of its own for the data of one rsync at a time.
     pub(super) async fn data_session(&self, peer: &Peer) -> Result<Session, SshError> {
         let result = Session::open(peer, &self.inner.policy, &self.inner.sources, Use::Data).await;
@@ -198,7 +203,7 @@ impl Pool {
     /// The system's `ssh` under the same policy, for `rsync -e`: program and arguments, without user and host. An element may
     /// contain spaces and double quotes, so each must be quoted where they are joined to one string.
     ///
-    /// Unlike our own connections, `ssh` reads its configuration files too.
+    /// What the director's configuration does not say, `ssh` finds in its own configuration files.
     pub fn openssh_command(&self, peer: &Peer) -> Vec<OsString> {
         openssh::command(peer, &self.inner.policy)
     }

@@ -111,7 +111,7 @@ impl Mode {
 #[derive(Clone)]
 pub struct Sftp {
     pool: Pool,
-    peer: Peer,
+    peer: Arc<Peer>,
     session: Arc<Session>,
     channel: Arc<SftpChannel>,
     /// So many more requests are sent; what comes after them meets a lost connection.
@@ -123,7 +123,7 @@ impl Sftp {
     pub(super) fn new(pool: Pool, peer: Peer, session: Arc<Session>, channel: Arc<SftpChannel>) -> Self {
         Self {
             pool,
-            peer,
+            peer: Arc::new(peer),
             session,
             channel,
             #[cfg(test)]

@@ -77,6 +77,10 @@ impl TestSshd {
         panic!("five free ports were taken by others");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -88,7 +92,7 @@ impl TestSshd {
 
     pub(crate) fn peer_with_key(&self, key: &str) -> Peer {
         let private_key = Some(self.path(key));
-        Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key }
+        Peer { user: "root".into(), host: "127.0.0.1".into(), port: self.port, private_key, reach: Default::default() }
     }
 
     /// Strict, with this sshd's own known_hosts.
@@ -97,6 +101,7 @@ impl TestSshd {
             connect_timeout: Duration::from_secs(20),
             host_key_policy: HostKeyPolicy::Strict,
             known_hosts: vec![self.path("known_hosts")],
+            unsaid: Default::default(),
         }
     }
 

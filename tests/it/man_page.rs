@@ -49,7 +49,8 @@ fn the_example_is_a_valid_configuration() {
     let file = directory.path().join("laptop.yaml");
     let text = example.expect("the page has an example").replace("/root/.ssh/id_ed25519", "/dev/null");
     fs::write(&file, text).expect("write it");
-    let checked = rsyncdirector(&["check", &file.display().to_string()]);
+    let mut check = Command::new(env!("CARGO_BIN_EXE_rsyncdirector"));
+    let checked = check.arg("check").arg(&file).env("HOME", directory.path()).output().expect("the program runs");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 

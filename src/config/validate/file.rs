@@ -8,7 +8,7 @@ use super::peer::{self, peer};
 use crate::config::context::{Context, Report};
 use crate::config::fields::{self, Fields};
 use crate::config::keys;
-use crate::config::model::{Block, Location, LockFile, Place, Via, Wait};
+use crate::config::model::{Block, Carrier, Location, LockFile, Place, Via, Wait};
 use crate::config::raw::Node;
 
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -61,7 +61,7 @@ fn file<'a>(ctx: &'a Context<'a>, node: &'a Node, name: String) -> Option<Found<
 }
 
 fn remote(fields: &Fields<'_>) -> Option<Place> {
-    let peer = peer(fields);
+    let peer = peer(fields, Carrier::Native);
     let via = match fields.get("via") {
         Some(_) => fields.read("via", "`exec` or `sftp`", via),
         None => Some(Via::Auto),

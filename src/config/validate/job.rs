@@ -31,8 +31,8 @@ pub(super) fn job(
     });
     fields.require("type");
     let kind = fields.read("type", "`local` or `remote`", peer::place);
-    let peer = if is_remote { peer(&fields).map(Some) } else { Some(None) };
     let carrier = if is_remote { carrier(&fields, transport) } else { Some(transport) };
+    let peer = if is_remote { peer(&fields, carrier.unwrap_or_default()).map(Some) } else { Some(None) };
     let schedule = defaults.of_job(&fields);
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);

@@ -7,6 +7,7 @@ mod action;
 mod file;
 mod job;
 mod peer;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod when;
@@ -22,8 +23,9 @@ use super::context::{Context, Report};
 use super::diagnostics::{Diagnostics, Severity};
 use super::fields::{Fields, quoted};
 use super::keys;
-use super::model::{Carrier, Config, HistoryPolicy, HostKeyPolicy, Job, Metrics, SshPolicy};
+use super::model::{Carrier, Config, HistoryPolicy, HostKeyPolicy, Job, Metrics, SshPolicy, Unsaid};
 use super::raw::{self, Node, Value};
+use super::ssh_config::Files;
 use super::value;
 
 const DEFAULT_HISTORY_AGE: Duration = Duration::from_secs(180 * 86_400);
@@ -38,8 +40,13 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_ID: usize = 200;
 
 /// Reads and judges a configuration.
-pub(super) fn validate(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Loaded, Diagnostics> {
-    let ctx = Context::new(text, env);
+pub(super) fn validate(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    files: &dyn Files,
+) -> Result<Loaded, Diagnostics> {
+    let ctx = Context::new(text, env, files);
     let config = match raw::parse(text) {
         Ok(root) => config(&ctx, &root, path),
         Err(error) => {
@@ -222,19 +229,21 @@ fn ssh_policy(fields: &Fields<'_>) -> Option<SshPolicy> {
         "accept-new" => Some(HostKeyPolicy::AcceptNew),
         _ => None,
     });
+    fields.ctx.has_host_key_policy.set(host_key_policy.is_some());
+    let unsaid =
+        Unsaid { connect_timeout: connect_timeout.is_none(), known_hosts: fields.get("known_hosts").is_none() };
     Some(SshPolicy {
         connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
         host_key_policy: host_key_policy.unwrap_or_default(),
         known_hosts: known_hosts(fields)?,
+        unsaid,
     })
 }
 
 fn known_hosts(fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
     let Some(nodes) = fields.one_or_list("known_hosts") else {
-        let home = fields.ctx.env("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
-        let own = home.iter().flat_map(|home| ["known_hosts", "known_hosts2"].map(|name| home.join(".ssh").join(name)));
-        let system = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from);
-        return Some(own.chain(system).collect());
+        let system = reach::SYSTEM_KNOWN_HOSTS.map(PathBuf::from);
+        return Some(reach::own_known_hosts(fields.ctx).into_iter().chain(system).collect());
     };
     if nodes.is_empty() {
         fields.wrong("known_hosts", fields.get("known_hosts")?, "a path or a list of paths");

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use super::own_path;
+use super::reach::{self, Said, Site};
 use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
-use crate::config::model::Peer;
+use crate::config::model::{Carrier, Peer};
 use crate::config::raw::{Node, Value};
+use crate::config::ssh_config::jump::{self, Jump};
 use crate::config::value;
-
-/// The default port of sshd.
-const SSH_PORT: u16 = 22;
 
 /// Whether a job, a lock file or a block is on a peer. One whose `type` is missing or wrong, for which it will be asked, is
 /// judged by what it looks like, so that its other keys are judged rightly.
@@ -26,16 +25,19 @@ pub(super) fn place(text: &str) -> Option<()> {
     (text.eq_ignore_ascii_case("local") || text.eq_ignore_ascii_case("remote")).then_some(())
 }
 
-/// Reads `user`, `host`, `port`, and the key under either of its names.
-pub(super) fn peer(fields: &Fields<'_>) -> Option<Peer> {
+/// Reads the keys of a peer, which is reached by `by`.
+pub(super) fn peer(fields: &Fields<'_>, by: Carrier) -> Option<Peer> {
     let host = host(fields);
     let user = user(fields);
     let port = match fields.get("port") {
-        Some(_) => fields.read("port", "a port, 1 to 65535", value::port),
-        None => Some(SSH_PORT),
+        Some(_) => fields.read("port", "a port, 1 to 65535", value::port).map(Some),
+        None => Some(None),
     };
     let private_key = private_key(fields);
-    Some(Peer { user: user?, host: host?, port: port?, private_key: private_key? })
+    let way = way(fields);
+    let said = Said { user: user?, host: host?, port: port?, private_key: private_key?, way: way? };
+    let node = fields.get("host")?;
+    Site { ctx: fields.ctx, node, by, local_user: reach::local_user(fields.ctx) }.peer(said)
 }
 
 fn host(fields: &Fields<'_>) -> Option<String> {
@@ -51,29 +53,44 @@ fn host(fields: &Fields<'_>) -> Option<String> {
     if let Some((host, port)) = host.split_once(':').filter(|(_, port)| value::port(port).is_some()) {
         return reject(format!("write `host: {host}` and `port: {port}`"));
     }
-    if host.starts_with('-') || !host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%')) {
+    if !value::is_host(host) {
         return reject("letters, digits, `.`, `-`, `_`; an IPv6 address without brackets".to_owned());
     }
     Some(host.to_owned())
 }
 
-/// The login name there; by default the name of the user who runs the director, as with 1.x.
-fn user(fields: &Fields<'_>) -> Option<String> {
+/// The login name there, if the configuration says it; by default what ssh_config(5) says, else the name of the user who runs the director,
+/// as with 1.x. The outer `None` is an error.
+fn user(fields: &Fields<'_>) -> Option<Option<String>> {
     if fields.get("user").is_none() {
-        let names = ["LOGNAME", "USER"].iter().filter_map(|name| fields.ctx.env(name)?.into_string().ok());
-        let user = names.into_iter().find(|name| !name.is_empty());
-        if user.is_none() {
-            let help = "the default is the user who runs rsyncdirector, whose name cannot be found out".to_owned();
-            fields.missing("user", Some(help));
-        }
-        return user;
+        return Some(None);
     }
     let (node, user) = fields.text("user")?;
-    if user.starts_with('-') || user.chars().any(|c| c.is_control() || c.is_whitespace() || c == '/') {
+    if !value::is_login_name(user) {
         fields.wrong("user", node, "a login name");
         return None;
     }
-    Some(user.to_owned())
+    Some(Some(user.to_owned()))
+}
+
+/// The hosts of `proxy_jump`, none of them for `none`. The outer `None` is an error.
+fn way(fields: &Fields<'_>) -> Option<Option<Vec<Jump>>> {
+    const EXPECTED: &str = "hosts to jump by, as \"bastion\" or \"[user@]host[:port]\", or \"none\"";
+    let Some(nodes) = fields.one_or_list("proxy_jump") else { return Some(None) };
+    if let [node] = nodes
+        && matches!(&node.value, Value::Scalar(text) if text.eq_ignore_ascii_case("none"))
+    {
+        return Some(Some(Vec::new()));
+    }
+    if nodes.is_empty() {
+        fields.wrong("proxy_jump", fields.get("proxy_jump")?, EXPECTED);
+        return None;
+    }
+    let several =
+        |text: &str| jump::jumps(text).filter(|jumps| jumps.iter().all(|jump| !jump.host.eq_ignore_ascii_case("none")));
+    let jumps: Vec<_> = nodes.iter().map(|node| fields.read_node("proxy_jump", node, EXPECTED, several)).collect();
+    let jumps: Option<Vec<_>> = jumps.into_iter().collect();
+    Some(Some(jumps?.concat()))
 }
 
 /// The key under either of its names. The outer `None` is an error.

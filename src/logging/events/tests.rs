@@ -28,7 +28,8 @@ const S: Duration = Duration::from_secs(1);
 
 #[test]
 fn runs_and_peers() {
-    let peer = Peer { user: "backup".into(), host: "backup01".into(), port: 22, private_key: None };
+    let peer =
+        Peer { user: "backup".into(), host: "backup01".into(), port: 22, private_key: None, reach: Default::default() };
     let mut events = vec![
         RunEvent::RunStarted { run: RUN, trigger: Trigger::Cron },
         RunEvent::RunStarted { run: RUN, trigger: Trigger::Hup },

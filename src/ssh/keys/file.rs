@@ -91,7 +91,13 @@ fn content(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     Ok(bytes)
 }
 
-fn public_half(path: &Path) -> Option<Box<PublicKey>> {
-    let text = fs::read_to_string(beside(path, ".pub")).ok()?;
+/// The public half beside a private key.
+pub(super) fn public_half(path: &Path) -> Option<Box<PublicKey>> {
+    public_key(&beside(path, ".pub"))
+}
+
+/// The public key in a file.
+pub(super) fn public_key(path: &Path) -> Option<Box<PublicKey>> {
+    let text = fs::read_to_string(path).ok()?;
     PublicKey::from_openssh(text.trim()).ok().map(Box::new)
 }

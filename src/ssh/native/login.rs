@@ -156,6 +156,9 @@ impl Attempt<'_> {
 
     fn refused(&self) -> SshError {
         let mut tried = match self.tried.is_empty() {
+            true if self.peer.reach.identities.is_some() => {
+                "no key to offer: neither an agent nor a file of ssh_config has one".to_owned()
+            }
             true => "no key to offer: no agent has one, and no default key exists".to_owned(),
             false => format!("keys that it did not accept: {}", self.tried.join(", ")),
         };

@@ -1,6 +1,6 @@
 //! The SSH library behind a small interface: connect, run a command, disconnect.
 //!
-//! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`). [`Session::exec`] runs one
+//! [`Session::open`] dials, exchanges keys (`Gate` judges the host key) and logs in (`login`), at each host on the `way`. [`Session::exec`] runs one
 //! command (`exec`), a script by a shell that stays (`shell`); [`Session::sftp`] gives the connection's one SFTP
 //! session (`sftp`). Nothing outside this module uses the library's connection types.
 //!
@@ -13,6 +13,7 @@ mod login;
 mod pipe;
 mod sftp;
 mod shell;
+mod way;
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -21,7 +22,6 @@ use std::time::Duration;
 use russh::client::{self, DisconnectReason, Handle};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, SshId, cipher};
-use tokio::io::BufReader;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -31,9 +31,10 @@ pub(super) use exec::{ExecError, Request};
 pub(super) use pipe::{Ends, Passed};
 pub(super) use sftp::SftpChannel;
 
-use super::dial::{Lifeline, dial, tune};
+use self::way::{Arrived, Entered};
+use super::dial::Lifeline;
 use super::error::{HostKeyError, SshError};
-use super::keys::{Offer, Sources};
+use super::keys::Sources;
 use super::known_hosts::HostCheck;
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
@@ -106,44 +107,25 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
-    // Last, so that the handle is gone before the socket is shut down.
+    /// The hosts on the way, the nearest to the peer last.
+    hops: Vec<Entered>,
+    // Last, so that the handles are gone before the socket is shut down.
     lifeline: Arc<Lifeline>,
 }
 
 impl Session {
-    /// Connects and logs in; the policy's `connect_timeout` bounds all of it. May be dropped at any point.
+    /// Connects and logs in; the `connect_timeout` that holds for the peer bounds all of it. May be dropped at any point.
     pub(super) async fn open(
         peer: &Peer,
         policy: &SshPolicy,
         sources: &Sources,
         purpose: Use,
     ) -> Result<Self, SshError> {
-        let bound = Bound { peer, limit: policy.connect_timeout, since: Ticks::now() };
-        let (check, offer) = bound.over("reading keys for", prepare(peer, policy, sources)).await?;
-
-        let stream = bound.over("connecting to", dial(peer)).await?;
-        let tuned = tune(&stream, UNACKNOWLEDGED_MAX);
-        let lifeline = Arc::new(tuned.map_err(|source| lost(peer, "connecting to", source))?);
-
-        let (ended, farewell) = (CancellationToken::new(), Arc::default());
-        let config = Arc::new(configuration(&check, purpose));
-        let gate = Gate {
-            check,
-            lifeline: Arc::downgrade(&lifeline),
-            farewell: Arc::clone(&farewell),
-            _ended: ended.clone().drop_guard(),
-        };
-        let stream = BufReader::with_capacity(purpose.read_buffer(), stream);
-        let exchange = async {
-            let connected = client::connect_stream(config, stream, gate).await;
-            connected.map_err(|error| error.into_ssh(peer, "key exchange with"))
-        };
-        let mut handle = bound.over("key exchange with", exchange).await?;
-        bound.over("login to", login::login(&mut handle, peer, offer, sources, &farewell)).await?;
-
+        let Arrived { peer: Entered { handle, ended }, hops, lifeline } =
+            way::travel(peer, policy, sources, purpose).await?;
         let (permits, last_used) = (Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp) = Default::default();
-        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, lifeline })
+        Ok(Self { peer: peer.clone(), handle, permits, ended, last_used, shell, sftp, hops, lifeline })
     }
 
     /// Whether the connection is over.
@@ -179,6 +161,10 @@ impl Session {
         // An error says that the connection is over, which is what is wanted.
         let _ = self.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
         self.ended.cancelled().await;
+        for hop in self.hops.iter().rev() {
+            let _ = hop.handle.disconnect(russh::Disconnect::ByApplication, "", "").await;
+            hop.ended.cancelled().await;
+        }
     }
 
     /// Ends the connection without a goodbye.
@@ -190,17 +176,6 @@ impl Session {
     pub(super) fn reset(&self) {
         self.lifeline.reset();
     }
-}
-
-/// Reads known_hosts and key files, off the runtime's threads: a home directory may be on a file server.
-async fn prepare(peer: &Peer, policy: &SshPolicy, sources: &Sources) -> Result<(HostCheck, Offer), SshError> {
-    let (peer, policy, sources) = (peer.clone(), policy.clone(), sources.clone());
-    let for_error = peer.clone();
-    let read = tokio::task::spawn_blocking(move || {
-        let offer = Offer::prepare(peer.private_key.as_deref(), &sources)?;
-        Ok((HostCheck::read(&peer, &policy), offer))
-    });
-    read.await.unwrap_or_else(|panicked| Err(protocol(&for_error, "reading keys for", panicked)))
 }
 
 fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
@@ -219,26 +194,6 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
         keepalive_max: KEEPALIVE_MAX,
         nodelay: true,
         ..client::Config::default()
-    }
-}
-
-/// The time that connecting may take, shared by its steps.
-struct Bound<'a> {
-    peer: &'a Peer,
-    limit: Duration,
-    since: Ticks,
-}
-
-impl Bound<'_> {
-    async fn over<T>(
-        &self,
-        doing: &'static str,
-        step: impl Future<Output = Result<T, SshError>>,
-    ) -> Result<T, SshError> {
-        let left = self.limit.saturating_sub(self.since.elapsed());
-        tokio::time::timeout(left, step)
-            .await
-            .unwrap_or_else(|_| Err(SshError::Timeout { peer: self.peer.to_string(), doing, limit: self.limit }))
     }
 }
 

@@ -187,7 +187,7 @@ async fn a_command_that_takes_too_long_ends_with_its_connection() {
     let mut sshd = TestSshd::start();
     let fixture = Fixture::new(sshd.policy());
     fixture.run(&sshd.peer(), "true").await;
-    let error = fixture.pool.exec(&sshd.peer(), "exec cat", b"", Duration::ZERO).await.unwrap_err();
+    let error = fixture.pool.exec(&sshd.peer(), "sleep 60", b"", Duration::ZERO).await.unwrap_err();
     assert_eq!(error.reason(), "timeout");
     let error = fixture.pool.exec(&sshd.peer(), "sleep 60", b"", Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error.to_string(), format!("running a command on root@127.0.0.1:{} took longer than 200ms", sshd.port));
@@ -218,8 +218,14 @@ async fn dropped_calls_leave_a_connection_that_works() {
 #[tokio::test]
 async fn waiters_share_one_failure_and_the_next_tries_anew() {
     let port = free_port();
-    let peer = Peer { user: "root".into(), host: "127.0.0.1".into(), port, private_key: None };
-    let policy = SshPolicy { connect_timeout: LONG, host_key_policy: HostKeyPolicy::Strict, known_hosts: Vec::new() };
+    let peer =
+        Peer { user: "root".into(), host: "127.0.0.1".into(), port, private_key: None, reach: Default::default() };
+    let policy = SshPolicy {
+        connect_timeout: LONG,
+        host_key_policy: HostKeyPolicy::Strict,
+        known_hosts: Vec::new(),
+        unsaid: Default::default(),
+    };
     let fixture = Fixture::new(policy);
     let calls = (0..5).map(|_| fixture.fail(&peer));
     for error in futures_util::future::join_all(calls).await {
@@ -245,11 +251,13 @@ async fn a_name_without_address_is_unreachable() {
 async fn a_listener_that_never_answers_is_bounded() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let peer = Peer { user: "root".into(), host: "127.0.0.1".into(), port, private_key: None };
+    let peer =
+        Peer { user: "root".into(), host: "127.0.0.1".into(), port, private_key: None, reach: Default::default() };
     let policy = SshPolicy {
         connect_timeout: Duration::from_millis(300),
         host_key_policy: HostKeyPolicy::Strict,
         known_hosts: Vec::new(),
+        unsaid: Default::default(),
     };
     let fixture = Fixture::new(policy);
     let begin = Ticks::now();

@@ -86,7 +86,7 @@ impl Case {
     }
 
     fn verdict_of_ssh(&self) -> &'static str {
-        let Peer { user, host, port, private_key } = &self.peer;
+        let Peer { user, host, port, private_key, .. } = &self.peer;
         let key = private_key.as_deref().expect("a key to log in with");
         let files: Vec<_> = self.policy.known_hosts.iter().map(|file| file.to_string_lossy()).collect();
         let mut command = Command::new("ssh");

@@ -3,6 +3,8 @@
 mod certificates;
 mod commands;
 mod host_key_table;
+mod identities;
+mod jumps;
 mod login;
 mod openssh;
 mod passphrases;

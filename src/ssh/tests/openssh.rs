@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
-use crate::config::HostKeyPolicy;
+use crate::config::{HostKeyPolicy, LeftToSsh, Reach};
 use crate::ssh::test_sshd::{TestSshd, chmod, keygen};
 
 #[tokio::test]
@@ -36,10 +36,13 @@ fn the_command_for_rsync_is_as_documented() {
         connect_timeout: Duration::from_millis(2500),
         host_key_policy: HostKeyPolicy::AcceptNew,
         known_hosts: vec!["/root/.ssh/known_hosts".into(), "/etc/ssh/ssh_known_hosts".into()],
+        unsaid: Default::default(),
     };
     let pool = Pool::new(policy, Events::new(Vec::new()));
     let key = Some("/root/.ssh/backup".into());
-    let peer = Peer { user: "root".into(), host: "backup01".into(), port: 22000, private_key: key };
+    let reach = Reach { left: LeftToSsh { way: true, port: false }, ..Reach::default() };
+    let peer =
+        Peer { user: "root".into(), host: "backup01".into(), port: 22000, private_key: key, reach: reach.into() };
     let argv: Vec<_> = pool.openssh_command(&peer).into_iter().map(|arg| arg.into_string().unwrap()).collect();
     let expected = [
         "ssh",
