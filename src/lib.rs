@@ -24,6 +24,7 @@ pub mod process;
 pub mod random;
 pub mod rsync;
 pub mod ssh;
+pub mod status;
 
 pub mod history;
 pub mod http;
