@@ -26,6 +26,7 @@ pub mod rsync;
 pub mod ssh;
 pub mod status;
 
+pub mod control;
 pub mod history;
 pub mod http;
 pub mod logging;

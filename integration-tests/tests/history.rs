@@ -110,3 +110,31 @@ fn a_dry_run_is_not_remembered() {
     Finished::of(command).expect_code(0);
     assert!(ask(&sandbox, &config, &["history"]).expect_code(0).stdout.contains("nothing ran yet"));
 }
+
+#[test]
+fn the_status_of_a_running_instance_tells_what_each_job_does() {
+    let sandbox = Sandbox::new();
+    sandbox.write("block", "");
+    let config = sandbox.config(
+        "jobs:
+- {id: waits, type: local, blocks_on: [{type: local, path: @/block, wait_time: 1}], actions: [{action: command, id: c, command: 'echo > @/begun; sleep 600'}]}
+",
+    );
+    ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
+    let mut director = sandbox.start(&config);
+    assert_eq!(json(&sandbox, &config, &["status"])["jobs"][0]["state"]["name"], "idle");
+    director.hup();
+    let state = || json(&sandbox, &config, &["status"])["jobs"][0]["state"].clone();
+    wait::until("it is blocked", || state()["name"] == "waiting");
+    assert!(state()["file"].as_str().expect("a file").ends_with("/block"));
+    let said = ask(&sandbox, &config, &["status"]);
+    let said = &said.expect_code(0).stdout;
+    assert!(said.contains("blocked") && said.contains("held by someone else (an empty file"), "{said}");
+    sandbox.remove("block");
+    wait::until("it acts", || sandbox.exists("begun"));
+    assert_eq!((state()["name"].as_str(), state()["action"].as_str()), (Some("acting"), Some("c")));
+    director.term();
+    director.stop();
+    assert!(!sandbox.exists("run/test.sock"));
+    ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
+}

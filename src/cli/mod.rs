@@ -7,6 +7,7 @@ mod locks;
 mod next;
 pub mod progress;
 mod run;
+mod status;
 pub mod summary;
 mod table;
 
@@ -23,7 +24,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
-     show: there is no such run; history: it cannot be read
+     show: there is no such run; history: it cannot be read;
+     status: the instance does not run
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -58,6 +60,8 @@ enum Command {
     Next(next::Args),
     /// Show every lock and block file: who holds it, for how long, how its lease stands
     Locks(locks::Args),
+    /// Show how a running instance and its jobs stand
+    Status(status::Args),
     /// Show what ran, and how it ended
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
@@ -80,7 +84,7 @@ pub enum Exit {
     Success,
     /// `--once`: a job failed or was skipped.
     JobFailed,
-    /// `history`, `show`: there is nothing to show, or it cannot be read.
+    /// `history`, `show`, `status`: there is nothing to show, or it cannot be read.
     NotFound,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Next(args) => next::run(&args),
         Command::Locks(args) => locks::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::Schema => print(&rsyncdirector_schema()),

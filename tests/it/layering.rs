@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 7] = [
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["http"],
+    &["control", "http"],
     &["cli", "daemon", "main", "pid_file"],
 ];
 
