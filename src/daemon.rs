@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +13,20 @@ use tokio_util::sync::CancellationToken;
 use crate::account;
 use crate::action::Runner;
 use crate::config::Config;
+use crate::control;
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
+use crate::history::{self, History};
 use crate::http;
 use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
-use crate::logging::Log;
+use crate::logging::{Log, OutputTap};
 use crate::metrics::Metrics;
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
+use crate::status::Board;
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,12 +76,24 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let spawner = Spawner::start_guarded().map_err(system("start what starts and guards children"))?;
     let metrics = Metrics::new(config, crate::VERSION);
     let metrics_observer: Arc<dyn Observer> = metrics.clone();
-    let events = Events::new([metrics_observer].into_iter().chain(options.observers.iter().cloned()).collect());
+    let kept = history(config, &options);
+    let last = kept.as_ref().map(|options| history::last(&options.path)).unwrap_or_default();
+    metrics.restore(&last);
+    let board = Board::new(config, crate::VERSION, &last);
+    let history = kept.map(History::open);
+    let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
+    let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();
+    let events = Events::new(own.chain(options.observers.iter().cloned()).chain(recorder).collect());
+    let log = match &history {
+        Some(history) => log.with_tap(Arc::clone(history) as Arc<dyn OutputTap>),
+        None => log,
+    };
 
     let mut services = Services::default();
     if options.mode == Mode::Daemon {
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
         services.serve(listener?, metrics);
+        services.control(&control::path(config), board);
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
     let transport = match config.uses_native_transport() {
@@ -96,7 +112,23 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     }
     pool.close(GOODBYE).await;
     services.end().await;
+    if let Some(history) = history {
+        history.flush();
+    }
     Ok(())
+}
+
+/// Where what happens is kept, and how much of it. A dry run is none to remember.
+fn history(config: &Config, options: &Options) -> Option<history::Options> {
+    let policy = &config.history;
+    let path = history_of(config).filter(|_| policy.max_size > 0 && !options.dry_run)?;
+    let output_max = usize::try_from(policy.output_max).unwrap_or(usize::MAX);
+    Some(history::Options { path, max_age: policy.max_age, max_size: policy.max_size, output_max })
+}
+
+/// An instance's database.
+pub fn history_of(config: &Config) -> Option<PathBuf> {
+    config.history.directory.as_ref().map(|directory| directory.join("history.db"))
 }
 
 fn performer(
@@ -173,6 +205,20 @@ impl Services {
                 tracing::error!("the metrics server ended: {error}");
             }
         });
+    }
+
+    /// Serves the control socket. An instance without one runs all the same.
+    fn control(&mut self, path: &Path, board: Arc<Board>) {
+        match control::bind(path) {
+            Ok((listener, socket)) => {
+                let shutdown = self.shutdown.clone();
+                self.tasks.spawn(async move {
+                    control::serve(listener, board, shutdown).await;
+                    drop(socket);
+                });
+            }
+            Err(error) => tracing::error!("`status` will not work: could not listen on {}: {error}", path.display()),
+        }
     }
 
     fn ready(&self, config: &Config, mode: Mode) {

@@ -24,7 +24,10 @@ pub mod process;
 pub mod random;
 pub mod rsync;
 pub mod ssh;
+pub mod status;
 
+pub mod control;
+pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;

@@ -37,6 +37,7 @@ impl Sandbox {
         let sandbox = Self { dir, names: RefCell::default() };
         sandbox.mkdir("home");
         sandbox.mkdir("run");
+        sandbox.mkdir("state");
         sandbox.write("known_hosts", "");
         sandbox
     }
@@ -256,6 +257,7 @@ impl Sandbox {
 
     fn clean(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", PATH).env("HOME", self.path("home")).env("TZ", "UTC").env("LANG", "C.UTF-8");
+        command.env("STATE_DIRECTORY", self.path("state"));
         command.env("USER", user());
         command.current_dir(self.dir());
         command

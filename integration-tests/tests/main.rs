@@ -8,6 +8,7 @@ mod cli;
 mod config_errors;
 mod exclusion;
 mod harness;
+mod history;
 mod jumps;
 mod leases;
 mod lock_commands;

@@ -2,11 +2,14 @@
 
 mod check;
 mod environment;
+mod history;
 mod locks;
 mod next;
 pub mod progress;
 mod run;
+mod status;
 pub mod summary;
+mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,7 +23,9 @@ use crate::ssh::transport;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
-  1  --once: a job failed or was skipped; locks: one could not be looked at or broken
+  1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
+     show: there is no such run; history: it cannot be read;
+     status: the instance does not run
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -55,6 +60,12 @@ enum Command {
     Next(next::Args),
     /// Show every lock and block file: who holds it, for how long, how its lease stands
     Locks(locks::Args),
+    /// Show how a running instance and its jobs stand
+    Status(status::Args),
+    /// Show what ran, and how it ended
+    History(history::Args),
+    /// Show one run: its jobs, actions and what they printed
+    Show(history::ShowArgs),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -73,6 +84,8 @@ pub enum Exit {
     Success,
     /// `--once`: a job failed or was skipped.
     JobFailed,
+    /// `history`, `show`, `status`: there is nothing to show, or it cannot be read.
+    NotFound,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
     /// The command line or the configuration is wrong.
@@ -87,7 +100,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed => 1,
+            Exit::JobFailed | Exit::LockFailed | Exit::NotFound => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -120,6 +133,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Next(args) => next::run(&args),
         Command::Locks(args) => locks::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Show(args) => history::show(&args),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

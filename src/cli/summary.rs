@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::table::{self, Kind, Table};
 use crate::config::{ActionId, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, JobOutcome, Observer, RunEvent};
 use crate::human;
@@ -59,19 +60,11 @@ impl Summary {
         if state.rows.is_empty() {
             return String::new();
         }
-        let mut lines = vec![header()];
-        lines.extend(state.rows.iter().map(cells));
-        lines.extend(total(&state.rows));
-        let widths = column_widths(&lines, width);
-        let mut out = String::new();
-        for (index, line) in lines.iter().enumerate() {
-            let paint = if color { paint_of(index, state.rows.get(index.wrapping_sub(1))) } else { "" };
-            out += &render(line, &widths, paint);
-        }
-        for note in &state.notes {
-            out += &wrap(note, width);
-        }
-        out
+        let mut table = Table::new(&COLUMNS);
+        state.rows.iter().for_each(|row| table.line(cells(row), paint_of(row)));
+        total(&state.rows).into_iter().for_each(|total| table.line(total, table::BOLD));
+        let notes = state.notes.iter().map(|note| table::wrap(note, width));
+        table.render(width, color) + &notes.collect::<String>()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -148,18 +141,18 @@ fn verdict(report: &ActionReport) -> Verdict {
     }
 }
 
-const COLUMNS: usize = 8;
-/// The columns JOB and ACTION, whose texts may be shortened, and RESULT are flush left; numbers are flush right.
-const LEFT: usize = 3;
-const NAMES: usize = 2;
-/// Below this a name says nothing, so a narrower terminal gets wider lines.
-const NARROWEST_NAME: usize = 8;
+const COLUMNS: [(&str, Kind); 8] = [
+    ("JOB", Kind::Name),
+    ("ACTION", Kind::Name),
+    ("RESULT", Kind::Text),
+    ("FILES", Kind::Number),
+    ("NEW", Kind::Number),
+    ("DELETED", Kind::Number),
+    ("SIZE", Kind::Number),
+    ("TIME", Kind::Number),
+];
 
-type Cells = [String; COLUMNS];
-
-fn header() -> Cells {
-    ["JOB", "ACTION", "RESULT", "FILES", "NEW", "DELETED", "SIZE", "TIME"].map(str::to_owned)
-}
+type Cells = [String; COLUMNS.len()];
 
 fn cells(row: &Row) -> Cells {
     let number = |field: fn(&Stats) -> u64| row.stats.as_ref().map_or("-".to_owned(), |s| field(s).to_string());
@@ -197,73 +190,13 @@ fn total(rows: &[Row]) -> Option<Cells> {
     ])
 }
 
-/// The widest cell of each column; the wider name gives way first where the line would be longer than `width`.
-fn column_widths(lines: &[Cells], width: usize) -> [usize; COLUMNS] {
-    let mut widths = [0; COLUMNS];
-    for line in lines {
-        for (widest, cell) in widths.iter_mut().zip(line) {
-            *widest = (*widest).max(cell.chars().count());
-        }
+/// Red and yellow for what went wrong.
+fn paint_of(row: &Row) -> &'static str {
+    match row.result {
+        Verdict::Good(_) => "",
+        Verdict::Reserved(_) => table::YELLOW,
+        Verdict::Bad(_) => table::RED,
     }
-    let gaps = 2 * (COLUMNS - 1);
-    while widths.iter().sum::<usize>() + gaps > width {
-        let wider = usize::from(widths[1] > widths[0]);
-        if widths[wider] <= NARROWEST_NAME {
-            break;
-        }
-        widths[wider] -= 1;
-    }
-    widths
-}
-
-fn render(line: &Cells, widths: &[usize; COLUMNS], paint: &str) -> String {
-    let mut out = String::new();
-    for (column, (cell, &width)) in line.iter().zip(widths).enumerate() {
-        let cell = if column < NAMES { shorten(cell, width) } else { cell.clone() };
-        let gap = if column == 0 { "" } else { "  " };
-        out += gap;
-        out += &if column < LEFT { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
-    }
-    if paint.is_empty() { format!("{}\n", out.trim_end()) } else { format!("{paint}{}\x1b[0m\n", out.trim_end()) }
-}
-
-fn shorten(name: &str, width: usize) -> String {
-    if name.chars().count() <= width {
-        return name.to_owned();
-    }
-    name.chars().take(width - 1).chain(['…']).collect()
-}
-
-/// Bold for the header and the total, red and yellow for what went wrong.
-fn paint_of(line: usize, row: Option<&Row>) -> &'static str {
-    match row.map(|row| &row.result) {
-        _ if line == 0 => "\x1b[1m",
-        None => "\x1b[1m",
-        Some(Verdict::Good(_)) => "",
-        Some(Verdict::Reserved(_)) => "\x1b[33m",
-        Some(Verdict::Bad(_)) => "\x1b[31m",
-    }
-}
-
-/// Breaks at spaces, indents what follows; a longer word stays whole so that a path can be copied.
-fn wrap(text: &str, width: usize) -> String {
-    let mut out = String::new();
-    let mut column = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if column > 0 && column + 1 + length > width {
-            out += "\n ";
-            column = 1;
-        }
-        if column > 0 {
-            out.push(' ');
-            column += 1;
-        }
-        out += word;
-        column += length;
-    }
-    out.push('\n');
-    out
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ pub(super) const TOP: Kind = Kind {
         "timezone",
         "jitter",
         "pid_file_dir",
+        "state_dir",
         "metrics",
+        "history",
         "lease",
         "kill_grace",
         "connect_timeout",
@@ -51,6 +53,9 @@ pub(super) const METRICS: Kind = Kind {
     ],
     idle: &[],
 };
+
+/// `history`.
+pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "max_size", "output_max"], idle: &[] };
 
 /// A job of type `local`.
 pub(super) const LOCAL_JOB: Kind = Kind {
@@ -132,8 +137,8 @@ pub(super) const COMMAND: Kind = Kind {
 };
 
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 8] =
-    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &TOP];
+pub(super) const ALL: [&Kind; 9] =
+    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[

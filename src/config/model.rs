@@ -23,6 +23,8 @@ pub struct Config {
     pub pid_file_dir: PathBuf,
     /// The listener of metrics and health.
     pub metrics: Metrics,
+    /// What is remembered of runs.
+    pub history: HistoryPolicy,
     /// What holds for every peer.
     pub ssh: SshPolicy,
     /// How long a lock file is valid after its last refresh.
@@ -44,6 +46,19 @@ impl Config {
             ActionKind::Command(_) => false,
         })
     }
+}
+
+/// What is remembered of runs, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPolicy {
+    /// The instance's directory of state, in which the database is; `None` when there is no place for one.
+    pub directory: Option<PathBuf>,
+    /// Runs that ended longer ago are forgotten.
+    pub max_age: Duration,
+    /// Bound on the database's size, bytes; the oldest runs are forgotten when it is reached. 0 keeps none.
+    pub max_size: u64,
+    /// Bound on what is kept of one action's output, bytes.
+    pub output_max: u64,
 }
 
 /// Where `/metrics`, `/healthz` and `/readyz` are served.

@@ -32,8 +32,13 @@ mod documentation {
         /// Directory of the pid file. Default: /run/rsyncdirector, for a user other than root
         /// $XDG_RUNTIME_DIR/rsyncdirector.
         pid_file_dir: Option<String>,
+        /// Directory of what is kept: a directory for each instance. Default: /var/lib/rsyncdirector, for a user other than root
+        /// $XDG_STATE_HOME/rsyncdirector.
+        state_dir: Option<String>,
         /// Where metrics and health are served.
         metrics: Option<Metrics>,
+        /// What is remembered of runs.
+        history: Option<History>,
         /// A lock file of ours that was not refreshed for this long may be taken over; at least 3 s. Default: 60.
         lease: Option<Duration>,
         /// Time between TERM and KILL to an action that is to end. Default: 10.
@@ -105,6 +110,28 @@ mod documentation {
         Strict,
         /// Record it on first sight, refuse a change later.
         AcceptNew,
+    }
+
+    /// What is remembered of runs.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct History {
+        /// Runs that ended longer ago are forgotten. Default: 180d.
+        max_age: Option<Duration>,
+        /// Bound on the database's size; the oldest runs are forgotten when it is reached. 0 keeps none. Default: 512M.
+        max_size: Option<Size>,
+        /// Bound on what is kept of one action's output: the first and the last of it. Default: 256K.
+        output_max: Option<Size>,
+    }
+
+    /// Number of bytes, or text with a unit.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Size {
+        /// Bytes.
+        Bytes(#[schemars(range(min = 0))] f64),
+        /// "64K", "256M", "2G", in units of 1024.
+        Text(#[schemars(regex(pattern = r"^\s*[0-9][0-9.]*\s*([KMGTkmgt]?([iI]?[bB])?)\s*$"))] String),
     }
 
     /// Where metrics and health are served.

@@ -59,6 +59,26 @@ pub(super) fn integer<T: std::str::FromStr>(text: &str) -> Option<T> {
         .flatten()
 }
 
+/// How sizes are described in messages.
+pub(super) const A_SIZE: &str = "a size: a number of bytes, or text like \"64K\", \"256M\", \"2G\"";
+
+/// A size in bytes: a number, alone or with `K`, `M`, `G` or `T` for units of 1024, as rsync reads it.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let letters = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (count, unit) = text.split_at(letters);
+    let power = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 1,
+        "M" | "MB" | "MIB" => 2,
+        "G" | "GB" | "GIB" => 3,
+        "T" | "TB" | "TIB" => 4,
+        _ => return None,
+    };
+    let bytes = number(count.trim())? * 1024_f64.powi(power);
+    (bytes <= 1e15).then_some(bytes as u64)
+}
+
 /// A TCP port that one can connect to.
 pub(super) fn port(text: &str) -> Option<u16> {
     integer(text).filter(|port| *port > 0)

@@ -31,7 +31,7 @@ mod server;
 mod tests;
 
 pub use bind::{BindError, bind};
-pub use server::serve;
+pub use server::{serve, serve_router};
 
 /// The media type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -13,7 +13,8 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -42,14 +43,47 @@ pub async fn serve(
     ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = super::router(metrics, ready);
+    serve_router(listener, super::router(metrics, ready), shutdown).await;
+    Ok(())
+}
+
+/// What connections come from.
+pub trait Accept {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next one.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    fn connection(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn connection(&self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn connection(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// The same for any listener and routes.
+pub async fn serve_router(listener: impl Accept, router: Router, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
+            accepted = listener.connection(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok(stream) => {
                     connections.spawn(converse(stream, router.clone(), shutdown.clone()));
                 }
                 Err(error) => recover(&error, &shutdown).await,
@@ -58,11 +92,14 @@ pub async fn serve(
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
-    Ok(())
 }
 
 /// Serves one connection to its end.
-async fn converse(stream: TcpStream, router: Router, shutdown: CancellationToken) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

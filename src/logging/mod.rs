@@ -33,8 +33,8 @@ use crate::event::RunId;
 pub use escape::escaped;
 pub use events::EventLog;
 pub use journal::detect_format;
-pub use outcome::Causes;
-pub use output::ActionLog;
+pub use outcome::{Causes, skip_text};
+pub use output::{ActionLog, OutputTap};
 pub use stderr::Stderr;
 
 use format::Entry;
@@ -125,18 +125,18 @@ fn open(options: Options, journal: impl FnOnce() -> io::Result<Journal>) -> (Log
 
 /// The log. Cheap to clone; clones write to the same place.
 #[derive(Clone)]
-pub struct Log(Arc<Sink>);
+pub struct Log(Arc<Sink>, Option<Arc<dyn OutputTap>>);
 
 impl Log {
     /// A log that writes to `writer`, one `write_all` per entry or chunk of output, and is not the receiver of
     /// `tracing` events. Times are in the system's time zone.
     pub fn new(options: Options, writer: Box<dyn Write + Send>) -> Self {
-        Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system())))
+        Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system())), None)
     }
 
     /// A log that a thread of its own writes, so that nobody who logs waits for a slow reader.
     fn background(options: Options, writer: Box<dyn Write + Send>) -> Self {
-        Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system()).in_background()))
+        Self(Arc::new(Sink::new(options, writer, jiff::tz::TimeZone::system()).in_background()), None)
     }
 
     /// Names the instance in every entry from now on, which is known once the configuration is read. Only the first
@@ -147,7 +147,13 @@ impl Log {
 
     /// A writer for what an action prints.
     pub fn output(&self, rsync_id: &str, run: RunId, job: &JobId, action: &ActionId) -> ActionLog {
-        ActionLog::new(Arc::clone(&self.0), rsync_id, run, job.clone(), action.clone())
+        ActionLog::new((Arc::clone(&self.0), self.1.clone()), rsync_id, run, job.clone(), action.clone())
+    }
+
+    /// The same log, whose action output is shown to `tap` too, whatever the level.
+    #[must_use]
+    pub fn with_tap(self, tap: Arc<dyn OutputTap>) -> Self {
+        Self(self.0, Some(tap))
     }
 
     /// Waits a while for what is being written, at the end of the process.

@@ -132,7 +132,7 @@ fn job_failure_text(failure: &JobFailure) -> String {
 }
 
 /// Why a job was not run.
-pub(crate) fn skip_text(reason: SkipReason) -> &'static str {
+pub fn skip_text(reason: SkipReason) -> &'static str {
     match reason {
         SkipReason::Overlap => "it still runs from an earlier trigger",
         SkipReason::BlockTimeout => "a block stayed until the timeout",

@@ -15,9 +15,16 @@ use crate::event::RunId;
 /// The buffer is written out when it has grown beyond this many bytes: enough for a chunk of 64 KiB of short lines.
 const BUFFER: usize = 1 << 20;
 
+/// Who else is shown what actions print.
+pub trait OutputTap: Send + Sync {
+    /// A chunk of whole lines, as the child wrote it.
+    fn output(&self, run: RunId, job: &JobId, action: &ActionId, stderr: bool, lines: &[u8]);
+}
+
 /// Logs the output of one action.
 pub struct ActionLog {
     sink: Arc<Sink>,
+    tap: Option<Arc<dyn OutputTap>>,
     rsync_id: Box<str>,
     run: RunId,
     job: JobId,
@@ -29,13 +36,22 @@ pub struct ActionLog {
 }
 
 impl ActionLog {
-    pub(super) fn new(sink: Arc<Sink>, rsync_id: &str, run: RunId, job: JobId, action: ActionId) -> Self {
-        Self { sink, rsync_id: rsync_id.into(), run, job, action, buffer: Vec::new(), after_return: [false; 2] }
+    pub(super) fn new(
+        (sink, tap): (Arc<Sink>, Option<Arc<dyn OutputTap>>),
+        rsync_id: &str,
+        run: RunId,
+        job: JobId,
+        action: ActionId,
+    ) -> Self {
+        Self { sink, tap, rsync_id: rsync_id.into(), run, job, action, buffer: Vec::new(), after_return: [false; 2] }
     }
 
     /// Logs a chunk of whole lines as the child wrote it to its standard error or output. Each ends in `\n`, `\r` or
     /// `\r\n`; the last may lack its end (the child's last words, or a line too long to wait for).
     pub fn lines(&mut self, stderr: bool, chunk: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.output(self.run, &self.job, &self.action, stderr, chunk);
+        }
         let stream = if stderr { Stream::Stderr } else { Stream::Stdout };
         if chunk.is_empty() || stream.level() > self.sink.level() {
             return;

@@ -44,7 +44,7 @@ impl Write for Shared {
 /// A log into `out`, uncoloured, in UTC.
 pub(crate) fn log(format: Format, level: LevelFilter, out: &Shared) -> Log {
     let options = Options { level, format, color: false };
-    Log(Arc::new(Sink::new(options, Box::new(out.clone()), TimeZone::UTC)))
+    Log(Arc::new(Sink::new(options, Box::new(out.clone()), TimeZone::UTC)), None)
 }
 
 pub(crate) fn job_event(job: &str, event: JobEvent) -> RunEvent {

@@ -9,6 +9,7 @@ use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
 use super::registrar::Registrar;
 use crate::config::{Job, JobId};
 use crate::event::{JobEvent, JobFailure, JobOutcome, Obstacle, SkipReason, Trigger};
+use crate::history::read::Last;
 
 const JOB: &[&str] = &["job_id"];
 const LOCAL: &str = "local";
@@ -98,6 +99,23 @@ impl Families {
         self.hold(id, 0, 0);
         if !job.lock_files.is_empty() {
             self.lock_wait.with_label_values(&[id]);
+        }
+    }
+
+    /// What is known of a job from before this process.
+    pub(super) fn restore(&self, job: &str, last: &Last) {
+        if !self.known.contains(&JobId::new(job)) {
+            return;
+        }
+        let gauges = [
+            (&self.last_start, last.start),
+            (&self.last_completion, last.completion),
+            (&self.last_success, last.success),
+        ];
+        for (gauge, at) in gauges {
+            if let Some(at) = at {
+                gauge.with_label_values(&[job]).set(unix_seconds(at));
+            }
         }
     }
 

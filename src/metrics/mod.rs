@@ -13,7 +13,7 @@
 //!
 //! Deliberately absent: label values from anywhere but the configuration and fixed lists, so events about jobs, actions
 //! and peers that the configuration does not name are ignored; the `*_created` gauges and the `process_*`, `python_*`
-//! series that the Python client library added by itself; what survives a restart.
+//! series that the Python client library added by itself.
 
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use prometheus::Registry;
 
 use crate::config::Config;
 use crate::event::{Observer, RunEvent};
+use crate::history::read::Last;
 
 mod action;
 mod job;
@@ -58,6 +59,11 @@ impl Metrics {
             peers: peer::Families::new(&registrar, &config.jobs),
             registry: registrar.into_registry(),
         })
+    }
+
+    /// Takes over what is known of jobs from before this process.
+    pub fn restore(&self, last: &[(String, Last)]) {
+        last.iter().for_each(|(job, last)| self.jobs.restore(job, last));
     }
 
     /// The page, in the text format 0.0.4 of Prometheus. Families are in alphabetical order, as are the series of each.

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use super::Metrics;
 use crate::config::{
-    Action, ActionId, ActionKind, Block, Carrier, Command, Config, HostKeyPolicy, Job, JobId, JobSchedule, Location,
-    LockFile, Peer, Place, Route, SshPolicy, Sync, Via, Wait,
+    Action, ActionId, ActionKind, Block, Carrier, Command, Config, HistoryPolicy, HostKeyPolicy, Job, JobId,
+    JobSchedule, Location, LockFile, Peer, Place, Route, SshPolicy, Sync, Via, Wait,
 };
 use crate::event::{
     ActionFailure, ActionReport, ExitStatus, JobEvent, JobFailure, JobOutcome, Observer, Obstacle, RunEvent, RunId,
@@ -402,6 +402,7 @@ pub(crate) fn config() -> Config {
         rsync_id: "laptop".into(),
         pid_file_dir: PathBuf::from("/run/rsyncdirector"),
         metrics: listener(),
+        history: HistoryPolicy { directory: None, max_age: secs(0), max_size: 0, output_max: 0 },
         ssh: SshPolicy {
             connect_timeout: secs(10),
             host_key_policy: HostKeyPolicy::Strict,

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 /// `director::core` is pure although `director` is not.
 const LAYERS: [&[&str]; 7] = [
     &["account", "config", "director::core", "event", "human", "lock::record", "rsync", "schedule", "ssh::host_keys"],
-    &["clock", "descriptor", "logging", "metrics", "process", "random", "ssh"],
+    &["clock", "descriptor", "history", "logging", "metrics", "process", "random", "ssh", "status"],
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["http"],
+    &["control", "http"],
     &["cli", "daemon", "main", "pid_file"],
 ];
 

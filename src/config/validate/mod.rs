@@ -24,11 +24,14 @@ use super::context::{Context, Report};
 use super::diagnostics::{Diagnostics, Severity};
 use super::fields::{Fields, quoted};
 use super::keys;
-use super::model::{Carrier, Config, HostKeyPolicy, Job, Metrics, SshPolicy, Unsaid};
+use super::model::{Carrier, Config, HistoryPolicy, HostKeyPolicy, Job, Metrics, SshPolicy, Unsaid};
 use super::raw::{self, Node, Value};
 use super::ssh_config::Files;
 use super::value;
 
+const DEFAULT_HISTORY_AGE: Duration = Duration::from_secs(180 * 86_400);
+const DEFAULT_HISTORY_SIZE: u64 = 512 << 20;
+const DEFAULT_OUTPUT_MAX: u64 = 256 << 10;
 const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 /// A lease is refreshed each quarter of it; below this a slow connection alone would lose it.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
@@ -71,6 +74,7 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let rsync_id = rsync_id(&fields);
     let defaults = when::Defaults::read(&fields);
     let metrics = metrics(&fields);
+    let history = history(&fields, rsync_id.as_deref().unwrap_or_default());
     let ssh = ssh_policy(&fields);
     let pid_file_dir = pid_file_dir(&fields);
     let lease = lease(&fields);
@@ -83,6 +87,7 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
         rsync_id: rsync_id?,
         pid_file_dir: pid_file_dir?,
         metrics: metrics?,
+        history: history?,
         ssh: ssh?,
         lease,
         kill_grace,
@@ -184,6 +189,37 @@ fn metrics(top: &Fields<'_>) -> Option<Metrics> {
         startup_retry_limit: fields.read("startup_retry_limit", count, value::integer).unwrap_or(3),
         legacy_names: fields.read("legacy_names", "`true` or `false`", value::boolean).unwrap_or(true),
     })
+}
+
+/// `history` and `state_dir`.
+fn history(top: &Fields<'_>, rsync_id: &str) -> Option<HistoryPolicy> {
+    let nothing = Node { value: Value::Map(Vec::new()), span: 0..0 };
+    let node = top.get("history").unwrap_or(&nothing);
+    let fields = Fields::open(top.ctx, node, &keys::HISTORY, "`history`".to_owned())?;
+    Some(HistoryPolicy {
+        directory: state_dir(top)?.map(|directory| directory.join(rsync_id)),
+        max_age: fields.duration("max_age").unwrap_or(DEFAULT_HISTORY_AGE),
+        max_size: fields.read("max_size", value::A_SIZE, value::size).unwrap_or(DEFAULT_HISTORY_SIZE),
+        output_max: fields.read("output_max", value::A_SIZE, value::size).unwrap_or(DEFAULT_OUTPUT_MAX),
+    })
+}
+
+/// The directory of all instances' state. The outer `None` is an error.
+fn state_dir(fields: &Fields<'_>) -> Option<Option<PathBuf>> {
+    if fields.get("state_dir").is_some() {
+        let (node, text) = fields.text("state_dir")?;
+        return own_path(fields, "state_dir", node, text).map(Some);
+    }
+    let directory = |name| fields.ctx.env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // systemd's, for a unit with StateDirectory=.
+    if let Some(directory) = directory("STATE_DIRECTORY") {
+        return Some(Some(directory));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Some(Some(PathBuf::from("/var/lib/rsyncdirector")));
+    }
+    let state = directory("XDG_STATE_HOME").or_else(|| Some(directory("HOME")?.join(".local/state")));
+    Some(state.map(|state| state.join("rsyncdirector")))
 }
 
 fn ssh_policy(fields: &Fields<'_>) -> Option<SshPolicy> {

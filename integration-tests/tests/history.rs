@@ -1,0 +1,140 @@
+//! What is remembered of runs.
+
+use integration_tests::{Finished, Sandbox, wait};
+use serde_json::Value;
+
+const JOBS: &str = "jobs:
+- id: copy
+  type: local
+  actions:
+  - {action: sync, id: s, source: @/src/, dest: @/dst, opts: ['-av']}
+  - {action: command, id: hook, command: 'echo done; echo careful >&2'}
+- {id: broken, type: local, actions: [{action: command, id: c, command: 'exit 7'}]}
+";
+
+fn ask(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Finished {
+    let mut command = sandbox.command();
+    command.args(arguments).arg("--config").arg(config);
+    Finished::of(command)
+}
+
+fn json(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Value {
+    let answer = ask(sandbox, config, &[arguments, &["--json"]].concat());
+    serde_json::from_str(&answer.expect_code(0).stdout).expect("JSON")
+}
+
+#[test]
+fn runs_are_listed_and_shown_with_their_output() {
+    let sandbox = Sandbox::new();
+    sandbox.write("src/<script>", "x");
+    let config = sandbox.config(JOBS);
+    assert!(ask(&sandbox, &config, &["history"]).expect_code(0).stdout.contains("nothing ran yet"));
+    sandbox.once(&config).expect_code(1);
+
+    let listed = ask(&sandbox, &config, &["history"]);
+    let listed = &listed.expect_code(0).stdout;
+    assert!(listed.contains("succeeded") && listed.contains("broken: action c: exit code 7"), "{listed}");
+    assert!(listed.lines().all(|line| line.chars().count() <= 80), "{listed}");
+    let shown = ask(&sandbox, &config, &["show"]);
+    let shown = &shown.expect_code(0).stdout;
+    for expected in
+        ["copy: succeeded", "$ rsync -av", "| <script>", "| done", "! careful", "broken: failed", "c: failed"]
+    {
+        assert!(shown.contains(expected), "{expected}: {shown}");
+    }
+
+    let failed = json(&sandbox, &config, &["history", "--failed"]);
+    assert_eq!((failed.as_array().expect("a list").len(), &failed[0]["job"]), (1, &"broken".into()));
+    let run = failed[0]["run"].to_string();
+    let shown = json(&sandbox, &config, &["show", &run]);
+    assert_eq!(shown["jobs"][0]["actions"][0]["stats"]["transferred"], 1);
+    assert_eq!(shown["jobs"][1]["actions"][0]["exit_code"], 7);
+    ask(&sandbox, &config, &["show", "1"]).expect_code(1).expect_said("there is no run 1");
+    ask(&sandbox, &config, &["history", "--job", "nobody"]).expect_code(2).expect_said("there is no job");
+}
+
+#[test]
+fn the_times_of_the_last_success_survive_a_restart() {
+    let sandbox = Sandbox::new();
+    sandbox.write("src/file", "x");
+    let config = sandbox.config(JOBS);
+    sandbox.once(&config).expect_code(1);
+    let director = sandbox.start(&config);
+    let time = |what: &str, job: &str| {
+        let series = format!("rsyncdirector_job_last_{what}_timestamp_seconds{{job_id=\"{job}\"}}");
+        let text = director.get("/metrics").body;
+        let line = text.lines().find(|line| line.starts_with(&series))?.to_owned();
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    assert!(time("success", "copy").is_some_and(|at| at > 1.7e9));
+    assert_eq!(time("success", "broken"), None);
+    assert!(time("completion", "broken").is_some());
+}
+
+#[test]
+fn a_killed_director_s_run_is_interrupted() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.config("jobs:\n- {id: long, type: local, actions: [{action: command, id: c, command: 'echo begun > @/begun; sleep 600'}]}\n");
+    let mut director = sandbox.start(&config);
+    director.hup();
+    wait::until("it runs", || sandbox.exists("begun"));
+    let outcome = || json(&sandbox, &config, &["history"])[0]["outcome"].clone();
+    wait::until("that is recorded", || outcome() == "running");
+    director.kill();
+    let again = sandbox.start(&config);
+    wait::until("the next start has said so", || outcome() == "interrupted");
+    drop(again);
+}
+
+#[test]
+fn a_history_that_cannot_be_kept_stops_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.write("src/file", "x");
+    sandbox.write("blocked", "a file");
+    let config = sandbox.config(&format!("state_dir: @/blocked\n{JOBS}"));
+    sandbox.once(&config).expect_code(1).expect_said("no history is kept for now");
+    assert!(sandbox.exists("dst/file"));
+
+    let config = sandbox.config(&format!("history: {{max_size: 0}}\n{JOBS}"));
+    sandbox.once(&config).expect_code(1);
+    assert!(std::fs::read_dir(sandbox.path("state")).expect("there").next().is_none());
+}
+
+#[test]
+fn a_dry_run_is_not_remembered() {
+    let sandbox = Sandbox::new();
+    sandbox.write("src/file", "x");
+    let config = sandbox.config(JOBS);
+    let mut command = sandbox.command();
+    command.args(["run", "--once", "--dry-run", "--config"]).arg(&config);
+    Finished::of(command).expect_code(0);
+    assert!(ask(&sandbox, &config, &["history"]).expect_code(0).stdout.contains("nothing ran yet"));
+}
+
+#[test]
+fn the_status_of_a_running_instance_tells_what_each_job_does() {
+    let sandbox = Sandbox::new();
+    sandbox.write("block", "");
+    let config = sandbox.config(
+        "jobs:
+- {id: waits, type: local, blocks_on: [{type: local, path: @/block, wait_time: 1}], actions: [{action: command, id: c, command: 'echo > @/begun; sleep 600'}]}
+",
+    );
+    ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
+    let mut director = sandbox.start(&config);
+    assert_eq!(json(&sandbox, &config, &["status"])["jobs"][0]["state"]["name"], "idle");
+    director.hup();
+    let state = || json(&sandbox, &config, &["status"])["jobs"][0]["state"].clone();
+    wait::until("it is blocked", || state()["name"] == "waiting");
+    assert!(state()["file"].as_str().expect("a file").ends_with("/block"));
+    let said = ask(&sandbox, &config, &["status"]);
+    let said = &said.expect_code(0).stdout;
+    assert!(said.contains("blocked") && said.contains("held by someone else (an empty file"), "{said}");
+    sandbox.remove("block");
+    wait::until("it acts", || sandbox.exists("begun"));
+    assert_eq!((state()["name"].as_str(), state()["action"].as_str()), (Some("acting"), Some("c")));
+    director.term();
+    director.stop();
+    assert!(!sandbox.exists("run/test.sock"));
+    ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
+}

@@ -1,0 +1,138 @@
+//! What happened, kept: every run, job and action of an instance in an SQLite database, with what the actions printed.
+//!
+//! [`History::open`] prepares the database ([`schema`]) and gives an observer. Each event is handed to a thread of its own
+//! (`writer`), which writes it in one transaction, so nobody who works waits for the disk, and a kill loses what was not
+//! written in the last moments. What an action prints is collected in memory, bounded (`capture`), and written when it ends.
+//! [`read`] asks questions; it opens the database for reading only, while it is written.
+//!
+//! No trouble with the database is ever trouble of a run: one that cannot be read is set aside and begun anew; one that cannot be
+//! written is said once, and tried again with the next run.
+//!
+//! Deliberately absent: progress, which nobody wants to know afterwards, and a record of every look at a block.
+
+mod capture;
+pub mod read;
+pub mod schema;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::capture::{Capture, Captured};
+use crate::config::{ActionId, JobId};
+use crate::event::{JobEvent, Observer, RunEvent, RunId};
+use crate::logging::OutputTap;
+
+/// Events that wait for the disk; what comes while so many wait is not recorded.
+const WAITING_MAX: usize = 10_000;
+/// How long the end of the process waits for what is not written yet.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+
+/// What is kept, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The database; its directory is made where it lacks.
+    pub path: PathBuf,
+    /// Runs that ended longer ago are forgotten.
+    pub max_age: Duration,
+    /// Bound on the database's size, bytes; the oldest runs are forgotten when it is reached.
+    pub max_size: u64,
+    /// Bound on what is kept of one action's output, bytes before compression: the first and the last of it.
+    pub output_max: usize,
+}
+
+/// An action of a run.
+type Key = (RunId, JobId, ActionId);
+
+/// The recorder of one instance.
+pub struct History {
+    queue: SyncSender<Note>,
+    output: Mutex<HashMap<Key, Capture>>,
+    output_max: usize,
+    /// Whether it was said that the disk cannot keep up.
+    overflowed: AtomicBool,
+}
+
+/// What the writing thread is told.
+enum Note {
+    Event { at: Timestamp, event: Box<RunEvent>, output: Option<Captured> },
+    Flush(SyncSender<()>),
+}
+
+impl History {
+    /// Prepares the database and starts the thread that writes it. Whatever was under way according to it is marked as interrupted.
+    pub fn open(options: Options) -> Arc<Self> {
+        let (queue, notes) = mpsc::sync_channel(WAITING_MAX);
+        let output_max = options.output_max;
+        let spawned = std::thread::Builder::new().name("history".into()).spawn(move || writer::run(options, &notes));
+        if let Err(error) = spawned {
+            tracing::error!("no history is kept: there is no thread to be had: {error}");
+        }
+        Arc::new(Self { queue, output: Mutex::default(), output_max, overflowed: AtomicBool::new(false) })
+    }
+
+    /// Waits, for a while, until all that was told is written.
+    pub fn flush(&self) {
+        self.flush_within(FLUSH_MAX);
+    }
+
+    fn flush_within(&self, limit: Duration) {
+        let (done, wait) = mpsc::sync_channel(1);
+        if self.queue.try_send(Note::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(limit);
+        }
+    }
+
+    fn output(&self) -> MutexGuard<'_, HashMap<Key, Capture>> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, note: Note) {
+        match self.queue.try_send(note) {
+            Ok(()) => self.overflowed.store(false, Ordering::Relaxed),
+            Err(TrySendError::Full(_)) if !self.overflowed.swap(true, Ordering::Relaxed) => {
+                tracing::error!("the history cannot be written fast enough: some of what happens now is not recorded");
+            }
+            // No thread: that was said.
+            Err(_) => {}
+        }
+    }
+}
+
+/// What the database remembers of each job for ever; nothing when it cannot be read, which the recorder will say.
+pub fn last(path: &Path) -> Vec<(String, read::Last)> {
+    let database = schema::open_read_only(path).ok().flatten();
+    database.and_then(|database| read::last(&database).ok()).unwrap_or_default()
+}
+
+impl Observer for History {
+    fn observe(&self, at: Timestamp, event: &RunEvent) {
+        let RunEvent::Job { run, job, event: job_event, .. } = event else {
+            return self.tell(Note::Event { at, event: Box::new(event.clone()), output: None });
+        };
+        let output = match (job_event, run) {
+            (JobEvent::Progress { .. } | JobEvent::NextRun(_), _) => return,
+            (JobEvent::ActionFinished { action, .. }, Some(run)) => {
+                self.output().remove(&(*run, job.clone(), action.clone())).map(Capture::finish)
+            }
+            _ => None,
+        };
+        self.tell(Note::Event { at, event: Box::new(event.clone()), output });
+    }
+}
+
+impl OutputTap for History {
+    fn output(&self, run: RunId, job: &JobId, action: &ActionId, stderr: bool, lines: &[u8]) {
+        let mut captures = self.output();
+        let capture = captures.entry((run, job.clone(), action.clone()));
+        capture.or_insert_with(|| Capture::new(self.output_max)).add(stderr, lines);
+    }
+}
