@@ -106,6 +106,7 @@ class Sandbox:
         search = os.environ["PATH"]
         return {
             "HOME": str(self.dir / "home"),
+            "STATE_DIRECTORY": str(self.dir / "state"),
             "USER": USER,
             "LANG": "C.UTF-8",
             "PATH": f"{path}:{search}" if path else search,
