@@ -9,6 +9,7 @@
 pub mod account;
 pub mod event;
 pub mod human;
+pub mod redact;
 
 pub mod config;
 pub mod schedule;

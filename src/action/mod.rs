@@ -20,6 +20,7 @@ use crate::config::{Action, ActionKind, JobId, Peer};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::logging::Log;
 use crate::process::{EndedBy, Exit, SpawnError, Spawner, Stop};
+use crate::redact;
 use crate::rsync;
 use crate::ssh::{Pool, Transport};
 use attempt::Attempt;
@@ -88,6 +89,7 @@ impl Runner {
         let mut report = match self.plan(action).await {
             Ok(plan) => {
                 let command = rsync::args::display(&plan.program, &plan.args);
+                let command = redact::command_line(&command).into_owned();
                 send(JobEvent::ActionStarted { action: action.id.clone(), command });
                 self.attempts(run, job, action, &plan, stop).await
             }

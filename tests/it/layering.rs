@@ -9,7 +9,18 @@ use std::path::{Path, PathBuf};
 /// The lines of the table, the purest first. The longest name that is a prefix of a module's path decides, so
 /// `director::core` is pure although `director` is not.
 const LAYERS: [&[&str]; 7] = [
-    &["account", "config", "director::core", "event", "human", "lock::record", "rsync", "schedule", "ssh::host_keys"],
+    &[
+        "account",
+        "config",
+        "director::core",
+        "event",
+        "human",
+        "lock::record",
+        "redact",
+        "rsync",
+        "schedule",
+        "ssh::host_keys",
+    ],
     &["clock", "descriptor", "history", "logging", "metrics", "process", "random", "ssh", "status"],
     &["action", "lock"],
     &["job"],
