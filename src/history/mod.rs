@@ -55,6 +55,7 @@ type Key = (RunId, JobId, ActionId);
 /// The recorder of one instance.
 pub struct History {
     queue: SyncSender<Note>,
+    hurry: SyncSender<SyncSender<()>>,
     output: Mutex<HashMap<Key, Capture>>,
     output_max: usize,
     /// Whether it was said that the disk cannot keep up.
@@ -63,20 +64,27 @@ pub struct History {
 
 /// What the writing thread is told.
 enum Note {
-    Event { at: Timestamp, event: Box<RunEvent>, output: Option<Captured> },
-    Flush(SyncSender<()>),
+    Event {
+        at: Timestamp,
+        event: Box<RunEvent>,
+        output: Option<Captured>,
+    },
+    /// Somebody waits for what was told so far.
+    Hurry,
 }
 
 impl History {
     /// Prepares the database and starts the thread that writes it. Whatever was under way according to it is marked as interrupted.
     pub fn open(options: Options) -> Arc<Self> {
         let (queue, notes) = mpsc::sync_channel(WAITING_MAX);
+        let (hurry, hurried) = mpsc::sync_channel(1);
         let output_max = options.output_max;
-        let spawned = std::thread::Builder::new().name("history".into()).spawn(move || writer::run(options, &notes));
+        let spawned =
+            std::thread::Builder::new().name("history".into()).spawn(move || writer::run(options, &notes, &hurried));
         if let Err(error) = spawned {
             tracing::error!("no history is kept: there is no thread to be had: {error}");
         }
-        Arc::new(Self { queue, output: Mutex::default(), output_max, overflowed: AtomicBool::new(false) })
+        Arc::new(Self { queue, hurry, output: Mutex::default(), output_max, overflowed: AtomicBool::new(false) })
     }
 
     /// Waits, for a while, until all that was told is written.
@@ -86,7 +94,7 @@ impl History {
 
     fn flush_within(&self, limit: Duration) {
         let (done, wait) = mpsc::sync_channel(1);
-        if self.queue.try_send(Note::Flush(done)).is_ok() {
+        if self.hurry.try_send(done).is_ok() && self.queue.try_send(Note::Hurry).is_ok() {
             let _ = wait.recv_timeout(limit);
         }
     }

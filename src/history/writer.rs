@@ -1,7 +1,8 @@
 //! The thread that writes.
 
 use std::collections::HashMap;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -19,15 +20,27 @@ const PAGES_AT_ONCE: u32 = 2000;
 /// So many runs are forgotten at once when the database is too large.
 const RUNS_AT_ONCE: u32 = 100;
 
-/// Writes what it is told until nobody is left to tell.
-pub(super) fn run(options: Options, notes: &Receiver<Note>) {
+/// What is told within this time is written at once: one commit, one wake-up.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// Writes what it is told until nobody is left to tell; sooner, and all of it, for whoever waits for that.
+pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<SyncSender<()>>) {
     let mut writer = Writer { options, database: None, said: false, causes: Causes::default(), open: Rows::default() };
     writer.begin();
     while let Ok(note) = notes.recv() {
-        let batch: Vec<Note> = [note].into_iter().chain(notes.try_iter().take(BATCH)).collect();
-        writer.write(batch);
+        let waiting = hurry.recv_timeout(GATHER).ok();
+        writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
+        if let Some(done) = waiting {
+            while let Ok(note) = notes.try_recv() {
+                writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
+            }
+            let _ = done.send(());
+        }
     }
 }
+
+/// What was told, and when.
+type Told = (Timestamp, Box<RunEvent>, Option<Captured>);
 
 struct Writer {
     options: Options,
@@ -75,15 +88,13 @@ impl Writer {
         self.complain(&format!("{}: {error}", self.options.path.display()));
     }
 
-    /// Writes what has gathered in one transaction, and then tells those who wait for it.
-    fn write(&mut self, batch: Vec<Note>) {
-        let (mut events, mut waiting) = (Vec::new(), Vec::new());
-        for note in batch {
-            match note {
-                Note::Event { at, event, output } => events.push((at, event, output)),
-                Note::Flush(done) => waiting.push(done),
-            }
-        }
+    /// Writes what has gathered in one transaction.
+    fn write(&mut self, notes: impl Iterator<Item = Note>) {
+        let told = notes.filter_map(|note| match note {
+            Note::Event { at, event, output } => Some((at, event, output)),
+            Note::Hurry => None,
+        });
+        let events: Vec<Told> = told.collect();
         let begins = events.iter().any(|(_, event, _)| matches!(**event, RunEvent::RunStarted { .. }));
         if begins && self.database.is_none() {
             self.begin();
@@ -99,12 +110,9 @@ impl Writer {
             let result = forget(database, &self.options, now);
             self.settle(result);
         }
-        for done in waiting {
-            let _ = done.send(());
-        }
     }
 
-    fn transaction(&mut self, events: Vec<(Timestamp, Box<RunEvent>, Option<Captured>)>) -> rusqlite::Result<()> {
+    fn transaction(&mut self, events: Vec<Told>) -> rusqlite::Result<()> {
         let transaction = self.database.as_mut().map(Connection::transaction).transpose()?;
         for (at, event, output) in events {
             self.causes.observe(&event);
