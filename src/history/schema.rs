@@ -134,7 +134,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<usize> {
     // Before the first table; so that forgotten runs give their room back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    // A commit survives the process, as soon as it is made; a power cut may take the last ones, but leaves the others whole.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
