@@ -90,6 +90,7 @@ fn of_200_at_once_one_runs_at_a_time(sandbox: &Sandbox, lock: &str, section: &st
     let jobs = format!(
         "connect_timeout: 60
 lease: 60
+history: {{max_size: 0}}
 jobs:
 - {{id: j, type: local, lock_files: [{{{lock}, path: @/one.lock}}], actions: [{{action: command, id: c, command: <record>}}]}}
 "
