@@ -21,7 +21,6 @@ pub(super) struct Capture {
 }
 
 /// What was kept, compressed.
-#[derive(Debug, Clone)]
 pub(super) struct Captured {
     /// zlib of the lines.
     pub(super) text: Vec<u8>,
@@ -62,6 +61,7 @@ impl Capture {
         }
     }
 
+    /// Compresses it, which takes its time.
     pub(super) fn finish(self) -> Captured {
         let gap = self.head.len();
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());

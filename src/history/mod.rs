@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use self::capture::{Capture, Captured};
+use self::capture::Capture;
 use crate::config::{ActionId, JobId};
 use crate::event::{JobEvent, Observer, RunEvent, RunId};
 use crate::logging::OutputTap;
@@ -67,7 +67,7 @@ enum Note {
     Event {
         at: Timestamp,
         event: Box<RunEvent>,
-        output: Option<Captured>,
+        output: Option<Capture>,
     },
     /// Somebody waits for what was told so far.
     Hurry,
@@ -129,7 +129,7 @@ impl Observer for History {
         let output = match (job_event, run) {
             (JobEvent::Progress { .. } | JobEvent::NextRun(_), _) => return,
             (JobEvent::ActionFinished { action, .. }, Some(run)) => {
-                self.output().remove(&(*run, job.clone(), action.clone())).map(Capture::finish)
+                self.output().remove(&(*run, job.clone(), action.clone()))
             }
             _ => None,
         };
@@ -139,6 +139,9 @@ impl Observer for History {
 
 impl OutputTap for History {
     fn output(&self, run: RunId, job: &JobId, action: &ActionId, stderr: bool, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
         let mut captures = self.output();
         let capture = captures.entry((run, job.clone(), action.clone()));
         capture.or_insert_with(|| Capture::new(self.output_max)).add(stderr, lines);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::capture::Captured;
+use super::capture::{Capture, Captured};
 use super::{Note, Options, schema};
 use crate::config::{ActionId, JobId};
 use crate::event::{ActionReport, ExitStatus, JobEvent, JobOutcome, RunEvent, RunId, SkipReason};
@@ -20,8 +20,9 @@ const PAGES_AT_ONCE: u32 = 2000;
 /// So many runs are forgotten at once when the database is too large.
 const RUNS_AT_ONCE: u32 = 100;
 
-/// What is told within this time is written at once: each wake-up of this thread may cost an rsync that ends just then 20 ms (`bench/noop.py`).
-const GATHER: Duration = Duration::from_secs(2);
+/// What is told within this time is written at once: the end of an action and the start of the next, when that rsync has begun its work.
+/// A thread that wakes when an rsync ends may cost it 20 ms (`bench/noop.py`).
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Writes what it is told until nobody is left to tell; sooner, and all of it, for whoever waits for that.
 pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<SyncSender<()>>) {
@@ -42,7 +43,7 @@ pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<Syn
 }
 
 /// What was told, and when.
-type Told = (Timestamp, Box<RunEvent>, Option<Captured>);
+type Told = (Timestamp, Box<RunEvent>, Option<Capture>);
 
 struct Writer {
     options: Options,
@@ -146,7 +147,7 @@ fn write(
     causes: &mut Causes,
     at: i64,
     event: &RunEvent,
-    output: Option<Captured>,
+    output: Option<Capture>,
 ) -> rusqlite::Result<()> {
     match event {
         RunEvent::RunStarted { run, trigger } => {
@@ -176,7 +177,7 @@ fn in_run(
     at: i64,
     (run, job): (RunId, &JobId),
     event: &JobEvent,
-    output: Option<Captured>,
+    output: Option<Capture>,
 ) -> rusqlite::Result<()> {
     if let JobEvent::Started { trigger } = event {
         let insert = "INSERT INTO job_run (run, job, trigger, started) VALUES (?, ?, ?, ?)";
@@ -224,7 +225,7 @@ fn action_finished(
     row: i64,
     at: i64,
     report: &ActionReport,
-    output: Option<Captured>,
+    output: Option<Capture>,
 ) -> rusqlite::Result<()> {
     let (code, signal) = match report.status {
         Some(ExitStatus::Code(code)) => (Some(code), None),
@@ -253,7 +254,7 @@ fn action_finished(
         ];
         database.prepare_cached(update)?.execute(row)?;
     }
-    if let Some(Captured { text, dropped, gap }) = output {
+    if let Some(Captured { text, dropped, gap }) = output.map(Capture::finish) {
         let insert = "INSERT INTO output (action_run, text, dropped, gap) VALUES (?, ?, ?, ?)";
         let dropped = i64::try_from(dropped).unwrap_or(i64::MAX);
         database.prepare_cached(insert)?.execute(params![row, text, dropped, gap])?;
