@@ -3,6 +3,7 @@
 //!
 //! - `spawn` forks, on one thread that lives as long as the process: the parent-death signal, by which the kernel ends a child
 //!   whose director was killed, follows the *thread* that forked (prctl(2)).
+//! - `clone` is how it does that, for the price of a `posix_spawn`.
 //! - `wait` waits for the whole group, since rsync is several processes and the leader's end is not theirs. We are the subreaper of
 //!   our descendants, so what loses its parent becomes our child and can be waited for.
 //! - `sweep` finds what left the group by setsid(2): it still carries a cookie in its environment.
@@ -12,6 +13,7 @@
 //!
 //! Deliberately absent: a shell, a terminal, a conversation by standard input.
 
+mod clone;
 pub mod guard;
 mod lines;
 mod run;

@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use rustix::process::{Pid, Signal, getpid, getppid, set_child_subreaper, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, set_child_subreaper};
 use tokio::sync::oneshot;
 
+use super::clone::Image;
 use super::guard::Guard;
 use super::{SpawnError, Spec};
 use crate::random;
@@ -30,7 +29,7 @@ pub struct Spawner {
 }
 
 struct Request {
-    command: Command,
+    image: Image,
     reply: oneshot::Sender<io::Result<Started>>,
 }
 
@@ -82,7 +81,7 @@ impl Spawner {
             for request in incoming {
                 // Registered under the lock under which it was forked: nobody sees a child without its group.
                 let mut registered = registry.lock();
-                let started = fork(request.command);
+                let started = request.image.start();
                 if let Ok(started) = &started {
                     registered.insert(started.leader);
                 }
@@ -105,8 +104,8 @@ impl Spawner {
     pub(super) async fn spawn(&self, spec: &Spec, cookie: &str) -> Result<Started, SpawnError> {
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the forking thread has ended");
-        let command = command(spec, cookie).map_err(|source| failure(spec, source))?;
-        let result = match self.requests.send(Request { command, reply }) {
+        let image = Image::new(spec, cookie).map_err(|source| failure(spec, source))?;
+        let result = match self.requests.send(Request { image, reply }) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
             Err(_) => Err(gone()),
         };
@@ -121,37 +120,5 @@ fn failure(spec: &Spec, source: io::Error) -> SpawnError {
         SpawnError::NotFound { program, path }
     } else {
         SpawnError::Other { program, source }
-    }
-}
-
-#[expect(unsafe_code, reason = "code between fork and exec; the standard library has no safe way to set these")]
-fn command(spec: &Spec, cookie: &str) -> io::Result<Command> {
-    let mut command = Command::new(&spec.program);
-    command.args(&spec.args).envs(spec.env.iter().map(|(name, value)| (name, value))).env(COOKIE, cookie);
-    let stdin = spec.stdin.as_ref().map(|file| file.try_clone()).transpose()?.map_or_else(Stdio::null, Stdio::from);
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    if let Some(cwd) = &spec.cwd {
-        command.current_dir(cwd);
-    }
-    let director = getpid();
-    // SAFETY: only system calls, no allocation and no lock, as is needed in the child of a process with threads.
-    unsafe {
-        command.pre_exec(move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // Whoever died before the line above does not tell us any more.
-            if getppid() == Some(director) { Ok(()) } else { Err(io::Error::from(io::ErrorKind::BrokenPipe)) }
-        });
-    }
-    Ok(command)
-}
-
-fn fork(mut command: Command) -> io::Result<Started> {
-    let mut child: Child = command.spawn()?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    match (pid, child.stdout.take(), child.stderr.take()) {
-        (Some(leader), Some(stdout), Some(stderr)) => {
-            Ok(Started { leader, stdout: stdout.into(), stderr: stderr.into() })
-        }
-        _ => Err(io::Error::other("a child without a pid or pipes")),
     }
 }

@@ -55,14 +55,12 @@ pub(super) fn run(sweep: &Sweep, groups: &Groups) {
     }
 }
 
-/// Our children, of all threads (proc(5): `children`).
+/// The children of our first thread (proc(5): `children`), to which the kernel gives all that lose their parent, as long as it lives. Those that
+/// other threads forked are the leaders of groups, which are waited for.
 fn children() -> Vec<Pid> {
-    let Ok(threads) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-    threads
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>())
-        .collect()
+    let pid = getpid().as_raw_nonzero();
+    let list = fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// Reaps a child that has ended and is of no action's group; the others are for their own action to reap.

@@ -197,6 +197,62 @@ async fn a_child_reads_the_file_that_it_is_given_from_where_it_stands() {
     assert_eq!(run(&sh("cat")).await.1.stdout, b"");
 }
 
+/// The `Sig…` line of that name in a status (proc(5)).
+fn signals(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+    u64::from_str_radix(line.unwrap(), 16).unwrap()
+}
+
+/// Whatever this process catches or blocks; and what it was itself told to ignore stays ignored.
+#[tokio::test]
+async fn no_signal_is_blocked_or_caught_and_sigpipe_is_not_ignored() {
+    const SIGPIPE: u64 = 1 << 12;
+    let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).unwrap();
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    assert_ne!(signals(&own, "SigCgt"), 0);
+    assert_ne!(signals(&own, "SigIgn") & SIGPIPE, 0);
+    let spec = Spec { program: "cat".into(), args: vec!["/proc/self/status".into()], ..sh("") };
+    let status = String::from_utf8(run(&spec).await.1.stdout).unwrap();
+    assert_eq!((signals(&status, "SigBlk"), signals(&status, "SigCgt")), (0, 0));
+    assert_eq!(signals(&status, "SigIgn"), signals(&own, "SigIgn") & !SIGPIPE);
+}
+
+#[tokio::test]
+async fn no_descriptor_of_ours_is_inherited() {
+    use std::os::fd::AsRawFd;
+    let open = fs::File::open("/dev/null").unwrap();
+    let (exit, _) = run(&sh(&format!("[ -e /proc/$$/fd/1 ] && ! [ -e /proc/$$/fd/{} ]", open.as_raw_fd()))).await;
+    assert_eq!(exit, code(0));
+}
+
+#[tokio::test]
+async fn what_keeps_a_program_from_being_executed_is_told() {
+    let error = async |spec: &Spec| {
+        let error = spawner().run(spec, &Stop::default(), &mut Collected::default()).await.unwrap_err();
+        crate::error_chain(&error)
+    };
+    let denied = error(&Spec { program: "/dev/null".into(), ..sh("") }).await;
+    assert_eq!(denied, "could not execute /dev/null: Permission denied (os error 13)");
+    let nul = error(&Spec { args: vec!["a\0b".into()], ..sh("") }).await;
+    assert_eq!(nul, "could not execute /bin/sh: a NUL byte in an argument or a variable");
+    let long = error(&Spec { args: vec!["x".repeat(1 << 18).into()], ..sh("") }).await;
+    assert_eq!(long, "could not execute /bin/sh: Argument list too long (os error 7)");
+}
+
+/// As execvp(3) has it, and every shell.
+#[tokio::test]
+async fn a_script_without_an_interpreter_is_one_for_the_shell() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    fs::write(&script, "echo \"$1\"\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let many = 20_000;
+    let args = (0..many).map(|n| format!("argument {n}").into()).collect();
+    let spec = Spec { program: script.into(), args, ..sh("") };
+    assert_eq!(run(&spec).await.1.stdout, b"argument 0\n");
+}
+
 #[tokio::test]
 async fn dropping_a_run_kills_its_group() {
     let dir = tempfile::tempdir().unwrap();
