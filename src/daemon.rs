@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account;
 use crate::action::Runner;
-use crate::config::Config;
+use crate::config::{Config, JobId};
 use crate::control;
-use crate::director::{Director, Mode, Signals, lanes};
+use crate::director::{self, Director, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
+use crate::history::read::Last;
 use crate::history::{self, History};
 use crate::http;
 use crate::human::count;
@@ -90,22 +91,29 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     };
 
     let mut services = Services::default();
+    let (orders, inbox) = director::orders();
     if options.mode == Mode::Daemon {
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
         services.serve(listener?, metrics);
-        services.control(&control::path(config), board);
+        services.control(&control::path(config), control::Desk { board, orders, config: config.path.clone() });
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
-    let transport = match config.uses_native_transport() {
+    // A daemon's next configuration may need it.
+    let transport = match config.uses_native_transport() || options.mode == Mode::Daemon {
         true => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
         false => None,
     };
     let performer = performer(config, &options, spawner, (pool.clone(), transport.clone()), log, events);
     let host = performer.identity.host.clone();
-    let director = Director::new(lanes(config, &host, options.mode), performer);
+    let of_daemon = |path: &PathBuf| (options.mode == Mode::Daemon).then(|| path.clone());
+    let paused = Paused::open(config.history.directory.as_ref().and_then(of_daemon).as_deref());
+    let seen = |(job, last): &(String, Last)| Some((JobId::new(job.as_str()), last.seen_until?));
+    let seen_until = last.iter().filter_map(seen).collect();
+    let director =
+        Director::new(Setup { config: config.clone(), host, mode: options.mode, paused, seen_until, inbox, performer });
 
     services.ready(config, options.mode);
-    director.run(options.mode, &mut signals).await;
+    director.run(&mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     if let Some(transport) = transport {
         transport.close(GOODBYE).await;
@@ -208,12 +216,12 @@ impl Services {
     }
 
     /// Serves the control socket. An instance without one runs all the same.
-    fn control(&mut self, path: &Path, board: Arc<Board>) {
+    fn control(&mut self, path: &Path, desk: control::Desk) {
         match control::bind(path) {
             Ok((listener, socket)) => {
                 let shutdown = self.shutdown.clone();
                 self.tasks.spawn(async move {
-                    control::serve(listener, board, shutdown).await;
+                    control::serve(listener, desk, shutdown).await;
                     drop(socket);
                 });
             }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::config::{ActionId, JobId, Peer};
+use crate::config::{ActionId, Config, JobId, Peer};
 use crate::rsync::stats::Stats;
 
 /// One pass over jobs. The number is the start in milliseconds since the Unix epoch, made unique and increasing within
@@ -33,11 +33,15 @@ pub enum Trigger {
     Hup,
     /// `run --once`.
     Once,
+    /// The command `now`.
+    Now,
+    /// The schedule, for a time that the daemon missed.
+    CatchUp,
 }
 
 impl Trigger {
     /// Every trigger, for series that start at 0.
-    pub const ALL: [Self; 3] = [Self::Cron, Self::Hup, Self::Once];
+    pub const ALL: [Self; 5] = [Self::Cron, Self::Hup, Self::Once, Self::Now, Self::CatchUp];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -45,6 +49,8 @@ impl Trigger {
             Self::Cron => "cron",
             Self::Hup => "hup",
             Self::Once => "once",
+            Self::Now => "now",
+            Self::CatchUp => "catch_up",
         }
     }
 }
@@ -66,11 +72,28 @@ pub enum SkipReason {
     LockTimeout,
     /// The daemon is shutting down.
     Shutdown,
+    /// Somebody paused its schedule.
+    Paused,
+    /// Somebody cancelled it before it did anything.
+    Cancelled,
+    /// A condition of its `when` does not hold.
+    Condition,
+    /// A job of its `after` did not succeed in this run.
+    After,
 }
 
 impl SkipReason {
     /// Every reason, for series that start at 0.
-    pub const ALL: [Self; 4] = [Self::Overlap, Self::BlockTimeout, Self::LockTimeout, Self::Shutdown];
+    pub const ALL: [Self; 8] = [
+        Self::Overlap,
+        Self::BlockTimeout,
+        Self::LockTimeout,
+        Self::Shutdown,
+        Self::Paused,
+        Self::Cancelled,
+        Self::Condition,
+        Self::After,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -79,6 +102,10 @@ impl SkipReason {
             Self::BlockTimeout => "block_timeout",
             Self::LockTimeout => "lock_timeout",
             Self::Shutdown => "shutdown",
+            Self::Paused => "paused",
+            Self::Cancelled => "cancelled",
+            Self::Condition => "condition",
+            Self::After => "after",
         }
     }
 }
@@ -94,7 +121,7 @@ pub enum ActionFailure {
     Start,
     /// The run lost a lock, so the action was killed.
     LockLost,
-    /// The daemon was told to stop, so the action was killed.
+    /// The daemon was told to stop, or the job was cancelled, so the action was killed.
     Cancelled,
 }
 
@@ -262,6 +289,16 @@ pub enum JobEvent {
         /// The ones that could not be removed, with the error; their lease ends them.
         left_behind: Vec<String>,
     },
+    /// A condition of `when` does not hold, so the job is skipped.
+    Unmet {
+        /// Which, and what was found instead: one sentence for people.
+        condition: String,
+    },
+    /// A job that failed is run once more at the end of this run.
+    Again {
+        /// Times that are left after that.
+        left: u32,
+    },
     /// An action begins.
     ActionStarted {
         /// Which.
@@ -317,7 +354,7 @@ pub enum JobEvent {
         /// Time since it started.
         duration: Duration,
     },
-    /// The job was due and is not run; it did not even start.
+    /// The job is not run although it was wanted; it did not even start.
     NotRun {
         /// Why.
         reason: SkipReason,
@@ -328,6 +365,11 @@ pub enum JobEvent {
     Missed {
         /// How many.
         count: u64,
+    },
+    /// Its schedule is suspended, since when; or not any more.
+    Paused {
+        /// `None` when it is not any more.
+        since: Option<Timestamp>,
     },
     /// When the job is due next; `None` is never.
     NextRun(Option<Timestamp>),
@@ -377,6 +419,9 @@ pub enum RunEvent {
 pub trait Observer: Send + std::marker::Sync {
     /// Called once for each event, with the wall-clock time at which it happened.
     fn observe(&self, at: Timestamp, event: &RunEvent);
+
+    /// Called when another configuration of the instance takes the place of the first.
+    fn configured(&self, _config: &Config) {}
 }
 
 /// The way by which events reach the observers. Cheap to clone.
@@ -389,6 +434,11 @@ impl Events {
     /// A way to these observers.
     pub fn new(observers: Vec<Arc<dyn Observer>>) -> Self {
         Self { observers: observers.into() }
+    }
+
+    /// Tells every observer that another configuration holds now.
+    pub fn configured(&self, config: &Config) {
+        self.observers.iter().for_each(|observer| observer.configured(config));
     }
 
     /// Tells every observer.

@@ -24,6 +24,9 @@ pub struct Status {
     pub pid: u32,
     /// Since when it runs.
     pub since: Timestamp,
+    /// Its configuration file.
+    #[serde(default)]
+    pub config: std::path::PathBuf,
     /// Its jobs, in the order of the configuration.
     pub jobs: Vec<JobStatus>,
 }
@@ -47,6 +50,9 @@ pub struct JobStatus {
     pub last_success: Option<Timestamp>,
     /// When it is due next; none if never.
     pub next_run: Option<Timestamp>,
+    /// Since when its schedule is suspended; none if it is not.
+    #[serde(default)]
+    pub paused: Option<Timestamp>,
 }
 
 /// What a job does.
@@ -130,22 +136,14 @@ impl Board {
     pub fn new(config: &Config, version: &str, last: &[(String, Last)]) -> Arc<Self> {
         let job = |id: &JobId| {
             let known = last.iter().find(|(job, _)| job == id.as_str());
-            JobStatus {
-                job: id.to_string(),
-                state: State::Idle,
-                run: None,
-                trigger: None,
-                since: None,
-                last: None,
-                last_success: known.and_then(|(_, last)| last.success),
-                next_run: None,
-            }
+            JobStatus::new(id, known.and_then(|(_, last)| last.success))
         };
         let status = Status {
             instance: config.rsync_id.to_string(),
             version: version.to_owned(),
             pid: std::process::id(),
             since: crate::clock::now(),
+            config: std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone()),
             jobs: config.jobs.iter().map(|config| job(&config.id)).collect(),
         };
         Arc::new(Self(Mutex::new(Inner { status, causes: Causes::default() })))
@@ -170,9 +168,31 @@ impl Observer for Board {
         let explain = |outcome: &JobOutcome| causes.explain(job, outcome);
         known.apply(at, *run, told, explain);
     }
+
+    fn configured(&self, config: &Config) {
+        let status = &mut self.inner().status;
+        let known = std::mem::take(&mut status.jobs);
+        let job = |id: &JobId| known.iter().find(|known| known.job == id.as_str()).cloned();
+        let jobs = config.jobs.iter().map(|config| job(&config.id).unwrap_or_else(|| JobStatus::new(&config.id, None)));
+        status.jobs = jobs.collect();
+    }
 }
 
 impl JobStatus {
+    fn new(id: &JobId, last_success: Option<Timestamp>) -> Self {
+        Self {
+            job: id.to_string(),
+            state: State::Idle,
+            run: None,
+            trigger: None,
+            since: None,
+            last: None,
+            last_success,
+            next_run: None,
+            paused: None,
+        }
+    }
+
     fn apply(
         &mut self,
         at: Timestamp,
@@ -209,6 +229,7 @@ impl JobStatus {
                 self.ends(at, run, &outcome, Duration::ZERO, detail);
             }
             JobEvent::NextRun(next) => self.next_run = *next,
+            JobEvent::Paused { since } => self.paused = *since,
             _ => {}
         }
     }

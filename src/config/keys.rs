@@ -25,6 +25,10 @@ pub(super) const TOP: Kind = Kind {
         "cron_schedule",
         "timezone",
         "jitter",
+        "overlap",
+        "catch_up",
+        "catch_up_max_age",
+        "concurrency",
         "pid_file_dir",
         "state_dir",
         "metrics",
@@ -60,7 +64,22 @@ pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "m
 /// A job of type `local`.
 pub(super) const LOCAL_JOB: Kind = Kind {
     name: "a local job",
-    keys: &["id", "type", "cron_schedule", "timezone", "jitter", "lock_files", "blocks_on", "actions"],
+    keys: &[
+        "id",
+        "type",
+        "cron_schedule",
+        "timezone",
+        "jitter",
+        "overlap",
+        "catch_up",
+        "catch_up_max_age",
+        "when",
+        "after",
+        "retries",
+        "lock_files",
+        "blocks_on",
+        "actions",
+    ],
     idle: PEER,
 };
 
@@ -80,6 +99,12 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "cron_schedule",
         "timezone",
         "jitter",
+        "overlap",
+        "catch_up",
+        "catch_up_max_age",
+        "when",
+        "after",
+        "retries",
         "lock_files",
         "blocks_on",
         "actions",
@@ -136,9 +161,13 @@ pub(super) const COMMAND: Kind = Kind {
     idle: &[],
 };
 
+/// Something that must hold for a job to run.
+pub(super) const CONDITION: Kind =
+    Kind { name: "a condition", keys: &["mounted", "reachable", "on_ac_power", "command", "args"], idle: &[] };
+
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 9] =
-    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
+pub(super) const ALL: [&Kind; 10] =
+    [&CONDITION, &SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[

@@ -31,6 +31,8 @@ pub struct Config {
     pub lease: Duration,
     /// Time between SIGTERM and SIGKILL to an action's process group.
     pub kill_grace: Duration,
+    /// How many jobs of a run may go at once, at least 1.
+    pub concurrency: usize,
     /// The jobs in the order of the file, which is the order in which a run performs them.
     pub jobs: Vec<Arc<Job>>,
 }
@@ -136,7 +138,7 @@ pub enum HostKeyPolicy {
 }
 
 /// A job: waits for its blocks, takes its locks, performs its actions, releases.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Unique in the instance.
     pub id: JobId,
@@ -150,10 +152,46 @@ pub struct Job {
     pub blocks_on: Vec<Block>,
     /// What the job does, in order.
     pub actions: Vec<Action>,
+    /// What must hold, or else the job is skipped; looked at before anything else.
+    pub when: Vec<Condition>,
+    /// Jobs before it in the same lane that must have succeeded in the same run, as far as they are part of it.
+    pub after: Vec<JobId>,
+    /// How often it is run again, at the end of the run, if it failed.
+    pub retries: u32,
+}
+
+/// Something that must hold for a job to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// A file system is mounted at this path.
+    Mounted(PathBuf),
+    /// A peer lets us log in.
+    Reachable(Peer),
+    /// The host does not run on battery.
+    OnAcPower,
+    /// A command ends with 0.
+    Command(Command),
+}
+
+/// What becomes of a scheduled time that comes while the job's lane runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// It is skipped, and said so.
+    #[default]
+    Skip,
+    /// One run is queued.
+    Queue,
+}
+
+/// A run that was missed is made good, once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatchUp {
+    /// Unless it should have been longer ago than this.
+    pub max_age: Option<Duration>,
 }
 
 /// When a job runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JobSchedule {
     /// The expression as written, for messages and metrics.
     pub expression: String,
@@ -163,6 +201,10 @@ pub struct JobSchedule {
     pub timezone: TimeZone,
     /// Upper bound of the stable delay that is added to each scheduled time.
     pub jitter: Duration,
+    /// What becomes of a time at which the lane runs.
+    pub overlap: Overlap,
+    /// Whether a time that was missed is made good.
+    pub catch_up: Option<CatchUp>,
     /// Whether the job has a schedule of its own, which makes it a lane of its own; jobs without one share the
     /// instance's lane and run one after the other.
     pub own: bool,
@@ -235,7 +277,7 @@ pub struct Block {
 }
 
 /// One step of a job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Action {
     /// Unique in the job.
     pub id: ActionId,
@@ -252,7 +294,7 @@ pub struct Action {
 }
 
 /// What an action executes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
     /// One rsync.
     Sync(Sync),
@@ -264,7 +306,7 @@ pub enum ActionKind {
 pub const MOST_PARALLEL: usize = 32;
 
 /// One rsync, or several that share its work.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sync {
     /// What is copied: local paths still with their `~` and wildcards for a push or a local job, paths on the peer for
     /// a pull. `${NAME}` is already replaced. At least one.

@@ -29,6 +29,14 @@ mod documentation {
         timezone: Option<String>,
         /// Each scheduled time is delayed by up to this long, always the same on one host. Default: 0.
         jitter: Option<Duration>,
+        /// What becomes of a scheduled time that comes while the jobs still run. Default: skip.
+        overlap: Option<Overlap>,
+        /// Whether a run is made good, once, that was missed while the daemon was down or the host slept. Default: none.
+        catch_up: Option<CatchUp>,
+        /// A run that should have been longer ago than this is not made good. Default: no bound.
+        catch_up_max_age: Option<Duration>,
+        /// How many jobs of a run may go at once, in order. Default: 1.
+        concurrency: Option<Number>,
         /// Directory of the pid file. Default: /run/rsyncdirector, for a user other than root
         /// $XDG_RUNTIME_DIR/rsyncdirector.
         pid_file_dir: Option<String>,
@@ -166,6 +174,18 @@ mod documentation {
             timezone: Option<String>,
             /// The job's jitter. Default: the instance's.
             jitter: Option<Duration>,
+            /// What becomes of a scheduled time that comes while the job, or its run, still runs. Default: the instance's.
+            overlap: Option<Overlap>,
+            /// Whether a missed run of the job is made good. Default: the instance's.
+            catch_up: Option<CatchUp>,
+            /// The job's bound on that. Default: the instance's.
+            catch_up_max_age: Option<Duration>,
+            /// What must hold, or else the job is skipped, which is no failure.
+            when: Option<Conditions>,
+            /// Jobs before it that must have succeeded in the same run.
+            after: Option<OneOrMore>,
+            /// How often the job is run again, at the end of the run, if it failed. Default: 0.
+            retries: Option<Number>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
@@ -197,6 +217,18 @@ mod documentation {
             timezone: Option<String>,
             /// The job's jitter. Default: the instance's.
             jitter: Option<Duration>,
+            /// What becomes of a scheduled time that comes while the job, or its run, still runs. Default: the instance's.
+            overlap: Option<Overlap>,
+            /// Whether a missed run of the job is made good. Default: the instance's.
+            catch_up: Option<CatchUp>,
+            /// The job's bound on that. Default: the instance's.
+            catch_up_max_age: Option<Duration>,
+            /// What must hold, or else the job is skipped, which is no failure.
+            when: Option<Conditions>,
+            /// Jobs before it that must have succeeded in the same run.
+            after: Option<OneOrMore>,
+            /// How often the job is run again, at the end of the run, if it failed. Default: 0.
+            retries: Option<Number>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
@@ -204,6 +236,47 @@ mod documentation {
             /// What the job does, in order.
             actions: Vec<Action>,
         },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Overlap {
+        /// It is skipped, and said so.
+        Skip,
+        /// One run is queued.
+        Queue,
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum CatchUp {
+        /// It is counted, and said so.
+        None,
+        /// One run, however many were missed.
+        One,
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Conditions {
+        One(Condition),
+        More(Vec<Condition>),
+    }
+
+    /// Something that must hold for a job to run: one of these.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Condition {
+        /// A file system is mounted at this path.
+        mounted: Option<String>,
+        /// This peer lets us log in: [user@]host[:port].
+        reachable: Option<String>,
+        /// The host does not run on battery: true.
+        on_ac_power: Option<bool>,
+        /// A command that must end with 0: with `args` a program, without a line for /bin/sh.
+        command: Option<String>,
+        /// The program's arguments.
+        args: Option<Vec<Argument>>,
     }
 
     /// A lock file or a block, and how to wait for it.

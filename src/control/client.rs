@@ -53,6 +53,14 @@ impl Client {
         self.request(Method::GET, what, &Value::Null).await
     }
 
+    /// Orders something of these jobs; of all, if none is named.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, what: &str, jobs: &[String]) -> Result<T, ClientError> {
+        self.request(Method::POST, what, &serde_json::json!({ "jobs": jobs })).await
+    }
+
     async fn request<T: DeserializeOwned>(&self, method: Method, what: &str, body: &Value) -> Result<T, ClientError> {
         let answer = tokio::time::timeout(ANSWER_MAX, self.converse(method, what, body)).await;
         let (status, text) = answer.map_err(|elapsed| ClientError::Broken(elapsed.into()))??;

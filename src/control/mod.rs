@@ -4,7 +4,13 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `GET /v1/status` | how the instance and its jobs stand: a [`Status`] |
+//! | `GET /v1/status` | how the instance and its jobs stand: a [`Status`](crate::status::Status) |
+//! | `POST /v1/now` | runs jobs now, or once more behind what runs: a [`Done`] |
+//! | `POST /v1/cancel` | ends jobs, and takes them out of the queue: a [`Done`] |
+//! | `POST /v1/pause`, `POST /v1/resume` | suspends the schedule of jobs, and ends that: a [`Done`] |
+//! | `POST /v1/reload` | reads the configuration file again; a wrong one changes nothing: a [`Done`] |
+//!
+//! The body of a `POST` is `{"jobs": ["ID", …]}`; none, or no body, means all jobs.
 //!
 //! An error is `{"error": "…"}` with a status of 4xx or 5xx.
 
@@ -15,48 +21,130 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{self, Config, JobId, LoadError};
+use crate::director::{Done, Order, Orders, Refusal};
 use crate::http;
-use crate::status::{Board, Status};
+use crate::status::Board;
 
 pub use client::{Client, ClientError};
 pub use socket::{Socket, bind};
+
+/// The directories in which instances have their sockets unless their configurations say otherwise.
+pub fn usual_directories() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
+    let own = runtime.map(|directory| PathBuf::from(directory).join("rsyncdirector"));
+    [PathBuf::from("/run/rsyncdirector")].into_iter().chain(own).collect()
+}
 
 /// The socket of an instance.
 pub fn path(config: &Config) -> PathBuf {
     path_in(&config.pid_file_dir, &config.rsync_id)
 }
 
-fn path_in(directory: &Path, rsync_id: &str) -> PathBuf {
+/// The socket of an instance with this `rsync_id` and `pid_file_dir`.
+pub fn path_in(directory: &Path, rsync_id: &str) -> PathBuf {
     directory.join(format!("{rsync_id}.sock"))
 }
 
+/// Whoever is asked by the socket.
+#[derive(Clone)]
+pub struct Desk {
+    /// How the instance stands.
+    pub board: Arc<Board>,
+    /// The way to its director.
+    pub orders: Orders,
+    /// Its configuration file.
+    pub config: PathBuf,
+}
+
+/// Which jobs somebody means.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// Their ids; none are all.
+    #[serde(default)]
+    pub jobs: Vec<String>,
+}
+
 /// Answers until `shutdown` is cancelled.
-pub async fn serve(listener: UnixListener, board: Arc<Board>, shutdown: CancellationToken) {
-    http::serve_router(listener, router(board), shutdown).await;
+pub async fn serve(listener: UnixListener, desk: Desk, shutdown: CancellationToken) {
+    http::serve_router(listener, router(desk), shutdown).await;
 }
 
-fn router(board: Arc<Board>) -> Router {
+fn router(desk: Desk) -> Router {
+    let order = |make: fn(Vec<JobId>) -> Order| {
+        post(move |State(desk): State<Desk>, body: Bytes| async move { carry_out(&desk, make, &body).await })
+    };
     Router::new()
-        .route("/v1/status", get(|State(board): State<Arc<Board>>| async move { as_json(&board.status()) }))
+        .route("/v1/status", get(|State(desk): State<Desk>| async move { as_json(&desk.board.status()) }))
+        .route("/v1/now", order(Order::Now))
+        .route("/v1/cancel", order(Order::Cancel))
+        .route("/v1/pause", order(Order::Pause))
+        .route("/v1/resume", order(Order::Resume))
+        .route("/v1/reload", post(|State(desk): State<Desk>| async move { reload(&desk).await }))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request; a newer release may have it") })
-        .with_state(board)
+        .with_state(desk)
 }
 
-fn as_json(value: &Status) -> Response {
-    let text = serde_json::to_string(value).expect("a status is always JSON");
-    ([(axum::http::header::CONTENT_TYPE, "application/json")], text).into_response()
+async fn carry_out(desk: &Desk, make: fn(Vec<JobId>) -> Order, body: &[u8]) -> Response {
+    let jobs = if body.is_empty() { Ok(Jobs::default()) } else { serde_json::from_slice::<Jobs>(body) };
+    match jobs {
+        Ok(Jobs { jobs }) => {
+            let jobs = jobs.into_iter().map(JobId::new).collect();
+            answer(desk.orders.give(make(jobs)).await)
+        }
+        Err(error) => refuse(StatusCode::BAD_REQUEST, &format!("the body must be {{\"jobs\": [\"ID\"]}}: {error}")),
+    }
+}
+
+async fn reload(desk: &Desk) -> Response {
+    let path = desk.config.clone();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&path, &|name| std::env::var_os(name))).await;
+    let config = match loaded {
+        Ok(Ok(loaded)) => loaded.config,
+        Ok(Err(LoadError::Invalid(diagnostics))) => {
+            return refuse(StatusCode::UNPROCESSABLE_ENTITY, diagnostics.render(false).trim_end());
+        }
+        Ok(Err(error)) => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &crate::error_chain(&error)),
+        Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    };
+    let (now, before) = (config.rsync_id.to_string(), desk.board.status().instance);
+    if now != before {
+        let why = format!("{} is of another instance now: rsync_id is {now:?}, not {before:?}", desk.config.display());
+        return refuse(StatusCode::CONFLICT, &why);
+    }
+    answer(desk.orders.give(Order::Reload(Box::new(config))).await)
+}
+
+fn answer(result: Result<Done, Refusal>) -> Response {
+    match result {
+        Ok(done) => as_json(&done),
+        Err(refusal) => {
+            let status = match refusal {
+                Refusal::UnknownJob { .. } => StatusCode::NOT_FOUND,
+                Refusal::Unwritten { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+                Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            refuse(status, &crate::error_chain(&refusal))
+        }
+    }
+}
+
+fn as_json(value: &impl Serialize) -> Response {
+    let text = serde_json::to_string(value).expect("plain data is always JSON");
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 fn refuse(status: StatusCode, why: &str) -> Response {
-    (status, [(axum::http::header::CONTENT_TYPE, "application/json")], json!({ "error": why }).to_string())
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], json!({ "error": why }).to_string()).into_response()
 }

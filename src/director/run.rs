@@ -1,21 +1,24 @@
 //! The loop around the core.
 
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Command, Core, Event, LaneId, LanePlan};
+use super::core::{Command, Core, Event, Jobs, LaneId};
+use super::lanes::{self, Known};
+use super::orders::{self, Done, Inbox, Order, Refusal};
+use super::pass::{Open, Pass};
+use super::paused::Paused;
 use super::signal::{Request, Signals};
-use crate::clock::{self, Ticks};
-use crate::config::{Config, Job};
-use crate::event::{JobEvent, JobFailure, JobOutcome, RunEvent, RunId, SkipReason, Trigger};
+use crate::clock;
+use crate::config::{Config, Job, JobId};
+use crate::event::{JobEvent, RunEvent, RunId, Trigger};
 use crate::job::Performer;
 use crate::process::Stop;
-use crate::schedule::jitter_delay;
 
 /// What a director is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,71 +29,78 @@ pub enum Mode {
     Once,
 }
 
-/// Jobs that run one after the other, and when.
-pub struct Lane {
-    plan: LanePlan,
-    jobs: Vec<Arc<Job>>,
-}
-
-/// The lanes of a configuration: one for all jobs without a schedule of their own, one for each with one. `host` is this host's
-/// name, which the jitter depends on. In [`Mode::Once`] all jobs are one lane without a schedule.
-pub fn lanes(config: &Config, host: &str, mode: Mode) -> Vec<Lane> {
-    if mode == Mode::Once {
-        let plan = LanePlan { schedule: None, timezone: jiff::tz::TimeZone::UTC, delay: Duration::ZERO };
-        return vec![Lane { plan, jobs: config.jobs.clone() }];
-    }
-    let mut lanes: Vec<Lane> = Vec::new();
-    let mut shared: Option<LaneId> = None;
-    for job in &config.jobs {
-        match shared.filter(|_| !job.schedule.own) {
-            Some(lane) => lanes[lane].jobs.push(Arc::clone(job)),
-            None => {
-                if !job.schedule.own {
-                    shared = Some(lanes.len());
-                }
-                let name = if job.schedule.own { job.id.as_str() } else { "" };
-                let plan = LanePlan {
-                    schedule: Some(job.schedule.schedule.clone()),
-                    timezone: job.schedule.timezone.clone(),
-                    delay: jitter_delay(host, &config.rsync_id, name, job.schedule.jitter),
-                };
-                lanes.push(Lane { plan, jobs: vec![Arc::clone(job)] });
-            }
-        }
-    }
-    lanes
+/// What a director begins with.
+pub struct Setup {
+    /// The instance.
+    pub config: Config,
+    /// This host's name, which the jitter depends on.
+    pub host: String,
+    /// By schedule, or once.
+    pub mode: Mode,
+    /// Whose schedules are suspended.
+    pub paused: Paused,
+    /// Up to when each job's scheduled times were dealt with, as far as that is known.
+    pub seen_until: BTreeMap<JobId, Timestamp>,
+    /// By which orders come.
+    pub inbox: Inbox,
+    /// Who performs the jobs.
+    pub performer: Performer,
 }
 
 /// Runs lanes of jobs.
 pub struct Director {
-    lanes: Vec<Arc<[Arc<Job>]>>,
-    core: Core,
+    config: Config,
+    host: String,
+    mode: Mode,
+    paused: Paused,
+    inbox: Inbox,
     performer: Performer,
+    /// Name and jobs of each; one that a new configuration does not have any more has no jobs.
+    lanes: Vec<(String, Vec<Arc<Job>>)>,
+    core: Core,
     stop: Stop,
     runs: JoinSet<LaneId>,
+    /// Of each lane that runs: which run, and what of it is not done.
+    running: HashMap<LaneId, (RunId, Open)>,
 }
 
 impl Director {
-    /// A director of these lanes, which does nothing before [`Director::run`].
-    pub fn new(lanes: Vec<Lane>, performer: Performer) -> Self {
-        let (plans, lanes): (Vec<_>, Vec<_>) = lanes.into_iter().map(|lane| (lane.plan, lane.jobs.into())).unzip();
+    /// A director, which does nothing before [`Director::run`].
+    pub fn new(setup: Setup) -> Self {
+        let Setup { config, host, mode, paused, seen_until, inbox, performer } = setup;
+        let known = Known { paused: paused.jobs().clone(), seen_until };
+        let lanes = lanes::lanes(&config, &host, mode, &known);
+        let (plans, lanes) = lanes.into_iter().map(|lane| (lane.plan, (lane.name, lane.jobs))).unzip();
         Self {
+            config,
+            host,
+            mode,
+            paused,
+            inbox,
+            performer,
             lanes,
             core: Core::new(plans, clock::now()),
-            performer,
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
             runs: JoinSet::new(),
+            running: HashMap::new(),
         }
     }
 
     /// Directs until told to stop, or until the one run of [`Mode::Once`] is over; then nothing of it runs any more and no lock is
     /// held.
-    pub async fn run(mut self, mode: Mode, signals: &mut Signals) {
-        let mut event = match mode {
+    pub async fn run(mut self, signals: &mut Signals) {
+        let mut event = match self.mode {
             Mode::Daemon => Event::Started,
             Mode::Once => Event::Once,
         };
-        while self.handle(event) {
+        for (job, since) in self.paused.jobs() {
+            self.tell_job(job, JobEvent::Paused { since: Some(*since) });
+        }
+        loop {
+            let commands = self.core.handle(event, clock::now());
+            if !self.obey(commands, &mut Done::default()) {
+                return;
+            }
             event = tokio::select! {
                 biased;
                 received = signals.next() => match received.request {
@@ -104,23 +114,43 @@ impl Director {
                     }
                 },
                 Some(finished) = self.runs.join_next() => match finished {
-                    Ok(lane) => Event::RunFinished(lane),
+                    Ok(lane) => {
+                        self.running.remove(&lane);
+                        Event::RunFinished(lane)
+                    }
                     // A lane catches its jobs' panics and is never aborted.
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
+                (order, reply) = self.inbox.next() => {
+                    self.answer(order, reply);
+                    Event::Woke
+                }
                 () = clock::sleep_until(self.core.next_wakeup()) => Event::Woke,
             };
         }
     }
 
-    /// Lets the core decide and does it. `false` when it is time to leave.
-    fn handle(&mut self, event: Event) -> bool {
-        for command in self.core.handle(event, clock::now()) {
+    /// Does as the core says, noting what comes of it. `false` when it is time to leave.
+    fn obey(&mut self, commands: Vec<Command>, done: &mut Done) -> bool {
+        for command in commands {
             match command {
-                Command::Start { lane, run, trigger } => self.start(lane, run, trigger),
-                Command::Skip { lane, trigger, reason } => self.tell(lane, &JobEvent::NotRun { reason, trigger }),
-                Command::Missed { lane, count } => self.tell(lane, &JobEvent::Missed { count }),
-                Command::Due { lane, at } => self.tell(lane, &JobEvent::NextRun(at)),
+                Command::Start { lane, jobs, run, trigger } => {
+                    let jobs = self.jobs(lane, &jobs);
+                    jobs.iter().for_each(|job| done.note(&job.id, "started", Some(run.0)));
+                    self.start(lane, run, trigger, jobs);
+                }
+                Command::Skip { lane, jobs, trigger, reason } => {
+                    for job in self.jobs(lane, &jobs) {
+                        done.note(&job.id, reason.as_str(), None);
+                        self.tell_job(&job.id, JobEvent::NotRun { reason, trigger });
+                    }
+                }
+                Command::Missed { lane, jobs, count } => {
+                    self.jobs(lane, &jobs).iter().for_each(|job| self.tell_job(&job.id, JobEvent::Missed { count }));
+                }
+                Command::Due { lane, at } => {
+                    self.lanes[lane].1.iter().for_each(|job| self.tell_job(&job.id, JobEvent::NextRun(at)));
+                }
                 Command::Queued { new: true, .. } => {
                     tracing::info!("a run is under way: one more is queued behind it");
                 }
@@ -135,37 +165,131 @@ impl Director {
         true
     }
 
-    fn tell(&self, lane: LaneId, event: &JobEvent) {
-        for job in self.lanes[lane].iter() {
-            let event = event.clone();
-            self.performer.runner.events.send(RunEvent::Job { run: None, job: job.id.clone(), event });
-        }
+    fn jobs(&self, lane: LaneId, jobs: &Jobs) -> Vec<Arc<Job>> {
+        jobs.iter().map(|&job| Arc::clone(&self.lanes[lane].1[job])).collect()
     }
 
-    fn start(&mut self, lane: LaneId, run: RunId, trigger: Trigger) {
-        let (jobs, performer, stop) = (Arc::clone(&self.lanes[lane]), self.performer.clone(), self.stop.clone());
+    fn tell_job(&self, job: &JobId, event: JobEvent) {
+        self.performer.runner.events.send(RunEvent::Job { run: None, job: job.clone(), event });
+    }
+
+    fn start(&mut self, lane: LaneId, run: RunId, trigger: Trigger, jobs: Vec<Arc<Job>>) {
+        let open = Open::new(&jobs, &self.stop);
+        self.running.insert(lane, (run, open.clone()));
+        let concurrency = self.config.concurrency;
+        let (performer, stop) = (self.performer.clone(), self.stop.clone());
+        let pass = Pass { performer, run, trigger, jobs, concurrency, stop, open };
         self.runs.spawn(async move {
-            perform_all(&jobs, &performer, run, trigger, &stop).await;
+            pass.perform().await;
             lane
         });
     }
-}
 
-async fn perform_all(jobs: &[Arc<Job>], performer: &Performer, run: RunId, trigger: Trigger, stop: &Stop) {
-    let events = &performer.runner.events;
-    let started = Ticks::now();
-    events.send(RunEvent::RunStarted { run, trigger });
-    for job in jobs {
-        let send = |event| events.send(RunEvent::Job { run: Some(run), job: job.id.clone(), event });
-        if stop.term.is_cancelled() {
-            send(JobEvent::NotRun { reason: SkipReason::Shutdown, trigger });
-            continue;
-        }
-        // A defect of ours in one job must not stop the others, nor the daemon.
-        if AssertUnwindSafe(performer.perform(run, trigger, job, stop)).catch_unwind().await.is_err() {
-            let outcome = JobOutcome::Failed(JobFailure::Internal);
-            send(JobEvent::Finished { outcome, duration: started.elapsed() });
-        }
+    fn answer(&mut self, order: Order, reply: oneshot::Sender<Result<Done, Refusal>>) {
+        let result = match order {
+            Order::Now(jobs) => self.select(&jobs).map(|jobs| self.now(jobs)),
+            Order::Cancel(jobs) => self.select(&jobs).map(|jobs| self.cancel(jobs)),
+            Order::Pause(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, true)),
+            Order::Resume(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, false)),
+            Order::Reload(config) => Ok(self.reload(*config)),
+        };
+        // Who gave the order may be gone; it was carried out all the same.
+        let _ = reply.send(result);
     }
-    events.send(RunEvent::RunFinished { run, duration: started.elapsed() });
+
+    /// Where the named jobs are; all jobs if none is named.
+    fn select(&self, ids: &[JobId]) -> Result<Vec<(LaneId, Jobs)>, Refusal> {
+        let is_known = |id: &&JobId| self.config.jobs.iter().any(|job| job.id == **id);
+        if let Some(unknown) = ids.iter().find(|id| !is_known(id)) {
+            let known: Vec<&str> = self.config.jobs.iter().map(|job| job.id.as_str()).collect();
+            return Err(Refusal::UnknownJob { job: unknown.to_string(), known: known.join(", ") });
+        }
+        let of_lane = |(lane, (_, jobs)): (LaneId, &(String, Vec<Arc<Job>>))| {
+            let wanted = |job: &Arc<Job>| ids.is_empty() || ids.contains(&job.id);
+            let jobs = jobs.iter().enumerate().filter(|(_, job)| wanted(job)).map(|(at, _)| at);
+            (lane, jobs.collect::<Jobs>())
+        };
+        Ok(self.lanes.iter().enumerate().map(of_lane).filter(|(_, jobs)| !jobs.is_empty()).collect())
+    }
+
+    fn now(&mut self, wanted: Vec<(LaneId, Jobs)>) -> Done {
+        let mut done = Done::default();
+        for (lane, jobs) in wanted {
+            let queued = self.core.queued(lane);
+            let commands = self.core.handle(Event::Now(vec![(lane, jobs.clone())]), clock::now());
+            if commands.iter().any(|command| matches!(command, Command::Queued { .. })) {
+                for job in jobs {
+                    let result = if queued.contains(&job) { "already queued" } else { "queued" };
+                    done.note(&self.lanes[lane].1[job].id, result, None);
+                }
+            }
+            self.obey(commands, &mut done);
+        }
+        if done.jobs.is_empty() {
+            done.notes.push("the instance is stopping: nothing new begins".to_owned());
+        }
+        done
+    }
+
+    fn cancel(&mut self, unwanted: Vec<(LaneId, Jobs)>) -> Done {
+        let mut done = Done::default();
+        for (lane, jobs) in &unwanted {
+            let Some((run, open)) = self.running.get(lane) else { continue };
+            for job in self.jobs(*lane, jobs).iter().filter(|job| open.cancel(&job.id)) {
+                tracing::info!("{}: cancelled", job.id);
+                done.note(&job.id, "cancelled", Some(run.0));
+            }
+        }
+        let commands = self.core.handle(Event::Unqueue(unwanted), clock::now());
+        self.obey(commands, &mut done);
+        done
+    }
+
+    fn pause(&mut self, jobs: Vec<(LaneId, Jobs)>, pause: bool) -> Result<Done, Refusal> {
+        let (mut paused, now) = (self.paused.jobs().clone(), clock::now());
+        let mut done = Done::default();
+        for job in jobs.iter().flat_map(|(lane, jobs)| self.jobs(*lane, jobs)) {
+            let was = paused.contains_key(&job.id);
+            let result = match (pause, was) {
+                (true, true) => "paused already",
+                (true, false) => "paused",
+                (false, true) => "resumed",
+                (false, false) => "not paused",
+            };
+            done.note(&job.id, result, None);
+            if pause {
+                paused.entry(job.id.clone()).or_insert(now);
+            } else {
+                paused.remove(&job.id);
+            }
+        }
+        self.paused.set(paused)?;
+        self.core.handle(Event::Pause(jobs, pause), now);
+        for job in done.jobs.iter().filter(|job| ["paused", "resumed"].contains(&&*job.result)) {
+            let id = JobId::new(job.job.as_str());
+            self.tell_job(&id, JobEvent::Paused { since: pause.then_some(now) });
+        }
+        if pause && !self.paused.is_lasting() {
+            done.notes.push("there is no `state_dir`: it lasts until the instance is started anew".to_owned());
+        }
+        Ok(done)
+    }
+
+    fn reload(&mut self, config: Config) -> Done {
+        let mut done = orders::differences(&self.config, &config);
+        self.performer.runner.kill_grace = config.kill_grace;
+        self.performer.lease = config.lease;
+        let known = Known { paused: self.paused.jobs().clone(), seen_until: BTreeMap::new() };
+        let lanes = lanes::lanes(&config, &self.host, self.mode, &known);
+        self.performer.runner.events.configured(&config);
+        let plans = lanes::replan(&mut self.lanes, lanes);
+        self.config = config;
+        let commands = self.core.replan(plans, clock::now());
+        self.obey(commands, &mut done);
+        for (job, since) in self.paused.jobs() {
+            self.tell_job(job, JobEvent::Paused { since: Some(*since) });
+        }
+        tracing::info!("the configuration was read anew: {}", orders::summary(&done));
+        done
+    }
 }

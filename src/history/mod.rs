@@ -115,10 +115,10 @@ impl History {
     }
 }
 
-/// What the database remembers of each job for ever; nothing when it cannot be read, which the recorder will say.
+/// What the database remembers of each job for ever, which is brought up to date for that; nothing when it cannot be read, which the
+/// recorder will say.
 pub fn last(path: &Path) -> Vec<(String, read::Last)> {
-    let database = schema::open_read_only(path).ok().flatten();
-    database.and_then(|database| read::last(&database).ok()).unwrap_or_default()
+    schema::open(path).ok().and_then(|database| read::last(&database).ok()).unwrap_or_default()
 }
 
 impl Observer for History {
@@ -127,7 +127,7 @@ impl Observer for History {
             return self.tell(Note::Event { at, event: Box::new(event.clone()), output: None });
         };
         let output = match (job_event, run) {
-            (JobEvent::Progress { .. } | JobEvent::NextRun(_), _) => return,
+            (JobEvent::Progress { .. }, _) => return,
             (JobEvent::ActionFinished { action, .. }, Some(run)) => {
                 self.output().remove(&(*run, job.clone(), action.clone()))
             }

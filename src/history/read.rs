@@ -239,6 +239,8 @@ pub struct Last {
     pub completion: Option<Timestamp>,
     /// When it last succeeded.
     pub success: Option<Timestamp>,
+    /// Up to when its scheduled times were dealt with.
+    pub seen_until: Option<Timestamp>,
 }
 
 /// The same of every job that ever ran.
@@ -246,10 +248,11 @@ pub struct Last {
 /// # Errors
 /// As the database has them.
 pub fn last(database: &Connection) -> rusqlite::Result<Vec<(String, Last)>> {
-    let mut statement = database.prepare("SELECT job, last_start, last_completion, last_success FROM job_state")?;
+    let select = "SELECT job, last_start, last_completion, last_success, seen_until FROM job_state";
+    let mut statement = database.prepare(select)?;
     let rows = statement.query_map([], |row| {
         let at = |n| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(n)?.map(time));
-        Ok((row.get(0)?, Last { start: at(1)?, completion: at(2)?, success: at(3)? }))
+        Ok((row.get(0)?, Last { start: at(1)?, completion: at(2)?, success: at(3)?, seen_until: at(4)? }))
     })?;
     rows.collect()
 }

@@ -143,7 +143,10 @@ fn a_run_is_kept_with_its_jobs_actions_and_their_output() {
     assert_eq!(rig.find(&Filter { job: Some("nightly".into()), limit: 1, failed: false })[0].run, Some(6));
     let last = last(&rig.path());
     let at = |second: i64| Some(Timestamp::from_second(1_800_000_000 + second).expect("a time"));
-    assert_eq!(last[0], ("nightly".into(), read::Last { start: at(8), completion: at(11), success: at(11) }));
+    assert_eq!(
+        last[0],
+        ("nightly".into(), read::Last { start: at(8), completion: at(11), success: at(11), seen_until: None })
+    );
 }
 
 #[test]

@@ -301,6 +301,7 @@ fn outside(database: &Connection, at: i64, job: &JobId, event: &JobEvent) -> rus
             (trigger.as_str(), "skipped", reason.as_str(), skip_text(*reason).into())
         }
         JobEvent::Missed { count } => ("cron", "missed", "missed", format!("{count} scheduled times passed")),
+        JobEvent::NextRun(_) => return state(database, job, "seen_until", at),
         _ => return Ok(()),
     };
     // The end of the daemon is not the end of a schedule.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::conditions;
 use super::wait::{self, Patience};
 use crate::action::Runner;
 use crate::clock::{self, Ticks};
@@ -60,12 +61,16 @@ struct Course<'a> {
 }
 
 impl Performer {
-    /// Performs one job. Cancelling `stop` ends any wait at once and any action by its rules; locks are released all the same.
-    pub async fn perform(&self, run: RunId, trigger: Trigger, job: &Job, stop: &Stop) -> JobOutcome {
+    /// Performs one job. Cancelling `stop` ends any wait at once and any action by its rules; locks are released all the same. `daemon` is
+    /// cancelled with it when that is because the daemon stops.
+    pub async fn perform(&self, run: RunId, trigger: Trigger, job: &Job, stop: &Stop, daemon: &Stop) -> JobOutcome {
         let started = Ticks::now();
         let course = Course { performer: self, run, job, stop };
         course.send(JobEvent::Started { trigger });
-        let outcome = course.run().await;
+        let mut outcome = course.run().await;
+        if outcome == JobOutcome::Skipped(SkipReason::Shutdown) && !daemon.term.is_cancelled() {
+            outcome = JobOutcome::Skipped(SkipReason::Cancelled);
+        }
         course.send(JobEvent::Finished { outcome: outcome.clone(), duration: started.elapsed() });
         outcome
     }
@@ -103,6 +108,13 @@ impl Course<'_> {
     }
 
     async fn run(&self) -> JobOutcome {
+        if let Some(condition) = conditions::unmet(&self.job.when, &self.performer.runner, self.stop).await {
+            self.send(JobEvent::Unmet { condition });
+            return JobOutcome::Skipped(SkipReason::Condition);
+        }
+        if self.stop.term.is_cancelled() {
+            return JobOutcome::Skipped(SkipReason::Shutdown);
+        }
         let mut held = match self.lock().await {
             Ok(held) => held,
             Err(outcome) => return outcome,

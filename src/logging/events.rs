@@ -129,9 +129,24 @@ fn job_line(event: &JobEvent) -> Option<Line> {
         }
         JobEvent::Missed { count } => line(
             Level::WARN,
-            format!("missed {} while the host slept or the clock was set", human::count(*count, "run", "runs")),
+            format!(
+                "missed {} while the director was down, the host slept or the clock was set",
+                human::count(*count, "run", "runs")
+            ),
         ),
-        JobEvent::Progress { .. } | JobEvent::Finished { .. } | JobEvent::NextRun(_) => return None,
+        JobEvent::Again { left } => {
+            let more = if *left > 0 {
+                format!(", and {} after that", human::count(u64::from(*left), "time", "times"))
+            } else {
+                String::new()
+            };
+            line(Level::WARN, format!("is run again at the end of this run{more}"))
+        }
+        JobEvent::Paused { since: Some(since) } => line(Level::WARN, format!("paused since {since:.0}")),
+        JobEvent::Paused { since: None } => line(Level::INFO, "resumed".to_owned()),
+        JobEvent::Unmet { .. } | JobEvent::Progress { .. } | JobEvent::Finished { .. } | JobEvent::NextRun(_) => {
+            return None;
+        }
     })
 }
 
@@ -213,6 +228,8 @@ fn trigger_text(trigger: Trigger) -> &'static str {
         Trigger::Cron => "the schedule",
         Trigger::Hup => "SIGHUP",
         Trigger::Once => "--once",
+        Trigger::Now => "order",
+        Trigger::CatchUp => "the schedule, for a missed time",
     }
 }
 

@@ -20,6 +20,7 @@ enum Cause {
     Action(String),
     Lock(String),
     GaveUp(String),
+    Unmet(String),
 }
 
 impl Causes {
@@ -40,6 +41,7 @@ impl Causes {
             | JobEvent::LockWait { file, obstacle, next_look: None } => {
                 Cause::GaveUp(format!("gave up waiting for {file}, {}", obstacle_text(obstacle)))
             }
+            JobEvent::Unmet { condition } => Cause::Unmet(condition.clone()),
             _ => return,
         };
         self.0.insert(job.clone(), cause);
@@ -54,9 +56,8 @@ impl Causes {
                 Some(format!("action {action}: {text}"))
             }
             (JobOutcome::Failed(JobFailure::Lock | JobFailure::LockLost), Some(Cause::Lock(text)))
-            | (JobOutcome::Skipped(SkipReason::BlockTimeout | SkipReason::LockTimeout), Some(Cause::GaveUp(text))) => {
-                Some(text)
-            }
+            | (JobOutcome::Skipped(SkipReason::BlockTimeout | SkipReason::LockTimeout), Some(Cause::GaveUp(text)))
+            | (JobOutcome::Skipped(SkipReason::Condition), Some(Cause::Unmet(text))) => Some(text),
             (JobOutcome::Failed(failure), _) => Some(job_failure_text(failure)),
             (JobOutcome::Skipped(reason), _) => Some(skip_text(*reason).to_owned()),
         }
@@ -118,7 +119,7 @@ fn action_failure_text(failure: ActionFailure) -> &'static str {
         ActionFailure::Timeout => "ran longer than its timeout and was killed",
         ActionFailure::Start => "could not be started",
         ActionFailure::LockLost => "killed because a lock file was lost",
-        ActionFailure::Cancelled => "killed because the director stops",
+        ActionFailure::Cancelled => "killed because it was told to stop",
     }
 }
 
@@ -138,5 +139,9 @@ pub fn skip_text(reason: SkipReason) -> &'static str {
         SkipReason::BlockTimeout => "a block stayed until the timeout",
         SkipReason::LockTimeout => "a lock file was held by another until the timeout",
         SkipReason::Shutdown => "the director stops",
+        SkipReason::Paused => "it is paused",
+        SkipReason::Cancelled => "it was cancelled",
+        SkipReason::Condition => "a condition does not hold",
+        SkipReason::After => "a job that it comes after did not succeed",
     }
 }

@@ -1,7 +1,7 @@
 //! `rsyncdirector_` series about actions and the rsyncs among them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
 
@@ -14,7 +14,7 @@ const ACTION: &[&str] = &["job_id", "action_id"];
 
 /// All families about actions.
 pub(super) struct Families {
-    known: HashMap<JobId, HashSet<ActionId>>,
+    known: RwLock<HashMap<JobId, HashSet<ActionId>>>,
     duration: HistogramVec,
     failures: IntCounterVec,
     rsync: RsyncFamilies,
@@ -22,9 +22,8 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registrar: &Registrar, jobs: &[Arc<Job>]) -> Self {
-        let ids = |job: &Arc<Job>| job.actions.iter().map(|action| action.id.clone()).collect();
         let families = Self {
-            known: jobs.iter().map(|job| (job.id.clone(), ids(job))).collect(),
+            known: RwLock::default(),
             duration: registrar.histograms(
                 "rsyncdirector_action_duration_seconds",
                 "Time from the start of an action's first attempt to the end of its last.",
@@ -37,12 +36,18 @@ impl Families {
             ),
             rsync: RsyncFamilies::new(registrar),
         };
-        for job in jobs {
-            for action in &job.actions {
-                families.start_at_zero(job.id.as_str(), action);
-            }
-        }
+        families.set_jobs(jobs);
         families
+    }
+
+    /// Makes these the jobs whose actions count.
+    pub(super) fn set_jobs(&self, jobs: &[Arc<Job>]) {
+        let ids = |job: &Arc<Job>| job.actions.iter().map(|action| action.id.clone()).collect();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) =
+            jobs.iter().map(|job| (job.id.clone(), ids(job))).collect();
+        for job in jobs {
+            job.actions.iter().for_each(|action| self.start_at_zero(job.id.as_str(), action));
+        }
     }
 
     fn start_at_zero(&self, job: &str, action: &Action) {
@@ -71,7 +76,8 @@ impl Families {
     }
 
     fn knows(&self, job: &JobId, action: &ActionId) -> bool {
-        self.known.get(job).is_some_and(|actions| actions.contains(action))
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(job).is_some_and(|actions| actions.contains(action))
     }
 
     fn finished(&self, labels: [&str; 2], report: &ActionReport) {

@@ -1,7 +1,7 @@
 //! `rsyncdirector_` series about jobs, their blocks and their locks.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec};
@@ -17,7 +17,8 @@ const REMOTE: &str = "remote";
 
 /// All families about jobs.
 pub(super) struct Families {
-    known: HashSet<JobId>,
+    known: RwLock<HashSet<JobId>>,
+    info: GaugeVec,
     runs: IntCounterVec,
     failures: IntCounterVec,
     skipped: IntCounterVec,
@@ -39,25 +40,48 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registrar: &Registrar, jobs: &[Arc<Job>]) -> Self {
-        let families = Self::register(registrar, jobs.iter().map(|job| job.id.clone()).collect());
-        let info = registrar.gauges(
-            "rsyncdirector_job_info",
-            "The job's schedule and time zone, as labels; always 1.",
-            &["job_id", "schedule", "timezone"],
-        );
-        for job in jobs {
-            // A zone of the system without a name is one that `/etc/localtime` does not tell.
-            let timezone = job.schedule.timezone.iana_name().unwrap_or("local");
-            info.with_label_values(&[job.id.as_str(), &job.schedule.expression, timezone]).set(1.0);
-            families.start_at_zero(job);
-        }
+        let families = Self::register(registrar);
+        families.set_jobs(jobs);
         families
     }
 
+    /// Makes these the jobs that count. What is known of one that is none of them any more is forgotten, but for its counters.
+    pub(super) fn set_jobs(&self, jobs: &[Arc<Job>]) {
+        let now: HashSet<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+        let before = std::mem::replace(&mut *self.known.write().unwrap_or_else(PoisonError::into_inner), now.clone());
+        for gone in before.difference(&now) {
+            self.forget(gone.as_str());
+        }
+        self.info.reset();
+        for job in jobs {
+            // A zone of the system without a name is one that `/etc/localtime` does not tell.
+            let timezone = job.schedule.timezone.iana_name().unwrap_or("local");
+            self.info.with_label_values(&[job.id.as_str(), &job.schedule.expression, timezone]).set(1.0);
+            if !before.contains(&job.id) {
+                self.start_at_zero(job);
+            }
+        }
+    }
+
+    fn forget(&self, id: &str) {
+        for gauge in [&self.running, &self.last_start, &self.last_completion, &self.last_success, &self.next_run] {
+            // The only error is that there is no such series.
+            let _ = gauge.remove_label_values(&[id]);
+        }
+        for scope in [LOCAL, REMOTE] {
+            let _ = self.locks_held.remove_label_values(&[id, scope]);
+        }
+    }
+
+    fn knows(&self, job: &JobId) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(job)
+    }
+
     #[rustfmt::skip] // One family a line, as a table.
-    fn register(r: &Registrar, known: HashSet<JobId>) -> Self {
+    fn register(r: &Registrar) -> Self {
         Self {
-            known,
+            known: RwLock::default(),
+            info: r.gauges("rsyncdirector_job_info", "The job's schedule and time zone, as labels; always 1.", &["job_id", "schedule", "timezone"]),
             runs: r.counters("rsyncdirector_job_runs_total", "Starts of the job, by what caused the run.", &["job_id", "trigger"]),
             failures: r.counters("rsyncdirector_job_failures_total", "Times the job failed.", &["job_id", "reason"]),
             skipped: r.counters("rsyncdirector_job_skipped_total", "Times the job was due and performed no action.", &["job_id", "reason"]),
@@ -104,7 +128,7 @@ impl Families {
 
     /// What is known of a job from before this process.
     pub(super) fn restore(&self, job: &str, last: &Last) {
-        if !self.known.contains(&JobId::new(job)) {
+        if !self.knows(&JobId::new(job)) {
             return;
         }
         let gauges = [
@@ -121,7 +145,7 @@ impl Families {
 
     /// Takes note of what happened in a job at this wall-clock time.
     pub(super) fn observe(&self, at: Timestamp, job: &JobId, event: &JobEvent) {
-        if !self.known.contains(job) {
+        if !self.knows(job) {
             return;
         }
         let id = job.as_str();
@@ -149,6 +173,9 @@ impl Families {
             JobEvent::NextRun(next) => self.due(id, *next),
             JobEvent::BlocksDone { .. }
             | JobEvent::LockWait { .. }
+            | JobEvent::Unmet { .. }
+            | JobEvent::Again { .. }
+            | JobEvent::Paused { .. }
             | JobEvent::ActionStarted { .. }
             | JobEvent::Split { .. }
             | JobEvent::Progress { .. }

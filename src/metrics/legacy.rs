@@ -6,9 +6,9 @@
 //! action that was stopped because the daemon was told to stop is not counted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use prometheus::{Gauge, Histogram, IntCounter};
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec};
 
 use super::registrar::Registrar;
 use crate::config::{ActionId, Config, Job, JobId};
@@ -17,7 +17,8 @@ use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, RunEvent, Sk
 /// All families of the old set.
 pub(super) struct Families {
     runs_completed: IntCounter,
-    jobs: HashMap<JobId, JobSeries>,
+    all: JobFamilies,
+    jobs: RwLock<HashMap<JobId, JobSeries>>,
 }
 
 struct JobSeries {
@@ -43,17 +44,24 @@ impl Families {
             "Runs that are over, whether their jobs succeeded or not.",
             &["rsync_id"],
         );
+        let all = JobFamilies::new(registrar);
         Self {
             runs_completed: runs_completed.with_label_values(&[&config.rsync_id]),
-            jobs: job_series(registrar, &config.jobs),
+            jobs: RwLock::new(all.series(&config.jobs)),
+            all,
         }
+    }
+
+    /// Makes these the jobs that count.
+    pub(super) fn set_jobs(&self, jobs: &[Arc<Job>]) {
+        *self.jobs.write().unwrap_or_else(PoisonError::into_inner) = self.all.series(jobs);
     }
 
     pub(super) fn observe(&self, event: &RunEvent) {
         match event {
             RunEvent::RunFinished { .. } => self.runs_completed.inc(),
             RunEvent::Job { job, event, .. } => {
-                if let Some(series) = self.jobs.get(job) {
+                if let Some(series) = self.jobs.read().unwrap_or_else(PoisonError::into_inner).get(job) {
                     series.observe(event);
                 }
             }
@@ -62,57 +70,61 @@ impl Families {
     }
 }
 
-fn job_series(registrar: &Registrar, jobs: &[Arc<Job>]) -> HashMap<JobId, JobSeries> {
-    const JOB: &[&str] = &["job_id"];
-    const ACTION: &[&str] = &["job_id", "action_id"];
-    let duration =
-        registrar.histograms("job_duration_seconds", "Time from a job's start to its end, waits included.", JOB);
-    let skipped = registrar.counters(
-        "job_skipped_for_block_timeout_total",
-        "Times a job was skipped because a block stayed for its whole timeout.",
-        JOB,
-    );
-    let blocked = registrar.counters("blocked_total", "Looks at a block that found it in the way.", JOB);
-    let blocked_seconds =
-        registrar.histograms("blocked_seconds", "Time that a job with blocks spent on them, in each run.", JOB);
-    let lock_files = registrar.gauges("lock_files", "Lock files that the job holds.", JOB);
-    // Registered for its name alone: it stays at 0.
-    let failed_process = registrar.counters(
-        "job_aborted_for_failed_process_err_total",
-        "Always 0: it counted failures of a kind of process that is no longer used.",
-        ACTION,
-    );
-    let failed_action = registrar.counters(
-        "job_aborted_for_failed_action_err_total",
-        "Jobs that ended because the action failed.",
-        ACTION,
-    );
-    let exception = registrar.counters(
-        "job_aborted_for_exception_err_total",
-        "Jobs that ended because of an internal error during the action.",
-        ACTION,
-    );
-    let series = |job: &Job| {
+const JOB: &[&str] = &["job_id"];
+const ACTION: &[&str] = &["job_id", "action_id"];
+
+/// The families of which each job has its series.
+struct JobFamilies {
+    duration: HistogramVec,
+    skipped: IntCounterVec,
+    blocked: IntCounterVec,
+    blocked_seconds: HistogramVec,
+    lock_files: GaugeVec,
+    failed_process: IntCounterVec,
+    failed_action: IntCounterVec,
+    exception: IntCounterVec,
+}
+
+impl JobFamilies {
+    #[rustfmt::skip] // One family a line, as a table.
+    fn new(r: &Registrar) -> Self {
+        Self {
+            duration: r.histograms("job_duration_seconds", "Time from a job's start to its end, waits included.", JOB),
+            skipped: r.counters("job_skipped_for_block_timeout_total", "Times a job was skipped because a block stayed for its whole timeout.", JOB),
+            blocked: r.counters("blocked_total", "Looks at a block that found it in the way.", JOB),
+            blocked_seconds: r.histograms("blocked_seconds", "Time that a job with blocks spent on them, in each run.", JOB),
+            lock_files: r.gauges("lock_files", "Lock files that the job holds.", JOB),
+            // For its name alone: it stays at 0.
+            failed_process: r.counters("job_aborted_for_failed_process_err_total", "Always 0: it counted failures of a kind of process that is no longer used.", ACTION),
+            failed_action: r.counters("job_aborted_for_failed_action_err_total", "Jobs that ended because the action failed.", ACTION),
+            exception: r.counters("job_aborted_for_exception_err_total", "Jobs that ended because of an internal error during the action.", ACTION),
+        }
+    }
+
+    fn series(&self, jobs: &[Arc<Job>]) -> HashMap<JobId, JobSeries> {
+        jobs.iter().map(|job| (job.id.clone(), self.series_of(job))).collect()
+    }
+
+    fn series_of(&self, job: &Job) -> JobSeries {
         let id = job.id.as_str();
         let action_series = |action: &ActionId| {
             let labels = [id, action.as_str()];
-            failed_process.with_label_values(&labels);
+            self.failed_process.with_label_values(&labels);
             ActionSeries {
-                failed: failed_action.with_label_values(&labels),
-                exception: exception.with_label_values(&labels),
+                failed: self.failed_action.with_label_values(&labels),
+                exception: self.exception.with_label_values(&labels),
             }
         };
         JobSeries {
-            duration: duration.with_label_values(&[id]),
-            skipped_for_block_timeout: skipped.with_label_values(&[id]),
-            blocked: blocked.with_label_values(&[id]),
-            blocked_seconds: (!job.blocks_on.is_empty()).then(|| blocked_seconds.with_label_values(&[id])),
-            lock_files: lock_files.with_label_values(&[id]),
+            duration: self.duration.with_label_values(&[id]),
+            skipped_for_block_timeout: self.skipped.with_label_values(&[id]),
+            blocked: self.blocked.with_label_values(&[id]),
+            blocked_seconds: (!job.blocks_on.is_empty()).then(|| self.blocked_seconds.with_label_values(&[id])),
+            lock_files: self.lock_files.with_label_values(&[id]),
             actions: job.actions.iter().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
             running: Mutex::new(None),
         }
-    };
-    jobs.iter().map(|job| (job.id.clone(), series(job))).collect()
+    }
 }
 
 impl JobSeries {
@@ -143,6 +155,9 @@ impl JobSeries {
             | JobEvent::LockLost { .. }
             | JobEvent::Progress { .. }
             | JobEvent::Split { .. }
+            | JobEvent::Unmet { .. }
+            | JobEvent::Again { .. }
+            | JobEvent::Paused { .. }
             | JobEvent::Retry { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::NotRun { .. }

@@ -87,4 +87,13 @@ impl Observer for Metrics {
             RunEvent::RunStarted { .. } | RunEvent::RunFinished { .. } => {}
         }
     }
+
+    fn configured(&self, config: &Config) {
+        self.jobs.set_jobs(&config.jobs);
+        self.actions.set_jobs(&config.jobs);
+        self.peers.set_jobs(&config.jobs);
+        if let Some(legacy) = &self.legacy {
+            legacy.set_jobs(&config.jobs);
+        }
+    }
 }

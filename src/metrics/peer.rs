@@ -3,7 +3,7 @@
 //! A peer's label is `user@host:port`; peers that differ only in their key share their series.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use prometheus::{GaugeVec, IntCounterVec};
 
@@ -15,7 +15,7 @@ const FAILURE_REASONS: [&str; 6] = ["unreachable", "timeout", "host_key", "auth"
 
 /// All families about peers.
 pub(super) struct Families {
-    known: BTreeSet<Peer>,
+    known: RwLock<BTreeSet<Peer>>,
     up: GaugeVec,
     connects: IntCounterVec,
     failures: IntCounterVec,
@@ -24,7 +24,7 @@ pub(super) struct Families {
 impl Families {
     pub(super) fn new(registrar: &Registrar, jobs: &[Arc<Job>]) -> Self {
         let families = Self {
-            known: jobs.iter().flat_map(|job| peers_of(job)).cloned().collect(),
+            known: RwLock::default(),
             up: registrar.gauges(
                 "rsyncdirector_peer_up",
                 "1 if the last connection to the peer could be made, else 0; absent before the first.",
@@ -41,18 +41,29 @@ impl Families {
                 &["peer", "reason"],
             ),
         };
-        for peer in families.known.iter().map(Peer::to_string) {
-            families.connects.with_label_values(&[&peer]);
+        families.set_jobs(jobs);
+        families
+    }
+
+    /// Makes the peers of these jobs the ones that count.
+    pub(super) fn set_jobs(&self, jobs: &[Arc<Job>]) {
+        let known: BTreeSet<Peer> = jobs.iter().flat_map(|job| peers_of(job)).cloned().collect();
+        for peer in known.iter().map(Peer::to_string) {
+            self.connects.with_label_values(&[&peer]);
             for reason in FAILURE_REASONS {
-                families.failures.with_label_values(&[peer.as_str(), reason]);
+                self.failures.with_label_values(&[peer.as_str(), reason]);
             }
         }
-        families
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn knows(&self, peer: &Peer) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(peer)
     }
 
     /// A connection was made.
     pub(super) fn connected(&self, peer: &Peer) {
-        if self.known.contains(peer) {
+        if self.knows(peer) {
             let peer = peer.to_string();
             self.up.with_label_values(&[&peer]).set(1.0);
             self.connects.with_label_values(&[&peer]).inc();
@@ -61,7 +72,7 @@ impl Families {
 
     /// A connection could not be made.
     pub(super) fn failed(&self, peer: &Peer, reason: &'static str) {
-        if self.known.contains(peer) {
+        if self.knows(peer) {
             let peer = peer.to_string();
             self.up.with_label_values(&[&peer]).set(0.0);
             self.failures.with_label_values(&[peer.as_str(), reason]).inc();

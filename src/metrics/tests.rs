@@ -387,6 +387,8 @@ pub(crate) fn config() -> Config {
             schedule: Schedule::Reboot,
             timezone: TimeZone::UTC,
             jitter: secs(0),
+            overlap: Default::default(),
+            catch_up: None,
             own: false,
         },
         peer: Some(peer("nas")),
@@ -396,6 +398,9 @@ pub(crate) fn config() -> Config {
             action("copy", ActionKind::Sync(sync)),
             action("note", ActionKind::Command(Command::Shell("true".into()))),
         ],
+        when: vec![],
+        after: vec![],
+        retries: 0,
     };
     Config {
         path: PathBuf::from("/etc/rsyncdirector/laptop.yaml"),
@@ -411,6 +416,7 @@ pub(crate) fn config() -> Config {
         },
         lease: secs(60),
         kill_grace: secs(10),
+        concurrency: 1,
         jobs: vec![Arc::new(photos)],
     }
 }

@@ -109,7 +109,7 @@ fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -
 
 /// A command with arguments is executed directly; without (also with an empty list) it is a line for the shell, whose
 /// `$` are the shell's own.
-fn command(fields: &Fields<'_>) -> Option<Command> {
+pub(super) fn command(fields: &Fields<'_>) -> Option<Command> {
     let command = fields.require_text("command");
     let args = match fields.get("args") {
         Some(_) => fields.list("args", "a list of arguments")?,

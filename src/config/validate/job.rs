@@ -1,6 +1,7 @@
 //! A job: its id, where it runs to, when, what it waits for and holds, and its actions.
 
 use super::action::action;
+use super::conditions;
 use super::file::{blocks_on, lock_files};
 use super::peer::{self, peer};
 use super::when::Defaults;
@@ -10,6 +11,7 @@ use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys;
 use crate::config::model::{Action, Carrier, Job, JobId, Peer};
 use crate::config::raw::Node;
+use crate::config::value;
 
 /// Reads one job.
 pub(super) fn job(
@@ -37,6 +39,9 @@ pub(super) fn job(
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);
     let actions = actions(&fields, is_remote, peer.clone().flatten().zip(carrier).as_ref());
+    let when = conditions::when(&fields, peer.as_ref().and_then(Option::as_ref));
+    let after = conditions::after(&fields);
+    let retries = fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0);
     kind?;
     carrier?;
     Some(Job {
@@ -46,6 +51,9 @@ pub(super) fn job(
         lock_files: lock_files?,
         blocks_on: blocks_on?,
         actions: actions?,
+        when: when?,
+        after: after?,
+        retries,
     })
 }
 

@@ -4,6 +4,7 @@
 //! throws the whole away, since something was reported.
 
 mod action;
+mod conditions;
 mod file;
 mod job;
 mod opts;
@@ -80,6 +81,8 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let lease = lease(&fields);
     let kill_grace = fields.duration("kill_grace").unwrap_or(DEFAULT_KILL_GRACE);
     let carrier = carrier(&fields, Carrier::default());
+    let at_once =
+        fields.read("concurrency", "a whole number, 1 or more", |text| value::integer(text).filter(|n| *n > 0));
     let jobs = jobs(&fields, &defaults, carrier.unwrap_or_default());
     carrier?;
     Some(Config {
@@ -91,6 +94,7 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
         ssh: ssh?,
         lease,
         kill_grace,
+        concurrency: at_once.unwrap_or(1),
         jobs: jobs?,
     })
 }
@@ -271,7 +275,11 @@ fn jobs(fields: &Fields<'_>, defaults: &when::Defaults, carrier: Carrier) -> Opt
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.
     let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, (defaults, carrier), &mut ids)).collect();
-    jobs.into_iter().map(|job| job.map(Arc::new)).collect()
+    let jobs: Vec<Job> = jobs.into_iter().collect::<Option<_>>()?;
+    for (at, node) in nodes.iter().enumerate() {
+        conditions::judge_after(fields, node, &jobs[at], &jobs[..at]);
+    }
+    Some(jobs.into_iter().map(Arc::new).collect())
 }
 
 /// Names that must be unique, with the line of each.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::keys::{self, Kind};
 use crate::config::{
-    ActionKind, Command, Config, Diagnostics, HostKeyPolicy, Loaded, Place, Route, Severity, Via, Wait, parse,
+    ActionKind, CatchUp, Command, Condition, Config, Diagnostics, HostKeyPolicy, Loaded, Overlap, Place, Route,
+    Severity, Via, Wait, parse,
 };
 
 fn env(name: &str) -> Option<OsString> {
@@ -194,7 +195,7 @@ fn a_short_wait_is_made_a_reasonable_one() {
 
 /// A file with one mapping of each kind, in which `KEY: []` (a list is right for no single value) replaces the kind's own.
 fn with_key(kind: &Kind, key: &str) -> String {
-    let wrong = format!("{key}: {}", if ["metrics", "history"].contains(&key) { "7" } else { "{}" });
+    let wrong = format!("{key}: {}", if ["metrics", "history", "when"].contains(&key) { "7" } else { "{}" });
     let at = |other: &Kind| if kind == other { wrong.as_str() } else { "" };
     let remote_job = kind == &keys::REMOTE_JOB;
     let job_type = if remote_job { "type: remote, " } else { "type: local, " };
@@ -207,8 +208,16 @@ fn with_key(kind: &Kind, key: &str) -> String {
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
     let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());
     let actions = if key == "actions" { String::new() } else { format!("actions: [{step}], ") };
-    let job =
-        format!("{{{}{files}{actions}{}}}", keep(job_type), [at(&keys::LOCAL_JOB), at(&keys::REMOTE_JOB)].concat());
+    let command = if key == "args" { "command: x, " } else { "" };
+    let when = match kind == &keys::CONDITION {
+        true => format!("when: [{{{command}{wrong}}}], "),
+        false => String::new(),
+    };
+    let job = format!(
+        "{{{}{files}{actions}{when}{}}}",
+        keep(job_type),
+        [at(&keys::LOCAL_JOB), at(&keys::REMOTE_JOB)].concat()
+    );
     let jobs = if key == "jobs" { String::new() } else { format!("jobs: [{job}]\n") };
     format!("{own}{jobs}{}\n", at(&keys::TOP))
 }
@@ -233,4 +242,40 @@ fn every_key_of_the_tables_is_read() {
             assert!(complains, "{key} of {} is not read:\n{text}\n{diagnostics}", kind.name);
         }
     }
+}
+
+#[test]
+fn a_jobs_schedule_inherits_what_it_does_not_say() {
+    let config = load(
+        "rsync_id: x\ncron_schedule: '@daily'\noverlap: queue\ncatch_up: one\ncatch_up_max_age: 2d\nconcurrency: 3\njobs:\n\
+         - {id: a, type: local, actions: []}\n- {id: b, type: local, overlap: skip, catch_up: none, actions: []}\n\
+         - {id: c, type: local, catch_up_max_age: 1h, actions: []}\n",
+    );
+    assert_eq!(config.concurrency, 3);
+    let of = |job: usize| (config.jobs[job].schedule.overlap, config.jobs[job].schedule.catch_up);
+    let owed = |hours: u64| Some(CatchUp { max_age: Some(Duration::from_secs(hours * 3600)) });
+    assert_eq!(of(0), (Overlap::Queue, owed(48)));
+    assert_eq!(of(1), (Overlap::Skip, None));
+    assert_eq!(of(2), (Overlap::Queue, owed(1)));
+    assert!(config.jobs.iter().all(|job| !job.schedule.own), "none of this is a schedule of its own");
+}
+
+#[test]
+fn conditions_are_read() {
+    let when = |job: &str, when: &str| {
+        let job = format!("{{id: j, {job}, when: {when}, actions: []}}");
+        load(&format!("rsync_id: x\ncron_schedule: '@daily'\njobs: [{job}]\n")).jobs[0].when.clone()
+    };
+    let shell = Condition::Command(Command::Shell("test -e /x".into()));
+    let both = when("type: local", "[{mounted: ~/usb}, {command: test -e /x}, {on_ac_power: true}]");
+    assert_eq!(both, [Condition::Mounted("/home/ann/usb".into()), shell, Condition::OnAcPower]);
+    let exec = Command::Exec { program: "test".into(), args: vec!["-e".into(), "/x".into()] };
+    assert_eq!(when("type: local", "{command: test, args: [-e, /x]}"), [Condition::Command(exec)]);
+    let reachable = |job: &str, name: &str| match &when(job, &format!("{{reachable: '{name}'}}"))[..] {
+        [Condition::Reachable(peer)] => peer.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reachable("type: remote, host: nas, port: 2222, user: bob", "nas"), "bob@nas:2222");
+    assert_eq!(reachable("type: remote, host: nas, port: 2222", "zoe@other:23"), "zoe@other:23");
+    assert_eq!(reachable("type: local", "nas"), "ann@nas:22");
 }

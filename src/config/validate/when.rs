@@ -1,4 +1,4 @@
-//! When jobs run: `cron_schedule`, `timezone`, `jitter`, at the top level and in a job.
+//! When jobs run: `cron_schedule`, `timezone`, `jitter`, `overlap`, `catch_up`, at the top level and in a job.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use crate::config::context::{Context, Report};
 use crate::config::fields::{Fields, quoted};
 use crate::config::keys;
-use crate::config::model::JobSchedule;
+use crate::config::model::{CatchUp, JobSchedule, Overlap};
 use crate::config::raw::Node;
 use crate::schedule::Schedule;
 
@@ -16,6 +16,15 @@ pub(super) struct Defaults {
     schedule: Expression,
     timezone: Option<TimeZone>,
     jitter: Duration,
+    overlap: Overlap,
+    catch_up: CatchUpKeys,
+}
+
+/// `catch_up` and `catch_up_max_age`, as far as they are said.
+#[derive(Clone, Copy, Default)]
+struct CatchUpKeys {
+    one: Option<bool>,
+    max_age: Option<Duration>,
 }
 
 /// A `cron_schedule` as it was found.
@@ -33,6 +42,8 @@ impl Defaults {
             schedule: expression(fields),
             timezone: timezone(fields).unwrap_or_else(|| system_timezone(fields)),
             jitter: fields.duration("jitter").unwrap_or_default(),
+            overlap: overlap(fields).unwrap_or_default(),
+            catch_up: CatchUpKeys::read(fields),
         }
     }
 
@@ -47,6 +58,8 @@ impl Defaults {
         let expression = expression(fields);
         let timezone = timezone(fields).unwrap_or_else(|| self.timezone.clone());
         let jitter = fields.duration("jitter").unwrap_or(self.jitter);
+        let overlap = overlap(fields).unwrap_or(self.overlap);
+        let catch_up = CatchUpKeys::read(fields).or(self.catch_up).judge(fields);
         let (expression, schedule) = match (&expression, &self.schedule) {
             (Expression::Right(text, schedule), _) => (text, schedule),
             (Expression::Absent, Expression::Right(text, schedule)) => (text, schedule),
@@ -62,9 +75,47 @@ impl Defaults {
             schedule: schedule.clone(),
             timezone: timezone?,
             jitter,
+            overlap,
+            catch_up,
             own,
         })
     }
+}
+
+impl CatchUpKeys {
+    fn read(fields: &Fields<'_>) -> Self {
+        let word = |text: &str| match text {
+            "none" => Some(false),
+            "one" => Some(true),
+            _ => None,
+        };
+        let one = fields.read("catch_up", "`none` or `one`", word);
+        Self { one, max_age: fields.positive_duration("catch_up_max_age", "leave it out for no bound") }
+    }
+
+    fn or(self, default: Self) -> Self {
+        Self { one: self.one.or(default.one), max_age: self.max_age.or(default.max_age) }
+    }
+
+    fn judge(self, fields: &Fields<'_>) -> Option<CatchUp> {
+        if self.one != Some(true)
+            && let Some(node) = fields.get("catch_up_max_age")
+        {
+            let report = Report::warning(format!("{} has no effect", fields.key("catch_up_max_age")));
+            fields
+                .ctx
+                .report(node.span.clone(), report.help("a missed run is made good with `catch_up: one`".to_owned()));
+        }
+        (self.one == Some(true)).then_some(CatchUp { max_age: self.max_age })
+    }
+}
+
+fn overlap(fields: &Fields<'_>) -> Option<Overlap> {
+    fields.read("overlap", "`skip` or `queue`", |text| match text {
+        "skip" => Some(Overlap::Skip),
+        "queue" => Some(Overlap::Queue),
+        _ => None,
+    })
 }
 
 fn expression(fields: &Fields<'_>) -> Expression {
