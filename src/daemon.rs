@@ -95,7 +95,6 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     if options.mode == Mode::Daemon {
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
         services.serve(listener?, metrics);
-        services.control(&control::path(config), control::Desk { board, orders, config: config.path.clone() });
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
     // A daemon's next configuration may need it.
@@ -109,9 +108,13 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let paused = Paused::open(config.history.directory.as_ref().and_then(of_daemon).as_deref());
     let seen = |(job, last): &(String, Last)| Some((JobId::new(job.as_str()), last.seen_until?));
     let seen_until = last.iter().filter_map(seen).collect();
-    let director =
+    let mut director =
         Director::new(Setup { config: config.clone(), host, mode: options.mode, paused, seen_until, inbox, performer });
 
+    director.begin();
+    if options.mode == Mode::Daemon {
+        services.control(&control::path(config), control::Desk { board, orders, config: config.path.clone() });
+    }
     services.ready(config, options.mode);
     director.run(&mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);

@@ -233,6 +233,8 @@ impl fmt::Display for Obstacle {
 /// What happened in a job of a run.
 #[derive(Debug, Clone)]
 pub enum JobEvent {
+    /// It is to run, in this run if one is told or else in a next one, and waits for its turn.
+    Pending,
     /// It begins with its blocks.
     Started {
         /// What caused the run.

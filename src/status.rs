@@ -61,6 +61,11 @@ pub struct JobStatus {
 pub enum State {
     /// Nothing.
     Idle,
+    /// It waits for its turn, behind what runs.
+    Pending {
+        /// Since when.
+        since: Timestamp,
+    },
     /// It is between two steps.
     Busy,
     /// It waits.
@@ -179,7 +184,8 @@ impl Observer for Board {
 }
 
 impl JobStatus {
-    fn new(id: &JobId, last_success: Option<Timestamp>) -> Self {
+    /// A job of which no more is known.
+    pub(crate) fn new(id: &JobId, last_success: Option<Timestamp>) -> Self {
         Self {
             job: id.to_string(),
             state: State::Idle,
@@ -229,6 +235,7 @@ impl JobStatus {
                 self.ends(at, run, &outcome, Duration::ZERO, detail);
             }
             JobEvent::NextRun(next) => self.next_run = *next,
+            JobEvent::Pending if matches!(self.state, State::Idle) => self.state = State::Pending { since: at },
             JobEvent::Paused { since } => self.paused = *since,
             _ => {}
         }

@@ -135,6 +135,6 @@ fn the_status_of_a_running_instance_tells_what_each_job_does() {
     assert_eq!((state()["name"].as_str(), state()["action"].as_str()), (Some("acting"), Some("c")));
     director.term();
     director.stop();
-    assert!(!sandbox.exists("run/test.sock"));
+    assert!(!sandbox.exists("run/main.sock"));
     ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
 }

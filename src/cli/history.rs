@@ -1,7 +1,6 @@
 //! `history`: what ran and how it ended; `show`: one run with what its actions printed.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,23 +8,20 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::table::{self, Kind, Table};
-use super::{Exit, complain, complain_of, config_path, load, print};
+use super::instance::Which;
+use super::table::{self, Kind, Table, WIDTH};
+use super::{Exit, complain, complain_of, print};
 use crate::config::Config;
 use crate::history::read::{self, ActionRun, Filter, JobRun, OutputLine};
 use crate::history::schema;
 use crate::logging::escaped;
 use crate::{clock, daemon, human};
 
-/// Columns of a line.
-const WIDTH: usize = 80;
-
 /// Arguments of `history`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// Only this job
     #[arg(long, value_name = "ID")]
     job: Option<String>,
@@ -45,9 +41,8 @@ pub(super) struct Args {
 pub(super) struct ShowArgs {
     /// The run, as `history` and the log number it; the latest by default
     run: Option<i64>,
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -55,7 +50,7 @@ pub(super) struct ShowArgs {
 
 pub(super) fn run(args: &Args) -> Exit {
     let nothing = if args.json { "[]" } else { "nothing ran yet" };
-    answer(args.config.as_ref(), nothing, |config, database| {
+    answer(&args.which, nothing, |config, database| {
         if let Some(job) = &args.job
             && !config.jobs.iter().any(|known| known.id.as_str() == job)
             && read::jobs(database, &Filter { job: Some(job.clone()), failed: false, limit: 1 })?.is_empty()
@@ -75,7 +70,7 @@ pub(super) fn run(args: &Args) -> Exit {
 
 pub(super) fn show(args: &ShowArgs) -> Exit {
     let nothing = if args.json { "null" } else { "nothing ran yet" };
-    answer(args.config.as_ref(), nothing, |_, database| {
+    answer(&args.which, nothing, |_, database| {
         let run = match args.run {
             Some(run) => Some(run),
             None => read::latest_run(database)?,
@@ -104,13 +99,9 @@ pub(super) fn show(args: &ShowArgs) -> Exit {
 }
 
 /// Opens the instance's history and asks it something; prints `nothing` when there is none yet.
-fn answer(
-    config: Option<&PathBuf>,
-    nothing: &str,
-    ask: impl FnOnce(&Config, &Connection) -> rusqlite::Result<Exit>,
-) -> Exit {
-    let config = match config_path(config).and_then(|path| load(&path)) {
-        Ok(loaded) => loaded.config,
+fn answer(which: &Which, nothing: &str, ask: impl FnOnce(&Config, &Connection) -> rusqlite::Result<Exit>) -> Exit {
+    let config = match which.config() {
+        Ok(config) => config,
         Err(exit) => return exit,
     };
     let Some(path) = daemon::history_of(&config) else {

@@ -1,13 +1,13 @@
 //! `locks`: how every lock and block file of a configuration stands, and `locks break`.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Exit, complain_of, config_path, load, print};
+use super::instance::{Which, runtime};
+use super::{Exit, complain_of, print};
 use crate::config::{Config, JobId, Place};
 use crate::event::Events;
 use crate::human;
@@ -22,9 +22,8 @@ use crate::{account, clock, daemon};
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -43,16 +42,13 @@ enum Command {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let config = match config_path(args.config.as_ref()).and_then(|path| load(&path)) {
-        Ok(loaded) => loaded.config,
+    let config = match args.which.config() {
+        Ok(config) => config,
         Err(exit) => return exit,
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain_of(&format!("could not start the runtime: {error}"));
-            return Exit::CannotStart;
-        }
+        Err(exit) => return exit,
     };
     let pool = Pool::new(config.ssh.clone(), Events::new(Vec::new()));
     let exit = runtime.block_on(async {

@@ -3,13 +3,16 @@
 mod check;
 mod environment;
 mod history;
+mod instance;
 mod locks;
 mod next;
+mod orders;
 pub mod progress;
 mod run;
 mod status;
 pub mod summary;
 mod table;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,7 +28,7 @@ Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
-     status: the instance does not run
+     status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -62,6 +65,18 @@ enum Command {
     Locks(locks::Args),
     /// Show how a running instance and its jobs stand
     Status(status::Args),
+    /// Run jobs of a running instance now, or once more behind what runs
+    Now(orders::JobArgs),
+    /// End jobs of a running instance, and take them out of its queue
+    Cancel(orders::JobArgs),
+    /// Suspend the schedule of jobs, also over a restart, until `resume`
+    Pause(orders::JobArgs),
+    /// End what `pause` began
+    Resume(orders::JobArgs),
+    /// Show why a job does not run now, and why it did not the last time
+    Why(why::Args),
+    /// Have a running instance read its configuration again; a wrong one changes nothing
+    Reload(orders::Common),
     /// Show what ran, and how it ended
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
@@ -134,6 +149,12 @@ pub fn main() -> ExitCode {
         Command::Next(args) => next::run(&args),
         Command::Locks(args) => locks::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Now(args) => orders::order(&args, "now"),
+        Command::Cancel(args) => orders::order(&args, "cancel"),
+        Command::Pause(args) => orders::order(&args, "pause"),
+        Command::Resume(args) => orders::order(&args, "resume"),
+        Command::Why(args) => why::run(&args),
+        Command::Reload(args) => orders::reload(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::Schema => print(&rsyncdirector_schema()),

@@ -1,10 +1,9 @@
 //! `next`: when jobs will run.
 
-use std::path::PathBuf;
-
 use jiff::Timestamp;
 
-use super::{Exit, complain_of, config_path, load, print};
+use super::instance::Which;
+use super::{Exit, complain_of, print};
 use crate::clock;
 use crate::config::{Config, JobSchedule};
 use crate::schedule::{Schedule, jitter_delay};
@@ -12,9 +11,8 @@ use crate::schedule::{Schedule, jitter_delay};
 /// Arguments of `next`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// How many times to show for each schedule
     #[arg(long, short = 'n', default_value_t = 5, value_name = "COUNT")]
     count: usize,
@@ -27,8 +25,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let config = match config_path(args.config.as_ref()).and_then(|path| load(&path)) {
-        Ok(loaded) => loaded.config,
+    let config = match args.which.config() {
+        Ok(config) => config,
         Err(exit) => return exit,
     };
     if let Some(unknown) = args.job.iter().find(|id| !config.jobs.iter().any(|job| job.id.as_str() == id.as_str())) {

@@ -1,59 +1,40 @@
 //! `status`: how a running instance and its jobs stand.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::table::{self, Kind, Table};
-use super::{Exit, complain, complain_of, config_path, load, print};
-use crate::control::{self, Client};
+use super::instance::{Which, ask};
+use super::table::{self, Kind, Table, WIDTH};
+use super::{Exit, print};
 use crate::logging::escaped;
 use crate::status::{JobStatus, State, Status, WaitsOn};
 use crate::{clock, human};
 
-/// Columns of a line.
-const WIDTH: usize = 80;
-
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file
-    #[arg(long, short, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let config = match config_path(args.config.as_ref()).and_then(|path| load(&path)) {
-        Ok(loaded) => loaded.config,
-        Err(exit) => return exit,
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain_of(&format!("could not start the runtime: {error}"));
-            return Exit::CannotStart;
-        }
-    };
-    match runtime.block_on(Client::new(control::path(&config)).get::<Status>("/v1/status")) {
+    match args.which.client().and_then(|client| ask(client.get::<Status>("/v1/status"))) {
         Ok(status) if args.json => print(&format!("{:#}", json!(status))),
         Ok(status) => print(describe(&status, clock::now(), std::io::stdout().is_terminal()).trim_end()),
-        Err(error) => {
-            complain(&error);
-            Exit::NotFound
-        }
+        Err(exit) => exit,
     }
 }
 
 fn describe(status: &Status, now: Timestamp, color: bool) -> String {
     let up = human::duration(since(status.since, now));
-    let head = format!("{} {}, pid {}, up {up}\n", status.instance, status.version, status.pid);
+    let head = format!("{} {}, pid {}, up {up}", status.instance, status.version, status.pid);
     let columns =
         [("JOB", Kind::Name), ("STATE", Kind::Text), ("FOR", Kind::Number), ("LAST", Kind::Text), ("NEXT", Kind::Text)];
     let mut table = Table::new(&columns);
@@ -70,16 +51,14 @@ fn describe(status: &Status, now: Timestamp, color: bool) -> String {
         table.line(cells, paint(job));
     }
     let notes: String = status.jobs.iter().filter_map(note).map(|note| table::wrap(&escaped(&note), WIDTH)).collect();
-    escaped_head(&head) + &table.render(WIDTH, color) + &notes
-}
-
-fn escaped_head(head: &str) -> String {
-    format!("{}\n", escaped(head.trim_end()))
+    format!("{}\n", escaped(&head)) + &table.render(WIDTH, color) + &notes
 }
 
 fn state(job: &JobStatus) -> (String, Option<Timestamp>) {
     match &job.state {
+        State::Idle if job.paused.is_some() => ("paused".into(), job.paused),
         State::Idle => ("idle".into(), None),
+        State::Pending { since } => ("queued".into(), Some(*since)),
         State::Busy => ("running".into(), job.since),
         State::Waiting { on: WaitsOn::Block, since, .. } => ("blocked".into(), Some(*since)),
         State::Waiting { on: WaitsOn::Lock, since, .. } => ("locked out".into(), Some(*since)),
@@ -118,6 +97,7 @@ fn note(job: &JobStatus) -> Option<String> {
 fn paint(job: &JobStatus) -> &'static str {
     match (&job.state, &job.last) {
         (State::Waiting { .. }, _) => table::YELLOW,
+        (State::Idle, _) if job.paused.is_some() => table::YELLOW,
         (State::Idle, Some(last)) if last.outcome == "failed" => table::RED,
         (State::Idle, Some(last)) if last.outcome == "skipped" => table::YELLOW,
         _ => "",

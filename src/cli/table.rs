@@ -1,5 +1,8 @@
 //! Tables for people: columns that fit a terminal, long names shortened, colour on request.
 
+/// Columns of a line.
+pub(super) const WIDTH: usize = 80;
+
 /// Below this a name says nothing, so a narrower terminal gets wider lines.
 const NARROWEST_NAME: usize = 8;
 

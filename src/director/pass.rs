@@ -68,6 +68,7 @@ impl Pass {
     pub(super) async fn perform(self) {
         let started = Ticks::now();
         self.performer.runner.events.send(RunEvent::RunStarted { run: self.run, trigger: self.trigger });
+        self.jobs.iter().for_each(|job| self.send(job, JobEvent::Pending));
         let steps = self.jobs.iter().map(|job| Step { job: Arc::clone(job), retries: job.retries });
         let mut waiting: VecDeque<Step> = steps.collect();
         let mut open: HashSet<JobId> = self.jobs.iter().map(|job| job.id.clone()).collect();
@@ -92,6 +93,7 @@ impl Pass {
             if step.retries > 0 && self.is_worth_another(&step.job, &outcome) {
                 let left = step.retries - 1;
                 self.send(&step.job, JobEvent::Again { left });
+                self.send(&step.job, JobEvent::Pending);
                 waiting.push_back(Step { retries: left, ..step });
                 continue;
             }

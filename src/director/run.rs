@@ -62,6 +62,8 @@ pub struct Director {
     runs: JoinSet<LaneId>,
     /// Of each lane that runs: which run, and what of it is not done.
     running: HashMap<LaneId, (RunId, Open)>,
+    /// Whether it is time to leave.
+    done: bool,
 }
 
 impl Director {
@@ -83,25 +85,31 @@ impl Director {
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
             runs: JoinSet::new(),
             running: HashMap::new(),
+            done: false,
         }
     }
 
-    /// Directs until told to stop, or until the one run of [`Mode::Once`] is over; then nothing of it runs any more and no lock is
-    /// held.
-    pub async fn run(mut self, signals: &mut Signals) {
-        let mut event = match self.mode {
-            Mode::Daemon => Event::Started,
-            Mode::Once => Event::Once,
-        };
+    /// Plans, and begins what is to begin at once. The jobs' next times and pauses have been told when this returns.
+    pub fn begin(&mut self) {
         for (job, since) in self.paused.jobs() {
             self.tell_job(job, JobEvent::Paused { since: Some(*since) });
         }
-        loop {
-            let commands = self.core.handle(event, clock::now());
-            if !self.obey(commands, &mut Done::default()) {
-                return;
-            }
-            event = tokio::select! {
+        self.handle(match self.mode {
+            Mode::Daemon => Event::Started,
+            Mode::Once => Event::Once,
+        });
+    }
+
+    fn handle(&mut self, event: Event) {
+        let commands = self.core.handle(event, clock::now());
+        self.done |= !self.obey(commands, &mut Done::default());
+    }
+
+    /// Directs what [`Director::begin`] began until told to stop, or until the one run of [`Mode::Once`] is over; then nothing of it runs
+    /// any more and no lock is held.
+    pub async fn run(mut self, signals: &mut Signals) {
+        while !self.done {
+            let event = tokio::select! {
                 biased;
                 received = signals.next() => match received.request {
                     Request::RunNow => {
@@ -127,6 +135,7 @@ impl Director {
                 }
                 () = clock::sleep_until(self.core.next_wakeup()) => Event::Woke,
             };
+            self.handle(event);
         }
     }
 
@@ -151,7 +160,9 @@ impl Director {
                 Command::Due { lane, at } => {
                     self.lanes[lane].1.iter().for_each(|job| self.tell_job(&job.id, JobEvent::NextRun(at)));
                 }
-                Command::Queued { new: true, .. } => {
+                Command::Queued { lane, new: true } => {
+                    let queued = self.jobs(lane, &self.core.queued(lane));
+                    queued.iter().for_each(|job| self.tell_job(&job.id, JobEvent::Pending));
                     tracing::info!("a run is under way: one more is queued behind it");
                 }
                 Command::Queued { new: false, .. } => {

@@ -144,7 +144,11 @@ fn job_line(event: &JobEvent) -> Option<Line> {
         }
         JobEvent::Paused { since: Some(since) } => line(Level::WARN, format!("paused since {since:.0}")),
         JobEvent::Paused { since: None } => line(Level::INFO, "resumed".to_owned()),
-        JobEvent::Unmet { .. } | JobEvent::Progress { .. } | JobEvent::Finished { .. } | JobEvent::NextRun(_) => {
+        JobEvent::Pending
+        | JobEvent::Unmet { .. }
+        | JobEvent::Progress { .. }
+        | JobEvent::Finished { .. }
+        | JobEvent::NextRun(_) => {
             return None;
         }
     })

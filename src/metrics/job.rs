@@ -176,6 +176,7 @@ impl Families {
             | JobEvent::Unmet { .. }
             | JobEvent::Again { .. }
             | JobEvent::Paused { .. }
+            | JobEvent::Pending
             | JobEvent::ActionStarted { .. }
             | JobEvent::Split { .. }
             | JobEvent::Progress { .. }

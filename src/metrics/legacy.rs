@@ -158,6 +158,7 @@ impl JobSeries {
             | JobEvent::Unmet { .. }
             | JobEvent::Again { .. }
             | JobEvent::Paused { .. }
+            | JobEvent::Pending
             | JobEvent::Retry { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::NotRun { .. }

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 7] = [
         "schedule",
         "ssh::host_keys",
     ],
-    &["clock", "descriptor", "history", "logging", "metrics", "process", "random", "ssh", "status"],
+    &["clock", "descriptor", "history", "logging", "metrics", "process", "random", "ssh", "status", "why"],
     &["action", "lock"],
     &["job"],
     &["director"],

@@ -5,8 +5,24 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 10] =
-    ["run", "check", "next", "locks", "status", "history", "show", "schema", "version", "completions"];
+const COMMANDS: [&str; 16] = [
+    "run",
+    "check",
+    "next",
+    "locks",
+    "status",
+    "now",
+    "cancel",
+    "pause",
+    "resume",
+    "why",
+    "reload",
+    "history",
+    "show",
+    "schema",
+    "version",
+    "completions",
+];
 
 #[test]
 fn every_option_and_command_of_the_help_is_in_the_man_page() {
