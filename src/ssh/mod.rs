@@ -26,6 +26,7 @@ mod known_hosts;
 mod native;
 mod openssh;
 mod pool;
+mod precedence;
 mod sftp;
 pub mod transport;
 

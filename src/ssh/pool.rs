@@ -19,6 +19,7 @@ use super::error::SshError;
 use super::keys::Sources;
 use super::native::{ExecError, Request, Session, Use};
 use super::openssh;
+use super::precedence::Precedence;
 use super::sftp::Sftp;
 use crate::config::{Peer, SshPolicy};
 use crate::event::{Events, ExitStatus, RunEvent};
@@ -53,6 +54,7 @@ struct Inner {
     idle_max: Duration,
     slots: Mutex<HashMap<Peer, Slot>>,
     tasks: TaskTracker,
+    precedence: Precedence,
 }
 
 type Attempt = BoxFuture<'static, Result<Arc<Session>, SshError>>;
@@ -78,7 +80,17 @@ impl Pool {
 
     pub(super) fn with(policy: SshPolicy, events: Events, sources: Sources, idle_max: Duration) -> Self {
         let (slots, tasks) = (Mutex::default(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { policy, events, sources, idle_max, slots, tasks }) }
+        Self {
+            inner: Arc::new(Inner {
+                policy,
+                events,
+                sources,
+                idle_max,
+                slots,
+                tasks,
+                precedence: Precedence::default(),
+            }),
+        }
     }
 
     /// Runs `command` by the peer's login shell with `stdin` as its standard input, then end of file.
@@ -103,6 +115,7 @@ impl Pool {
     async fn exec_bounded(&self, peer: &Peer, request: Request, timeout: Duration) -> Result<Output, SshError> {
         let request = Arc::new(request);
         let mut used = None;
+        let _first = self.inner.precedence.command();
         let result = tokio::time::timeout(timeout, self.exec_unbounded(peer, request, &mut used)).await;
         result.unwrap_or_else(|_| {
             if let Some(session) = used {
@@ -165,6 +178,11 @@ impl Pool {
     pub(super) fn cut(&self, peer: &Peer, session: &Arc<Session>) {
         self.inner.forget(peer, session);
         session.reset();
+    }
+
+    /// What bulk data must give way to.
+    pub(super) fn precedence(&self) -> &Precedence {
+        &self.inner.precedence
     }
 
     /// Connects ahead of the first command, if there is no connection yet.

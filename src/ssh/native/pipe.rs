@@ -22,6 +22,7 @@ use super::{KEEPALIVE_INTERVAL, Session, from_library};
 use crate::clock;
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
+use crate::ssh::precedence::Precedence;
 
 const DOING: &str = "running rsync on";
 /// How much is read from this host's side at once, bytes.
@@ -106,21 +107,22 @@ impl Session {
         said.map_err(|error| ExecError::NotSent(from_library(&self.peer, DOING, error)))
     }
 
-    /// Passes on input, output and errors of a command, until the peer has closed it. May be dropped at any point; the connection
+    /// Passes on input, output and errors of a command, until the peer has closed it; other commands go first. May be dropped at any point; the connection
     /// must then not be used again.
     pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
         &self,
         begun: Begun,
         ends: Ends,
+        precedence: &Precedence,
         error: impl Fn(Vec<u8>) -> F,
     ) -> Result<Passed, SshError> {
         let Begun { started: Started { reader, writer }, first } = begun;
         self.terms.ask(true);
-        let take = self.take(reader, first, &writer, ends.output, error);
+        let take = self.take(reader, first, (&writer, precedence), ends.output, error);
         let both = async { tokio::join!(take, self.open_ahead()).0 };
         let passed = tokio::select! {
             passed = both => passed,
-            never = feed(ends.input, &writer) => match never {},
+            never = feed(ends.input, &writer, precedence) => match never {},
             never = self.keep_in_touch() => match never {},
         };
         self.terms.ask(false);
@@ -161,7 +163,7 @@ impl Session {
         &self,
         mut reader: ChannelReadHalf,
         mut first: Option<ChannelMsg>,
-        writer: &ChannelWriteHalf<Msg>,
+        (writer, precedence): (&ChannelWriteHalf<Msg>, &Precedence),
         mut output: impl AsyncWrite + Unpin,
         error: impl Fn(Vec<u8>) -> F,
     ) -> Result<Passed, SshError> {
@@ -185,6 +187,7 @@ impl Session {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => {
+                    precedence.give_way().await;
                     // Nobody reads it any more: the peer learns that from its closed channel.
                     if output.write_all(&data).await.is_err() {
                         is_clean = false;
@@ -229,9 +232,14 @@ impl Session {
 }
 
 /// Passes input on; the command's end is told by its output.
-async fn feed(mut input: impl AsyncRead + Unpin, writer: &ChannelWriteHalf<Msg>) -> Infallible {
+async fn feed(
+    mut input: impl AsyncRead + Unpin,
+    writer: &ChannelWriteHalf<Msg>,
+    precedence: &Precedence,
+) -> Infallible {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     loop {
+        precedence.give_way().await;
         buffer.reserve(CHUNK);
         match input.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => break,

@@ -298,7 +298,7 @@ impl Transport {
         let session = Leased(Some(session));
         let voice = AsyncMutex::new(voice);
         let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
-        let Passed { status, is_clean } = session.pass(begun, ends, say).await?;
+        let Passed { status, is_clean } = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
         if is_clean {
             self.keep(peer, session.unharmed());
         }
