@@ -35,6 +35,9 @@ pub(super) const TOP: Kind = Kind {
         "host_key_policy",
         "known_hosts",
         "transport",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
         "jobs",
     ],
     idle: &[],
@@ -60,7 +63,19 @@ pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "m
 /// A job of type `local`.
 pub(super) const LOCAL_JOB: Kind = Kind {
     name: "a local job",
-    keys: &["id", "type", "cron_schedule", "timezone", "jitter", "lock_files", "blocks_on", "actions"],
+    keys: &[
+        "id",
+        "type",
+        "cron_schedule",
+        "timezone",
+        "jitter",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
+        "lock_files",
+        "blocks_on",
+        "actions",
+    ],
     idle: PEER,
 };
 
@@ -80,6 +95,9 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "cron_schedule",
         "timezone",
         "jitter",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
         "lock_files",
         "blocks_on",
         "actions",
@@ -121,6 +139,10 @@ pub(super) const SYNC: Kind = Kind {
         "opts",
         "direction",
         "parallel",
+        "max_delete",
+        "allow_empty_source",
+        "stall_timeout",
+        "bwlimit",
         "timeout",
         "success_exit_codes",
         "retries",
@@ -136,9 +158,13 @@ pub(super) const COMMAND: Kind = Kind {
     idle: &[],
 };
 
+/// A window of `bwlimit`.
+pub(super) const WINDOW: Kind =
+    Kind { name: "a window of `bwlimit`", keys: &["days", "from", "to", "rate"], idle: &[] };
+
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 9] =
-    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
+pub(super) const ALL: [&Kind; 10] =
+    [&SYNC, &COMMAND, &WINDOW, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -170,6 +196,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("address", "addr"),
     ("kind", "type"),
     ("shards", "parallel"),
+    ("bandwidth", "bwlimit"),
+    ("limit", "rate"),
 ];
 
 impl Kind {
@@ -203,6 +231,9 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "source" => "source: /srv/photos/",
         "dest" => "dest: /srv/backup/photos/",
         "command" => "command: /usr/bin/logger",
+        "from" => "from: \"08:00\"",
+        "to" => "to: \"18:00\"",
+        "rate" => "rate: 5M",
         _ => return None,
     })
 }
