@@ -81,7 +81,7 @@ fn source(name: &OsString, paths: &[OsString], command: &Invocation<'_>, opts: &
     let is_there = matches!(command.remote, Some(Remote { pull: true, .. }));
     let elsewhere = is_there || paths.iter().any(|path| guard::is_elsewhere(path));
     let listing = || {
-        let depth = guard::depth(opts, name);
+        let depth = guard::depth(opts, paths.first().unwrap_or(name));
         let opts = guard::listing_options(opts, depth);
         let listing =
             Invocation { opts: &opts, sources: paths.to_vec(), dry_run: false, progress: false, ..command.clone() };

@@ -188,7 +188,7 @@ pub fn depth(opts: &[OsString], source: &OsStr) -> usize {
         return parts(&bytes[from..]);
     }
     let last = bytes.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    usize::from(!matches!(last, b"" | b"." | b".." | b"~"))
+    usize::from(!matches!(last, b"" | b"." | b".."))
 }
 
 /// The options that are kept, one by one; a word that we do not know is kept as it stands.
