@@ -87,6 +87,23 @@ fn the_delete_guard_holds_for_pushes_and_pulls_over_either_transport_and_for_sha
 }
 
 #[test]
+fn a_dry_run_tells_what_would_be_refused() {
+    let sandbox = with_trees();
+    let finished = sandbox.once_with(&sandbox.config(&job("type: local", "max_delete: 10")), &["--dry-run"]);
+    finished.expect_code(1).expect_said("rsync would delete 11 of the 23 entries");
+}
+
+#[test]
+fn a_guarded_sync_to_a_peer_that_cannot_be_reached_fails_as_any_other() {
+    let sandbox = with_trees();
+    let config = job("type: remote, user: u, host: 127.0.0.1, port: 1", "max_delete: 10, retries: 1, retry_wait: 0");
+    for direction in ["", "direction: pull, "] {
+        let finished = sandbox.once(&sandbox.config(&config.replace("max_delete", &format!("{direction}max_delete"))));
+        finished.expect_code(1).expect_said("refused").expect_said("trying again");
+    }
+}
+
+#[test]
 fn without_max_delete_there_is_one_rsync_and_it_deletes() {
     let sandbox = with_trees();
     let started = count_rsyncs(&sandbox, &job("type: local", ""));

@@ -22,6 +22,7 @@ mod odd_peers;
 mod outcomes;
 mod peers;
 mod pid_file;
+mod rules;
 mod schedule;
 mod sftp;
 mod shards;
