@@ -171,3 +171,70 @@ fn a_listing_of_this_host_s_rsync_shows_whether_there_is_something() {
     check("file", &["-a", "--delete"], true);
     check("missing", &["-a", "--delete"], false);
 }
+
+/// The exit code of a sync by the rsync of this host, and how much it deleted by its own account.
+fn sync(dir: &Path, opts: &[&str]) -> (Option<i32>, u64) {
+    let mut command = Command::new("rsync");
+    command.current_dir(dir).args(opts).args(["--stats", "--no-human-readable", "s/", "d"]);
+    let output = command.output().expect("rsync is installed");
+    let mut stats = StatsParser::default();
+    output.stdout.split(|&byte| byte == b'\n').for_each(|line| drop(stats.line(line)));
+    (output.status.code(), stats.finish().expect("statistics").deleted)
+}
+
+/// A source and a destination between which there is everything: names of one only, a directory for a file and the other way, backups,
+/// links, directories that would be empty.
+fn odd_trees() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = ["s/a", "s/new", "s/sub/b", "s/file-here", "s/dir-here/x", "s/keep.log", "s/big", "s/pruned/only.log"];
+    let dest = ["d/a", "d/sub/b", "d/sub/c", "d/file-here/x", "d/file-here/y/z", "d/dir-here", "d/old/1/2", "d/e.log"];
+    touch(dir.path(), &source);
+    touch(dir.path(), &dest);
+    touch(dir.path(), &["d/big", "d/gone", "d/gone~", "d/pruned/only.log", "other/a"]);
+    std::fs::write(dir.path().join("s/big"), vec![b'x'; 5000]).expect("a file");
+    std::os::unix::fs::symlink("nowhere", dir.path().join("d/link")).expect("a link");
+    dir
+}
+
+#[test]
+fn a_preview_counts_what_the_sync_then_deletes_and_is_not_refused_by_its_own_limit() {
+    for opts in [
+        &["-a", "--delete"][..],
+        &["-a", "--del"],
+        &["-a", "--delete-before"],
+        &["-a", "--delete-delay"],
+        &["-a", "--delete-after", "-v", "-i"],
+        &["-a", "--delete", "--exclude=*.log"],
+        &["-a", "--delete-excluded", "--exclude=*.log"],
+        &["-a", "--delete", "--filter=P old/"],
+        &["-ab", "--delete"],
+        &["-ab", "--delete", "--backup-dir=../backup"],
+        &["-am", "--delete", "--exclude=*.log"],
+        &["-a", "--delete", "--existing"],
+        &["-a", "--delete", "--ignore-existing", "--existing"],
+        &["-a", "--delete", "--max-size=1K", "--checksum"],
+        &["-a", "--delete", "--link-dest=../other"],
+        &["-aHx", "--delete", "--no-inc-recursive", "--delay-updates"],
+        &["-rt", "--delete", "--force", "-K"],
+    ] {
+        let (dir, free) = (odd_trees(), odd_trees());
+        let plan = preview(dir.path(), opts);
+        let limit = format!("--max-delete={}", plan.deletions);
+        let bounded = sync(dir.path(), &[&[limit.as_str()], opts].concat());
+        assert_eq!(bounded, sync(free.path(), opts), "{opts:?}");
+        // Backups beside the files keep their directories.
+        let as_told = if opts.contains(&"-ab") && opts.len() == 2 { 7 } else { plan.deletions };
+        assert_eq!(bounded.1, as_told, "{opts:?}");
+        assert!(plan.deletions > 0, "{opts:?}: {plan:?}");
+    }
+}
+
+#[test]
+fn a_preview_s_entries_are_those_of_the_destination() {
+    let dir = odd_trees();
+    let there = Command::new("find").arg("d").current_dir(dir.path()).output().expect("find is installed").stdout;
+    let there = there.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count() as u64;
+    // A directory that makes way for a file, and a file for a directory, are told as created.
+    let replaced = 2;
+    assert_eq!(preview(dir.path(), &["-a", "--delete"]).entries, there - replaced);
+}
