@@ -178,7 +178,9 @@ fn sync(dir: &Path, opts: &[&str]) -> (Option<i32>, u64) {
     command.current_dir(dir).args(opts).args(["--stats", "--no-human-readable", "s/", "d"]);
     let output = command.output().expect("rsync is installed");
     let mut stats = StatsParser::default();
-    output.stdout.split(|&byte| byte == b'\n').for_each(|line| drop(stats.line(line)));
+    output.stdout.split(|&byte| byte == b'\n').for_each(|line| {
+        stats.line(line);
+    });
     (output.status.code(), stats.finish().expect("statistics").deleted)
 }
 
