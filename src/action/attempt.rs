@@ -176,6 +176,18 @@ impl Attempt<'_> {
         self.action.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()))
     }
 
+    /// Resolves when something that is no process of ours has taken as long as one may: the action's timeout, or its stall timeout.
+    pub(super) async fn out_of_patience(&self) {
+        let stall = match &self.action.kind {
+            ActionKind::Sync(sync) => sync.stall_timeout,
+            ActionKind::Command(_) => None,
+        };
+        match self.time_left().into_iter().chain(stall).min() {
+            Some(patience) => clock::sleep(patience).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// A way into the log.
     pub(super) fn log(&self) -> crate::logging::ActionLog {
         self.runner.log.output(&self.runner.rsync_id, self.run, self.job, &self.action.id)

@@ -114,7 +114,7 @@ impl Guard {
         for source in &self.sources {
             let found = match &source.look {
                 Look::There(listing) => list(attempt, listing).await?,
-                Look::Here { paths, follow, listing } => match (here(paths, *follow).await?, listing) {
+                Look::Here { paths, follow, listing } => match (here(attempt, paths, *follow).await?, listing) {
                     (Found::Something, Some(listing)) => list(attempt, listing).await?,
                     (found, _) => found,
                 },
@@ -168,18 +168,24 @@ async fn list(attempt: &Attempt<'_>, listing: &Listing) -> Result<Found, Stopped
     }
 }
 
-/// A look at paths of this host. Reading directories may block for long.
-async fn here(paths: &[OsString], follow: bool) -> Result<Found, Stopped> {
+/// A look at paths of this host. A file system that does not answer may block it for ever: when the action is to end, rsync is let go on,
+/// and ends in its turn.
+async fn here(attempt: &Attempt<'_>, paths: &[OsString], follow: bool) -> Result<Found, Stopped> {
     let paths = paths.to_vec();
     let look = move || {
         let unmounted = mounts::unmounted(&paths);
         (unmounted, paths.iter().map(|path| look_at(Path::new(path), follow)).max_by_key(|found| rank(*found)))
     };
-    match tokio::task::spawn_blocking(look).await {
-        Ok((Some(unmounted), _)) => Err(refused(unmounted)),
-        Ok((None, found)) => Ok(found.unwrap_or(Found::Nothing)),
-        // It broke off: rsync may tell more.
-        Err(_) => Ok(Found::Unknown),
+    let looked = tokio::select! {
+        looked = tokio::task::spawn_blocking(look) => looked.ok(),
+        () = attempt.stop.term.cancelled() => None,
+        () = attempt.out_of_patience() => None,
+    };
+    match looked {
+        Some((Some(unmounted), _)) => Err(refused(unmounted)),
+        Some((None, found)) => Ok(found.unwrap_or(Found::Nothing)),
+        // rsync may tell more.
+        None => Ok(Found::Unknown),
     }
 }
 
