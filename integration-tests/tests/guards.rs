@@ -269,12 +269,12 @@ fn a_stalled_rsync_is_killed_tried_again_and_counted() {
 #[test]
 fn a_slow_rsync_and_one_that_only_reads_are_not_stalled() {
     let sandbox = Sandbox::new();
-    // 3 MiB at 600 KiB per second; then 2 GiB of holes, read and compared by both sides.
+    // 3 MiB at 600 KiB per second; then 1 GiB of holes, read and compared by both sides.
     sandbox.write("src/slow", vec![7; 3 << 20]);
     let config = job("type: local", "stall_timeout: 2").replace("--delete", "--bwlimit=600");
     allowed(&sandbox, &config);
     for name in ["src/slow", "dst/slow"] {
-        sandbox.write_big(name, 2048);
+        sandbox.write_big(name, 1024);
     }
     allowed(&sandbox, &config.replace("--bwlimit=600", "--checksum"));
 }
