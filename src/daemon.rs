@@ -42,6 +42,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Whether rsyncs report their progress.
     pub progress: bool,
+    /// Where metrics are written to, at the start and at the end.
+    pub metrics_file: Option<PathBuf>,
     /// Who else is told what happens, beside the metrics.
     pub observers: Vec<Arc<dyn Observer>>,
 }
@@ -80,6 +82,8 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let kept = history(config, &options);
     let last = kept.as_ref().map(|options| history::last(&options.path)).unwrap_or_default();
     metrics.restore(&last);
+    let page = MetricsFile { metrics: Arc::clone(&metrics), path: options.metrics_file.clone() };
+    page.write();
     let board = Board::new(config, crate::VERSION, &last);
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
@@ -126,7 +130,23 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     if let Some(history) = history {
         history.flush();
     }
+    page.write();
     Ok(())
+}
+
+/// Metrics for those who read them from a file. One that cannot be written fails no run.
+struct MetricsFile {
+    metrics: Arc<Metrics>,
+    path: Option<PathBuf>,
+}
+
+impl MetricsFile {
+    fn write(&self) {
+        let Some(path) = &self.path else { return };
+        if let Err(error) = self.metrics.write_file(path) {
+            tracing::error!("could not write metrics to {}: {error}", path.display());
+        }
+    }
 }
 
 /// Where what happens is kept, and how much of it. A dry run is none to remember.

@@ -123,11 +123,26 @@ pub enum ActionFailure {
     LockLost,
     /// The daemon was told to stop, or the job was cancelled, so the action was killed.
     Cancelled,
+    /// It would have deleted more than `max_delete` allows.
+    DeleteGuard,
+    /// It would have deleted because a source is empty or not mounted.
+    EmptySource,
+    /// It made no progress for its `stall_timeout` and was killed.
+    Stalled,
 }
 
 impl ActionFailure {
     /// Every reason, for series that start at 0.
-    pub const ALL: [Self; 5] = [Self::Exit, Self::Timeout, Self::Start, Self::LockLost, Self::Cancelled];
+    pub const ALL: [Self; 8] = [
+        Self::Exit,
+        Self::Timeout,
+        Self::Start,
+        Self::LockLost,
+        Self::Cancelled,
+        Self::DeleteGuard,
+        Self::EmptySource,
+        Self::Stalled,
+    ];
 
     /// The label's value.
     pub fn as_str(self) -> &'static str {
@@ -137,6 +152,9 @@ impl ActionFailure {
             Self::Start => "start",
             Self::LockLost => "lock_lost",
             Self::Cancelled => "cancelled",
+            Self::DeleteGuard => "delete_guard",
+            Self::EmptySource => "empty_source",
+            Self::Stalled => "stalled",
         }
     }
 }
@@ -334,6 +352,13 @@ pub enum JobEvent {
         message: String,
         /// Pause before the next attempt.
         pause: Duration,
+    },
+    /// An rsync makes no progress and is killed.
+    Stalled {
+        /// Of which action.
+        action: ActionId,
+        /// For how long there was none.
+        idle: Duration,
     },
     /// An attempt of an rsync ended.
     RsyncExit {

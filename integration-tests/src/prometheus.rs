@@ -23,9 +23,20 @@ impl Prometheus {
     /// # Panics
     /// When it is not installed or does not get ready.
     pub fn scraping(sandbox: &Sandbox, target: SocketAddr) -> Self {
+        Self::watching(sandbox, &[target], "groups: []\n")
+    }
+
+    /// The same with several targets and these rules.
+    ///
+    /// # Panics
+    /// When it is not installed or does not get ready.
+    pub fn watching(sandbox: &Sandbox, targets: &[SocketAddr], rules: &str) -> Self {
+        let targets: Vec<_> = targets.iter().map(|target| format!("'{target}'")).collect();
+        sandbox.write("rules.yml", rules);
         let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs: [{{job_name: test, static_configs: [{{targets: ['{target}']}}]}}]\n"
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nrule_files: [rules.yml]\n\
+             scrape_configs: [{{job_name: test, static_configs: [{{targets: [{}]}}]}}]\n",
+            targets.join(", ")
         );
         let config = sandbox.write("prometheus.yml", config);
         let addr = sshd::free_addr();
@@ -48,11 +59,24 @@ impl Prometheus {
     /// # Panics
     /// When it answers with an error.
     pub fn query(&self, expression: &str) -> Vec<(Value, f64)> {
+        self.result(expression).iter().map(|series| (series["metric"].clone(), value_of(series))).collect()
+    }
+
+    /// The samples of each series of a range selector (`up[10m]`), each with its time in seconds since 1970.
+    ///
+    /// # Panics
+    /// When it answers with an error.
+    pub fn history(&self, selector: &str) -> Vec<Vec<(f64, f64)>> {
+        let pair = |sample: &Value| (sample[0].as_f64().expect("a time"), number(&sample[1]));
+        let samples = |series: &Value| series["values"].as_array().expect("samples").iter().map(pair).collect();
+        self.result(selector).iter().map(samples).collect()
+    }
+
+    fn result(&self, expression: &str) -> Vec<Value> {
         let path = format!("/api/v1/query?query={}", percent_encode(expression));
         let answer = http::get(self.addr, &path).expect("Prometheus answers");
         let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
-        let result = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}"));
-        result.iter().map(|series| (series["metric"].clone(), value_of(series))).collect()
+        answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{expression}: {answer}")).clone()
     }
 }
 
@@ -64,7 +88,11 @@ impl Drop for Prometheus {
 }
 
 fn value_of(series: &Value) -> f64 {
-    series["value"][1].as_str().and_then(|text| text.parse().ok()).expect("a sample")
+    number(&series["value"][1])
+}
+
+fn number(text: &Value) -> f64 {
+    text.as_str().and_then(|text| text.parse().ok()).expect("a sample")
 }
 
 fn percent_encode(text: &str) -> String {

@@ -3,15 +3,21 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::guard::Stopped;
 use super::output::{Output, Rsync};
 use super::shards::{self, Shared};
-use super::{Plan, Runner, judge};
+use super::{Plan, Runner, judge, stall};
 use crate::clock::{self, Ticks};
-use crate::config::{Action, ActionKind, JobId};
+use crate::config::{Action, ActionKind, JobId, Sync};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
-use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop};
+use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream};
+use crate::rsync::bwlimit;
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
 use crate::ssh::Ticket;
@@ -28,6 +34,8 @@ pub(super) struct Attempt<'a> {
     pub(super) plan: &'a Plan,
     pub(super) stop: &'a Stop,
     pub(super) started: Ticks,
+    /// Whether an rsync of it was killed since it made no progress.
+    pub(super) stalled: AtomicBool,
 }
 
 /// One process of an attempt: the plan's program with these arguments.
@@ -36,6 +44,8 @@ pub(super) struct Process<'a> {
     pub(super) stdin: Option<&'a Arc<File>>,
     /// Whether it prints nothing while it works.
     pub(super) is_silent: bool,
+    /// How many run beside each other, itself included.
+    pub(super) at_once: usize,
 }
 
 /// How one process of an attempt ended.
@@ -60,12 +70,21 @@ impl Ended {
 impl Attempt<'_> {
     /// Performs it; nothing of it lives when this returns.
     pub(super) async fn perform(&self) -> ActionReport {
+        let most_deletions = match &self.plan.guard {
+            Some(guard) => guard.check(self).await,
+            None => Ok(None),
+        };
+        let most_deletions = match most_deletions {
+            Ok(most) => most,
+            Err(Stopped::Refused(failure, message)) => return super::failed(failure, message, true),
+            Err(Stopped::Ended(ended)) => return self.report(*ended, true),
+        };
         let shared = match &self.plan.split {
             Some(split) => shards::perform(self, split).await,
             None => Ok(Shared::default()),
         };
         let (ended, shared) = match shared {
-            Ok(shared) => (self.last(&shared).await, shared),
+            Ok(shared) => (self.last(&shared, most_deletions).await, shared),
             Err(ended) => return self.report(*ended, true),
         };
         let stats = ended.stats.map(|stats| shared.stats.and_finally(stats));
@@ -73,13 +92,16 @@ impl Attempt<'_> {
     }
 
     /// The one process, or the final pass.
-    async fn last(&self, shared: &Shared) -> Ended {
+    async fn last(&self, shared: &Shared, most_deletions: Option<u64>) -> Ended {
         let log_stats =
             matches!(&self.action.kind, ActionKind::Sync(sync) if sync.opts.iter().any(|opt| opt == "--stats"));
         let on_progress = |progress| self.progress(shared.progress.with_last(progress));
         let rsync = self.plan.is_rsync.then(|| Rsync::new(on_progress, log_stats));
         let mut output = Output::new(self.log(), rsync);
-        let process = Process { args: &self.plan.args, stdin: None, is_silent: self.plan.is_silent };
+        // More may be gone from the source by now than when it was looked at.
+        let bound = most_deletions.map(|most| OsString::from(format!("--max-delete={most}")));
+        let args: Vec<_> = bound.into_iter().chain(self.plan.args.iter().cloned()).collect();
+        let process = Process { args: &args, stdin: None, is_silent: self.plan.is_silent, at_once: 1 };
         let exit = self.execute(process, self.stop, &mut output).await;
         let (stats, last_words) = output.finish();
         Ended { exit, stats, last_words }
@@ -97,7 +119,7 @@ impl Attempt<'_> {
         let mut ticket = transport.zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, peer)| t.offer(peer));
         let spec = Spec {
             program: plan.program.clone(),
-            args: process.args.to_vec(),
+            args: paced(self.action, process.args, process.at_once),
             env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
             stdin: process.stdin.map(Arc::clone),
             cwd: None,
@@ -105,11 +127,34 @@ impl Attempt<'_> {
             timeout: self.time_left(),
             stdout_every: process.is_silent.then_some(super::SILENT_LOOK),
         };
-        let exit = self.runner.spawner.run(&spec, stop, output).await?;
+        let exit = self.watched(&spec, stop, output).await?;
         Ok(match &mut ticket {
             Some(ticket) => self.join(exit, ticket, stop).await,
             None => exit,
         })
+    }
+
+    /// Runs a process with an eye on its progress, if that is wanted.
+    async fn watched(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
+        let spawner = &self.runner.spawner;
+        let ActionKind::Sync(Sync { stall_timeout: Some(timeout), .. }) = &self.action.kind else {
+            return spawner.run(spec, stop, output).await;
+        };
+        let stop = Stop { term: stop.term.child_token(), kill: stop.kill.child_token() };
+        let (tell, leader) = watch::channel(None);
+        let mut output = Watched { output, tell };
+        let run = spawner.run(spec, &stop, &mut output);
+        tokio::pin!(run);
+        tokio::select! {
+            biased;
+            exit = &mut run => exit,
+            idle = stall::stalled(leader, *timeout) => {
+                self.stalled.store(true, Ordering::Relaxed);
+                self.send(JobEvent::Stalled { action: self.action.id.clone(), idle });
+                stop.term.cancel();
+                run.await
+            }
+        }
     }
 
     /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`.
@@ -129,6 +174,18 @@ impl Attempt<'_> {
     /// Time until the action's timeout.
     fn time_left(&self) -> Option<Duration> {
         self.action.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed()))
+    }
+
+    /// Resolves when something that is no process of ours has taken as long as one may: the action's timeout, or its stall timeout.
+    pub(super) async fn out_of_patience(&self) {
+        let stall = match &self.action.kind {
+            ActionKind::Sync(sync) => sync.stall_timeout,
+            ActionKind::Command(_) => None,
+        };
+        match self.time_left().into_iter().chain(stall).min() {
+            Some(patience) => clock::sleep(patience).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// A way into the log.
@@ -152,10 +209,48 @@ impl Attempt<'_> {
             self.send(JobEvent::RsyncExit { action: self.action.id.clone(), code });
         }
         let mut report = judge(self.action, self.plan, ended.exit, &ended.last_words);
+        if report.failure == Some(ActionFailure::Cancelled) && self.stalled.load(Ordering::Relaxed) {
+            let timeout = match &self.action.kind {
+                ActionKind::Sync(sync) => sync.stall_timeout.unwrap_or_default(),
+                ActionKind::Command(_) => Duration::ZERO,
+            };
+            report.failure = Some(ActionFailure::Stalled);
+            report.message = format!("killed: no progress for {}", crate::human::duration(timeout));
+        }
         if before_last && report.failure.is_none() {
             // The user takes its code for success, but the sync is not done.
             report.failure = Some(ActionFailure::Exit);
         }
         ActionReport { stats: ended.stats, duration: Duration::ZERO, ..report }
+    }
+}
+
+/// An rsync's arguments with what it may take of the bandwidth, as it starts now beside others.
+pub(super) fn paced(action: &Action, args: &[OsString], at_once: usize) -> Vec<OsString> {
+    let rate = match &action.kind {
+        ActionKind::Sync(sync) => sync.bwlimit.as_ref().and_then(|limit| limit.rate(clock::now())),
+        ActionKind::Command(_) => None,
+    };
+    let option = rate.map(|rate| bwlimit::option(rate, at_once));
+    option.into_iter().chain(args.iter().cloned()).collect()
+}
+
+/// Tells who leads the group of the process whose output it passes on.
+struct Watched<'a> {
+    output: &'a mut dyn OutputSink,
+    tell: watch::Sender<Option<u32>>,
+}
+
+impl OutputSink for Watched<'_> {
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        self.output.ready()
+    }
+
+    fn started(&mut self, leader: u32) {
+        self.tell.send_replace(Some(leader));
+    }
+
+    fn output(&mut self, stream: Stream, lines: &[u8]) {
+        self.output.output(stream, lines);
     }
 }

@@ -11,5 +11,5 @@ pub(super) fn plan(command: &Command) -> Plan {
         Command::Shell(line) => (OsString::from("/bin/sh"), vec![OsString::from("-c"), line.clone()]),
         Command::Exec { program, args } => (program.clone(), args.clone()),
     };
-    Plan { program, args, is_rsync: false, is_silent: false, peer: None, native: false, split: None }
+    Plan { program, args, is_rsync: false, is_silent: false, peer: None, native: false, split: None, guard: None }
 }

@@ -1,16 +1,20 @@
 //! One step of a job: an rsync or a command, with its retries.
 //!
-//! [`Runner::run`] makes the command line (`sync`, `command`), starts it (`attempt`; before it several rsyncs that share its work,
-//! `shards`), streams its output to the log, and reports how it ended. It never returns while a process of the action lives.
+//! [`Runner::run`] makes the command line (`sync`, `command`), looks whether it may delete what it would (`guard`), starts it (`attempt`;
+//! before it several rsyncs that share its work, `shards`; with an eye on its progress, `stall`), streams its output to the log, and reports how it ended. It never returns while a process of the action lives.
 
 mod attempt;
 mod command;
+mod guard;
+mod look;
 mod output;
 mod shards;
+mod stall;
 mod sync;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -24,6 +28,7 @@ use crate::redact;
 use crate::rsync;
 use crate::ssh::{Pool, Transport};
 use attempt::Attempt;
+use guard::Guard;
 use shards::Split;
 
 /// A retry's pause doubles up to this.
@@ -71,6 +76,8 @@ struct Plan {
     native: bool,
     /// How several rsyncs share the work before this one.
     split: Option<Split>,
+    /// What is looked at before.
+    guard: Option<Guard>,
 }
 
 impl Runner {
@@ -88,7 +95,7 @@ impl Runner {
         let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
         let mut report = match self.plan(action).await {
             Ok(plan) => {
-                let command = rsync::args::display(&plan.program, &plan.args);
+                let command = rsync::args::display(&plan.program, &attempt::paced(action, &plan.args, 1));
                 let command = redact::command_line(&command).into_owned();
                 send(JobEvent::ActionStarted { action: action.id.clone(), command });
                 self.attempts(run, job, action, &plan, stop).await
@@ -144,7 +151,9 @@ impl Runner {
     }
 
     async fn attempt(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
-        let report = Attempt { runner: self, run, job, action, plan, stop, started: Ticks::now() }.perform().await;
+        let stalled = AtomicBool::new(false);
+        let attempt = Attempt { runner: self, run, job, action, plan, stop, started: Ticks::now(), stalled };
+        let report = attempt.perform().await;
         self.diagnose(plan, report, stop).await
     }
 
@@ -208,11 +217,11 @@ fn describe(status: ExitStatus, is_rsync: bool, failed: bool, last_words: &str) 
 }
 
 fn can_be_mended(report: &ActionReport) -> bool {
-    report.failure == Some(ActionFailure::Exit)
-        && match report.status {
-            Some(ExitStatus::Code(code)) => !report.is_rsync || rsync::exit::retry_mends(code),
-            _ => false,
-        }
+    match (report.failure, report.status) {
+        (Some(ActionFailure::Stalled), _) => true,
+        (Some(ActionFailure::Exit), Some(ExitStatus::Code(code))) => !report.is_rsync || rsync::exit::retry_mends(code),
+        _ => false,
+    }
 }
 
 fn failed(failure: ActionFailure, message: String, is_rsync: bool) -> ActionReport {

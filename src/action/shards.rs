@@ -21,14 +21,13 @@ use futures_util::stream::FuturesUnordered;
 use rustix::fs::MemfdFlags;
 
 use super::attempt::{Attempt, Ended, Process};
+use super::look::{goes_on, look};
 use super::output::{Output, Rsync};
 use crate::clock;
 use crate::event::JobEvent;
 use crate::process::{SpawnError, Stop};
-use crate::rsync::progress::Progress;
-use crate::rsync::stats::Stats;
+use crate::rsync::stats::{Stats, StatsParser};
 use crate::rsync::survey::{self, Listing, Names};
-use parts::Surveying;
 pub(super) use parts::{Parts, Sums};
 
 /// So many new connections to a peer are made at once; sshd refuses some of more than ten that have not logged in yet
@@ -73,7 +72,7 @@ struct Task {
 /// Surveys and shards, if there is enough to be moved for them. The error is the rsync that ends the action.
 pub(super) async fn perform(attempt: &Attempt<'_>, split: &Split) -> Result<Shared, Box<Ended>> {
     let mut stats = Sums::default();
-    let surveys = split.groups.iter().map(|group| look(attempt, group));
+    let surveys = split.groups.iter().map(|group| survey(attempt, group));
     let mut listings = Vec::new();
     for (listing, ended) in futures_util::future::join_all(surveys).await {
         if !goes_on(&ended) {
@@ -90,14 +89,10 @@ pub(super) async fn perform(attempt: &Attempt<'_>, split: &Split) -> Result<Shar
     }
     attempt.send(JobEvent::Split { action: attempt.action.id.clone(), rsyncs: shards.len(), files, bytes });
     let stop = Stop { term: attempt.stop.term.child_token(), kill: attempt.stop.kill.child_token() };
-    let sharing = Sharing { attempt, split, progress: Mutex::new(Parts::new(shards.len(), bytes)), stop };
+    let sharing =
+        Sharing { attempt, split, at_once: shards.len(), progress: Mutex::new(Parts::new(shards.len(), bytes)), stop };
     sharing.perform(&shards, &mut stats).await?;
     Ok(Shared { stats, progress: sharing.progress.into_inner().unwrap_or_else(PoisonError::into_inner) })
-}
-
-/// Whether an rsync before the final pass ended so that this can make up for it: with all done, or but for some files.
-fn goes_on(ended: &Ended) -> bool {
-    matches!(ended.code(), Some(0 | 23 | 24))
 }
 
 fn failed(attempt: &Attempt<'_>, source: io::Error) -> Box<Ended> {
@@ -105,19 +100,15 @@ fn failed(attempt: &Attempt<'_>, source: io::Error) -> Box<Ended> {
     Box::new(Ended { exit, stats: None, last_words: String::new() })
 }
 
-async fn look(attempt: &Attempt<'_>, group: &Group) -> (Listing, Ended) {
-    let mut output = Surveying::default();
-    let process = Process { args: &group.survey, stdin: None, is_silent: false };
-    let exit = attempt.execute(process, attempt.stop, &mut output).await;
-    let (listing, stats, errors) = output.finish();
-    let mut ended = Ended { exit, stats, last_words: String::new() };
-    if !goes_on(&ended) {
-        // The final pass will not come to say the same.
-        let mut log: Output<fn(Progress)> = Output::new(attempt.log(), None);
-        log.errors(&errors);
-        ended.last_words = log.finish().1;
-    }
-    (listing, ended)
+async fn survey(attempt: &Attempt<'_>, group: &Group) -> (Listing, Ended) {
+    let (mut listing, mut stats) = (Listing::default(), StatsParser::default());
+    let line = |line: &[u8]| {
+        if !listing.line(line) {
+            stats.line(line.trim_ascii_end());
+        }
+    };
+    let ended = look(attempt, &group.survey, line).await;
+    (listing, Ended { stats: stats.finish(), ..ended })
 }
 
 /// The lists, made: for each shard what it does one after the other.
@@ -157,6 +148,8 @@ fn in_memory(content: &[u8]) -> io::Result<File> {
 struct Sharing<'a> {
     attempt: &'a Attempt<'a>,
     split: &'a Split,
+    /// How many rsyncs run beside each other.
+    at_once: usize,
     progress: Mutex<Parts>,
     /// Ends with the attempt's own, or alone.
     stop: Stop,
@@ -217,7 +210,8 @@ impl Sharing<'_> {
         };
         let mut output = Output::new(self.attempt.log(), Some(Rsync::part(on_progress)));
         let args = &self.split.groups[task.group].shard;
-        let process = Process { args, stdin: Some(&task.list), is_silent: self.attempt.plan.is_silent };
+        let process =
+            Process { args, stdin: Some(&task.list), is_silent: self.attempt.plan.is_silent, at_once: self.at_once };
         let exit = self.attempt.execute(process, &self.stop, &mut output).await;
         let (stats, last_words) = output.finish();
         Ended { exit, stats, last_words }

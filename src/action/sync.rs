@@ -5,19 +5,21 @@
 use std::ffi::{OsStr, OsString};
 
 use super::shards::{Group, Split};
-use super::{Plan, Runner};
+use super::{Plan, Runner, guard};
 use crate::config::{Carrier, Peer, Route, Sync};
 use crate::rsync::args::{self, Invocation, Remote};
-use crate::rsync::{expand, shards};
+use crate::rsync::expand::{self, ExpandError};
+use crate::rsync::shards;
 use crate::ssh::Transport;
 
 /// Expands the sources on this host and puts the arguments together.
 pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
-    let (sources, dest) = match &sync.route {
+    let (named, dest) = match &sync.route {
         Route::Local => (here(runner, sync).await?, home(runner, sync)?),
         Route::Push(..) => (here(runner, sync).await?, sync.dest.clone()),
-        Route::Pull(..) => (sync.sources.clone(), home(runner, sync)?),
+        Route::Pull(..) => (as_they_are(&sync.sources), home(runner, sync)?),
     };
+    let sources: Vec<OsString> = named.iter().flat_map(|(_, paths)| paths).cloned().collect();
     let (peer, carrier, pull) = match &sync.route {
         Route::Local => (None, None, false),
         Route::Push(peer, carrier) => (Some(peer), Some(carrier), false),
@@ -34,6 +36,7 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
     };
     let invocation =
         Invocation { opts: &opts, sources, dest: &dest, remote, dry_run: runner.dry_run, progress: runner.progress };
+    let guard = guard::plan(sync, &named, &Invocation { opts: &sync.opts, ..invocation.clone() });
     let is_silent = !invocation.progress && !args::is_talkative(&sync.opts);
     Ok(Plan {
         program: "rsync".into(),
@@ -43,6 +46,7 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         peer: peer.cloned(),
         native,
         split,
+        guard,
     })
 }
 
@@ -87,13 +91,24 @@ fn remote<'a>(runner: &Runner, transport: Option<&Transport>, peer: &'a Peer, pu
     Remote { peer, pull, rsh: args::rsh_command(&words) }
 }
 
-async fn here(runner: &Runner, sync: &Sync) -> Result<Vec<OsString>, String> {
+/// Each source, with the paths that it stands for.
+type Named = Vec<(OsString, Vec<OsString>)>;
+
+fn as_they_are(sources: &[OsString]) -> Named {
+    sources.iter().map(|source| (source.clone(), vec![source.clone()])).collect()
+}
+
+async fn here(runner: &Runner, sync: &Sync) -> Result<Named, String> {
     let (sources, home) = (sync.sources.clone(), runner.home.clone());
     if sources.iter().all(|source| expand::is_literal(source)) {
-        return Ok(sources);
+        return Ok(as_they_are(&sources));
     }
     // Reading directories may block for long.
-    tokio::task::spawn_blocking(move || expand::expand_sources(&sources, home.as_deref()))
+    let expand_one = move |source: OsString| {
+        let paths = expand::expand_sources(std::slice::from_ref(&source), home.as_deref())?;
+        Ok((source, paths))
+    };
+    tokio::task::spawn_blocking(move || sources.into_iter().map(expand_one).collect::<Result<_, ExpandError>>())
         .await
         .map_err(|error| format!("expanding the source broke off: {error}"))?
         .map_err(|error| crate::error_chain(&error))

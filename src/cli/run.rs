@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Only this job; may be given several times
     #[arg(long, value_name = "ID")]
     job: Vec<String>,
+    /// With --once: write metrics to this file, at the start and at the end, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
     /// How to log: for people, one JSON object a line, or to systemd's journal [default: journald when systemd reads our
     /// standard error, else human]
     #[arg(long, value_name = "FORMAT")]
@@ -56,6 +59,9 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
         Err(message) => Err(wrong_usage(&message)),
     };
     let once = switch("RUNONCE", args.once)?;
+    if args.metrics_file.is_some() && !once {
+        return Err(wrong_usage("--metrics-file goes with --once only: a daemon serves its metrics"));
+    }
     let dry_run = switch("DRYRUN", args.dry_run)?;
     let mut config = load(&config_path(args.config.as_ref())?)?.config;
     select_jobs(&mut config, &args.job)?;
@@ -74,6 +80,7 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
         mode: if once { Mode::Once } else { Mode::Daemon },
         dry_run,
         progress: bars.is_some(),
+        metrics_file: args.metrics_file.clone(),
         observers,
     };
     let result = runtime.block_on(daemon::run(&config, options, log.clone(), signals));

@@ -137,6 +137,9 @@ fn verdict(report: &ActionReport) -> Verdict {
         (Some(ActionFailure::Exit | ActionFailure::Start), _) => Verdict::Bad("failed".to_owned()),
         (Some(ActionFailure::Timeout), _) => Verdict::Bad("timeout".to_owned()),
         (Some(ActionFailure::LockLost), _) => Verdict::Bad("lock lost".to_owned()),
+        (Some(ActionFailure::DeleteGuard), _) => Verdict::Bad("max_delete".to_owned()),
+        (Some(ActionFailure::EmptySource), _) => Verdict::Bad("no source".to_owned()),
+        (Some(ActionFailure::Stalled), _) => Verdict::Bad("stalled".to_owned()),
         (Some(ActionFailure::Cancelled), _) => Verdict::Reserved("stopped".to_owned()),
     }
 }
@@ -270,12 +273,15 @@ mod tests {
             Verdict::Good(text) => text.to_owned(),
             Verdict::Reserved(text) | Verdict::Bad(text) => text,
         };
-        use ActionFailure::{Cancelled, Exit, LockLost, Start, Timeout};
+        use ActionFailure::{Cancelled, DeleteGuard, EmptySource, Exit, LockLost, Stalled, Start, Timeout};
         assert_eq!(word(None, None), "ok");
         assert_eq!(word(Some(Exit), Some(ExitStatus::Signal(9))), "signal 9");
         assert_eq!(word(Some(Start), None), "failed");
         assert_eq!(word(Some(Timeout), Some(ExitStatus::Signal(15))), "timeout");
         assert_eq!(word(Some(LockLost), Some(ExitStatus::Code(20))), "lock lost");
+        assert_eq!(word(Some(DeleteGuard), None), "max_delete");
+        assert_eq!(word(Some(EmptySource), None), "no source");
+        assert_eq!(word(Some(Stalled), Some(ExitStatus::Code(20))), "stalled");
         assert_eq!(word(Some(Cancelled), Some(ExitStatus::Code(20))), "stopped");
     }
 

@@ -39,6 +39,9 @@ pub(super) const TOP: Kind = Kind {
         "host_key_policy",
         "known_hosts",
         "transport",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
         "jobs",
     ],
     idle: &[],
@@ -76,6 +79,9 @@ pub(super) const LOCAL_JOB: Kind = Kind {
         "when",
         "after",
         "retries",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
         "lock_files",
         "blocks_on",
         "actions",
@@ -105,6 +111,9 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "when",
         "after",
         "retries",
+        "max_delete",
+        "stall_timeout",
+        "bwlimit",
         "lock_files",
         "blocks_on",
         "actions",
@@ -146,6 +155,10 @@ pub(super) const SYNC: Kind = Kind {
         "opts",
         "direction",
         "parallel",
+        "max_delete",
+        "allow_empty_source",
+        "stall_timeout",
+        "bwlimit",
         "timeout",
         "success_exit_codes",
         "retries",
@@ -165,9 +178,24 @@ pub(super) const COMMAND: Kind = Kind {
 pub(super) const CONDITION: Kind =
     Kind { name: "a condition", keys: &["mounted", "reachable", "on_ac_power", "command", "args"], idle: &[] };
 
+/// A window of `bwlimit`.
+pub(super) const WINDOW: Kind =
+    Kind { name: "a window of `bwlimit`", keys: &["days", "from", "to", "rate"], idle: &[] };
+
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 10] =
-    [&CONDITION, &SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
+pub(super) const ALL: [&Kind; 11] = [
+    &CONDITION,
+    &SYNC,
+    &COMMAND,
+    &WINDOW,
+    &LOCAL_FILE,
+    &REMOTE_FILE,
+    &REMOTE_JOB,
+    &LOCAL_JOB,
+    &METRICS,
+    &HISTORY,
+    &TOP,
+];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -199,6 +227,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("address", "addr"),
     ("kind", "type"),
     ("shards", "parallel"),
+    ("bandwidth", "bwlimit"),
+    ("limit", "rate"),
 ];
 
 impl Kind {
@@ -232,6 +262,9 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "source" => "source: /srv/photos/",
         "dest" => "dest: /srv/backup/photos/",
         "command" => "command: /usr/bin/logger",
+        "from" => "from: \"08:00\"",
+        "to" => "to: \"18:00\"",
+        "rate" => "rate: 5M",
         _ => return None,
     })
 }

@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
+use crate::rsync::bwlimit::Timetable;
+use crate::rsync::guard::MaxDelete;
 use crate::schedule::Schedule;
 
 /// One instance: everything that one configuration file says.
@@ -317,8 +320,35 @@ pub struct Sync {
     pub opts: Vec<OsString>,
     /// How many rsyncs may share the work, 1 to [`MOST_PARALLEL`]. More than one only with options that allow it.
     pub parallel: usize,
+    /// How much it may delete at the destination, looked at before anything is; `None` is no bound.
+    pub max_delete: Option<MaxDelete>,
+    /// Whether it may delete what is at the destination because a source is empty.
+    pub allow_empty_source: bool,
+    /// It is killed and fails when an rsync of it makes no progress for so long; `None` is no bound.
+    pub stall_timeout: Option<Duration>,
+    /// How fast it may go; `None` is no limit.
+    pub bwlimit: Option<Bwlimit>,
     /// Which side is remote.
     pub route: Route,
+}
+
+/// How fast a sync may go, by the time of its job's zone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bwlimit {
+    /// The limits.
+    pub timetable: Timetable,
+    /// The zone in which their times are read.
+    pub timezone: TimeZone,
+}
+
+impl Bwlimit {
+    /// KiB per second for what starts now; `None` is no limit.
+    pub fn rate(&self, now: Timestamp) -> Option<u64> {
+        let now = now.to_zoned(self.timezone.clone());
+        let weekday = now.weekday().to_monday_zero_offset().unsigned_abs();
+        self.timetable
+            .rate_at(weekday, u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs()))
+    }
 }
 
 /// Between which hosts a sync copies.

@@ -59,6 +59,12 @@ mod documentation {
         known_hosts: Option<OneOrMore>,
         /// How rsync reaches the peers. Default: native.
         transport: Option<Transport>,
+        /// How much a deleting sync may delete, for all syncs. Default: no bound.
+        max_delete: Option<MaxDelete>,
+        /// A sync that makes no progress for so long is killed, for all syncs. Default: no bound.
+        stall_timeout: Option<Duration>,
+        /// How fast rsyncs may go, for all syncs. Default: no limit.
+        bwlimit: Option<Bwlimit>,
         /// The jobs, in the order in which a run performs them.
         jobs: Vec<Job>,
     }
@@ -79,6 +85,50 @@ mod documentation {
     enum Number {
         Plain(u32),
         Quoted(#[schemars(regex(pattern = "^[0-9]+$"))] String),
+    }
+
+    /// A number of entries, or a share of those at the destination.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum MaxDelete {
+        /// So many files, directories and other entries.
+        Entries(u64),
+        /// The same in quotes, or a percentage: "5%".
+        Text(#[schemars(regex(pattern = r"^\s*[0-9]+(\.[0-9]+)?\s*%?\s*$"))] String),
+    }
+
+    /// A rate, or rates by the time of the week.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Bwlimit {
+        /// Always the same: "5M" is 5 MiB per second, in all rsyncs of the sync together.
+        Rate(Rate),
+        /// In windows that do not overlap; without limit outside of them.
+        Timetable(Vec<Window>),
+    }
+
+    /// Bytes per second with a unit, "500K", "5M", "1G", in units of 1024; 0 is no limit.
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum Rate {
+        Text(#[schemars(regex(pattern = r"^\s*[0-9][0-9.]*\s*([KMGTkmgt]([iI]?[bB])?)?\s*$"))] String),
+        Number(#[schemars(range(min = 0, max = 0))] f64),
+    }
+
+    /// From one time of the day to another, as rsyncs start.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Window {
+        /// The days on which it begins: "mon-fri", "sat,sun". Default: every day.
+        days: Option<String>,
+        /// Time of the day at which it begins, in the job's zone.
+        #[schemars(regex(pattern = r"^[0-9]{1,2}:[0-9]{2}$"))]
+        from: String,
+        /// Time of the day at which it ends; on the next day if that is not after `from`.
+        #[schemars(regex(pattern = r"^[0-9]{1,2}:[0-9]{2}$"))]
+        to: String,
+        /// How fast.
+        rate: Rate,
     }
 
     /// A TCP port, also in quotes.
@@ -186,6 +236,12 @@ mod documentation {
             after: Option<OneOrMore>,
             /// How often the job is run again, at the end of the run, if it failed. Default: 0.
             retries: Option<Number>,
+            /// How much a deleting sync may delete, for the job's syncs. Default: the instance's.
+            max_delete: Option<MaxDelete>,
+            /// A sync that makes no progress for so long is killed. Default: the instance's.
+            stall_timeout: Option<Duration>,
+            /// How fast the job's rsyncs may go. Default: the instance's.
+            bwlimit: Option<Bwlimit>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
@@ -229,6 +285,12 @@ mod documentation {
             after: Option<OneOrMore>,
             /// How often the job is run again, at the end of the run, if it failed. Default: 0.
             retries: Option<Number>,
+            /// How much a deleting sync may delete, for the job's syncs. Default: the instance's.
+            max_delete: Option<MaxDelete>,
+            /// A sync that makes no progress for so long is killed. Default: the instance's.
+            stall_timeout: Option<Duration>,
+            /// How fast the job's rsyncs may go. Default: the instance's.
+            bwlimit: Option<Bwlimit>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
@@ -335,6 +397,14 @@ mod documentation {
             direction: Option<Direction>,
             /// How many rsyncs share the work, 1 to 32: for many small files over a long way. Default: 1.
             parallel: Option<Number>,
+            /// How much it may delete: looked at by a dry run before anything is changed. Default: the job's.
+            max_delete: Option<MaxDelete>,
+            /// Whether an empty source may empty the destination. Default: false.
+            allow_empty_source: Option<bool>,
+            /// Kill it when it makes no progress for so long; 0 is never. Default: the job's.
+            stall_timeout: Option<Duration>,
+            /// How fast it may go. Default: the job's.
+            bwlimit: Option<Bwlimit>,
             /// End it and count it as failed after this long. Default: no bound.
             timeout: Option<Duration>,
             /// Exit codes that count as success. Default: 0 and 24.
@@ -418,6 +488,7 @@ mod tests {
         check_keys("/$defs/Job/oneOf/1", &keys::REMOTE_JOB);
         check_keys("/$defs/WaitedFor/oneOf/0", &keys::LOCAL_FILE);
         check_keys("/$defs/WaitedFor/oneOf/1", &keys::REMOTE_FILE);
+        check_keys("/$defs/Window", &keys::WINDOW);
         check_keys("/$defs/Action/oneOf/0", &keys::SYNC);
         check_keys("/$defs/Action/oneOf/1", &keys::COMMAND);
     }

@@ -74,6 +74,7 @@ fn action(event: &JobEvent) -> Option<&ActionId> {
         | JobEvent::Split { action, .. }
         | JobEvent::Progress { action, .. }
         | JobEvent::Retry { action, .. }
+        | JobEvent::Stalled { action, .. }
         | JobEvent::RsyncExit { action, .. }
         | JobEvent::ActionFinished { action, .. } => Some(action),
         _ => None,
@@ -121,6 +122,9 @@ fn job_line(event: &JobEvent) -> Option<Line> {
         }
         JobEvent::Retry { message, pause, .. } => {
             line(Level::WARN, format!("{message}, trying again in {}", human::duration(*pause)))
+        }
+        JobEvent::Stalled { idle, .. } => {
+            line(Level::WARN, format!("no progress for {}: killing rsync", human::duration(*idle)))
         }
         JobEvent::RsyncExit { code, .. } => line(Level::DEBUG, format!("rsync ended with exit code {code}")),
         JobEvent::ActionFinished { report, .. } => action_finished(report),

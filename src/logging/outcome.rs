@@ -120,6 +120,9 @@ fn action_failure_text(failure: ActionFailure) -> &'static str {
         ActionFailure::Start => "could not be started",
         ActionFailure::LockLost => "killed because a lock file was lost",
         ActionFailure::Cancelled => "killed because it was told to stop",
+        ActionFailure::DeleteGuard => "not run because it would have deleted more than max_delete allows",
+        ActionFailure::EmptySource => "not run because a source is empty or not mounted",
+        ActionFailure::Stalled => "made no progress and was killed",
     }
 }
 

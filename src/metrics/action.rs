@@ -68,6 +68,9 @@ impl Families {
             JobEvent::RsyncExit { action, code } if self.knows(job, action) => {
                 self.rsync.exited([job.as_str(), action.as_str()], *code);
             }
+            JobEvent::Stalled { action, .. } if self.knows(job, action) => {
+                self.rsync.stalls.with_label_values(&[job.as_str(), action.as_str()]).inc();
+            }
             JobEvent::ActionFinished { action, report } if self.knows(job, action) => {
                 self.finished([job.as_str(), action.as_str()], report);
             }
@@ -93,6 +96,7 @@ impl Families {
 
 struct RsyncFamilies {
     exits: IntCounterVec,
+    stalls: IntCounterVec,
     sent_bytes: IntCounterVec,
     received_bytes: IntCounterVec,
     transferred_bytes: IntCounterVec,
@@ -108,6 +112,7 @@ impl RsyncFamilies {
     fn new(r: &Registrar) -> Self {
         Self {
             exits: r.counters("rsyncdirector_rsync_exits_total", "Attempts of an rsync that ended, by exit code; other codes than 0 appear with their first.", &["job_id", "action_id", "code"]),
+            stalls: r.counters("rsyncdirector_rsync_stalls_total", "Rsyncs that made no progress for the stall_timeout and were killed, those that were tried again included.", ACTION),
             sent_bytes: r.counters("rsyncdirector_rsync_sent_bytes_total", "Bytes that rsync sent, as its statistics say.", ACTION),
             received_bytes: r.counters("rsyncdirector_rsync_received_bytes_total", "Bytes that rsync received, as its statistics say.", ACTION),
             transferred_bytes: r.counters("rsyncdirector_rsync_transferred_bytes_total", "Size of the files that rsync transferred.", ACTION),
@@ -121,6 +126,7 @@ impl RsyncFamilies {
 
     fn start_at_zero(&self, labels: [&str; 2]) {
         self.exits.with_label_values(&[labels[0], labels[1], "0"]);
+        self.stalls.with_label_values(&labels);
         for (counter, _) in self.counted(&Stats::default()) {
             counter.with_label_values(&labels);
         }

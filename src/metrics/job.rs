@@ -181,6 +181,7 @@ impl Families {
             | JobEvent::Split { .. }
             | JobEvent::Progress { .. }
             | JobEvent::RsyncExit { .. }
+            | JobEvent::Stalled { .. }
             | JobEvent::ActionFinished { .. } => {}
         }
     }

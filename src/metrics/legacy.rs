@@ -160,6 +160,7 @@ impl JobSeries {
             | JobEvent::Paused { .. }
             | JobEvent::Pending
             | JobEvent::Retry { .. }
+            | JobEvent::Stalled { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::NotRun { .. }
             | JobEvent::Missed { .. }
@@ -169,7 +170,13 @@ impl JobSeries {
 
     fn action_failed(&self, action: &ActionId, failure: ActionFailure) {
         match failure {
-            ActionFailure::Exit | ActionFailure::Timeout | ActionFailure::Start | ActionFailure::LockLost => {
+            ActionFailure::Exit
+            | ActionFailure::Timeout
+            | ActionFailure::Start
+            | ActionFailure::LockLost
+            | ActionFailure::DeleteGuard
+            | ActionFailure::EmptySource
+            | ActionFailure::Stalled => {
                 if let Some(series) = self.actions.get(action) {
                     series.failed.inc();
                 }

@@ -15,6 +15,8 @@
 //! and peers that the configuration does not name are ignored; the `*_created` gauges and the `process_*`, `python_*`
 //! series that the Python client library added by itself.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -32,6 +34,7 @@ mod registrar;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
+mod textfile;
 
 use registrar::Registrar;
 
@@ -69,6 +72,14 @@ impl Metrics {
     /// The page, in the text format 0.0.4 of Prometheus. Families are in alphabetical order, as are the series of each.
     pub fn encode(&self) -> String {
         text::encode(&self.registry)
+    }
+
+    /// Writes the page to a file for node_exporter's textfile collector, which must be named `*.prom`: atomically, mode 0644.
+    ///
+    /// # Errors
+    /// When the file cannot be written; it is then as it was.
+    pub fn write_file(&self, path: &Path) -> io::Result<()> {
+        textfile::write(path, &self.encode())
     }
 }
 

@@ -378,6 +378,10 @@ pub(crate) fn config() -> Config {
         dest: "/backup".into(),
         opts: vec!["-a".into()],
         parallel: 1,
+        max_delete: None,
+        allow_empty_source: false,
+        stall_timeout: None,
+        bwlimit: None,
         route: Route::Push(peer("nas"), Carrier::Native),
     };
     let photos = Job {

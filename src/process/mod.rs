@@ -85,6 +85,9 @@ pub trait OutputSink: Send {
         Box::pin(std::future::ready(()))
     }
 
+    /// The child runs: its process id, which is that of its group.
+    fn started(&mut self, _leader: u32) {}
+
     /// Takes a chunk of at most 64 KiB: whole lines, each ending in `\n` or `\r`; but a line longer than that comes in pieces,
     /// and the last one may lack its end. Must not wait.
     fn output(&mut self, stream: Stream, lines: &[u8]);

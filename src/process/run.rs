@@ -35,6 +35,7 @@ impl Spawner {
         let cookie = self.cookie();
         let Started { leader, stdout, stderr } = self.spawn(spec, &cookie).await?;
         let mut group = Group { leader, live: true };
+        output.started(leader.as_raw_nonzero().get().unsigned_abs());
         let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
         let news = wait::watch(leader, self.groups.clone(), sweep).map_err(failed)?;
         let mut pipes = Pipes {

@@ -78,6 +78,13 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     argv
 }
 
+/// The arguments of an rsync that lists the sources: those of [`argv`] without the destination (rsync(1), "listing files").
+pub fn listing(invocation: &Invocation<'_>) -> Vec<OsString> {
+    let mut argv = argv(invocation);
+    argv.pop();
+    argv
+}
+
 /// Whether the options name the program by which rsync reaches the other side.
 pub fn has_rsh(opts: &[OsString]) -> bool {
     options::has(opts, &["rsh"])

@@ -147,7 +147,8 @@ pub fn final_options(opts: &[OsString]) -> Vec<OsString> {
     words
 }
 
-fn deletes(opts: &[Opt<'_>]) -> bool {
+/// Whether rsync may delete what the source does not have.
+pub(super) fn deletes(opts: &[Opt<'_>]) -> bool {
     const MODES: [&str; 6] =
         ["delete", "delete-before", "delete-during", "delete-delay", "delete-after", "delete-excluded"];
     opts.iter().any(|opt| MODES.iter().any(|mode| opt.is(mode)))

@@ -6,5 +6,6 @@ mod cron_vixie;
 mod layering;
 mod lock_model;
 mod man_page;
+mod monitoring;
 mod samples;
 mod unit_file;

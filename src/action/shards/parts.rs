@@ -1,41 +1,7 @@
-//! What several rsyncs say, as if one said it: statistics, progress, and what a survey finds.
+//! What several rsyncs say, as if one said it: statistics and progress.
 
-use crate::process::{OutputSink, Stream};
 use crate::rsync::progress::Progress;
-use crate::rsync::stats::{Stats, StatsParser};
-use crate::rsync::survey::Listing;
-
-/// As much of a survey's errors is kept, bytes; the last ones.
-const ERRORS: usize = 16 << 10;
-
-/// Reads a survey's output.
-#[derive(Default)]
-pub(super) struct Surveying {
-    listing: Listing,
-    stats: StatsParser,
-    errors: Vec<u8>,
-}
-
-impl Surveying {
-    pub(super) fn finish(self) -> (Listing, Option<Stats>, Vec<u8>) {
-        (self.listing, self.stats.finish(), self.errors)
-    }
-}
-
-impl OutputSink for Surveying {
-    fn output(&mut self, stream: Stream, lines: &[u8]) {
-        if stream == Stream::Stderr {
-            self.errors.extend_from_slice(lines);
-            self.errors.drain(..self.errors.len().saturating_sub(ERRORS));
-            return;
-        }
-        for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            if !self.listing.line(line) {
-                self.stats.line(line.trim_ascii_end());
-            }
-        }
-    }
-}
+use crate::rsync::stats::Stats;
 
 /// Statistics of the rsyncs before the final pass, summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -167,17 +133,5 @@ mod tests {
             transferred_bytes: 1110,
         };
         assert_eq!(sums.and_finally(stats(1000)), expected);
-    }
-
-    #[test]
-    fn a_survey_s_names_statistics_and_last_errors_are_kept() {
-        let mut surveying = Surveying::default();
-        surveying.output(Stream::Stdout, b">f+++++++++ 5 a\n\nNumber of files: 3 (reg: 2)\nTotal bytes sent: 8\n");
-        surveying.output(Stream::Stdout, b"Total bytes received: 9\n");
-        surveying.output(Stream::Stderr, &vec![b'x'; 2 * ERRORS]);
-        surveying.output(Stream::Stderr, b"end\n");
-        let (listing, stats, errors) = surveying.finish();
-        assert_eq!((listing.len(), stats.map(|stats| stats.received_bytes), errors.len()), (1, Some(9), ERRORS));
-        assert!(errors.ends_with(b"xend\n"));
     }
 }

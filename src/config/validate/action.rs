@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
+use super::limits::Limits;
 use super::{Seen, id, opts};
 use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys::{self, Kind};
-use crate::config::model::{Action, ActionId, ActionKind, Carrier, Command, Peer, Route, Sync};
+use crate::config::model::{Action, ActionId, ActionKind, Bwlimit, Carrier, Command, Peer, Route, Sync};
 use crate::config::raw::{Node, Value};
 use crate::config::value;
 
@@ -21,6 +24,7 @@ pub(super) fn action(
     node: &Node,
     is_remote: bool,
     peer: Option<&(Peer, Carrier)>,
+    limits: &(&Limits, TimeZone),
     ids: &mut Seen,
 ) -> Option<Action> {
     let is_command = match fields::peek_text(node, "action") {
@@ -46,7 +50,7 @@ pub(super) fn action(
     });
     let kind = match is_command {
         true => command(&fields).map(ActionKind::Command),
-        false => sync(&fields, is_remote, peer).map(ActionKind::Sync),
+        false => sync(&fields, is_remote, peer, limits).map(ActionKind::Sync),
     };
     let timeout = fields.positive_duration("timeout", "leave it out for no bound");
     let success_exit_codes = success_exit_codes(&fields, is_command);
@@ -70,14 +74,32 @@ fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
     codes
 }
 
-fn sync(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Sync> {
+fn sync(
+    fields: &Fields<'_>,
+    is_remote: bool,
+    peer: Option<&(Peer, Carrier)>,
+    (outer, timezone): &(&Limits, TimeZone),
+) -> Option<Sync> {
     let sources = sources(fields);
     let dest = fields.require_text("dest").and_then(|(node, text)| fields.ctx.expand(node, text));
     let opts = opts::read(fields, is_remote);
     let parallel = opts::parallel(fields, opts.as_deref());
     let route = route(fields, is_remote, peer);
+    let limits = Limits::read(fields, outer);
+    limits.refuse_own_bwlimit(fields, opts.as_deref().unwrap_or_default());
+    let allow_empty_source = fields.read("allow_empty_source", "`true` or `false`", value::boolean).unwrap_or(false);
     let opts = opts?.into_iter().map(|word| word.text).collect();
-    Some(Sync { sources: sources?, dest: dest?, opts, parallel: parallel?, route: route? })
+    Some(Sync {
+        sources: sources?,
+        dest: dest?,
+        opts,
+        parallel: parallel?,
+        max_delete: limits.max_delete,
+        allow_empty_source,
+        stall_timeout: limits.stall_timeout,
+        bwlimit: limits.bwlimit.map(|timetable| Bwlimit { timetable, timezone: timezone.clone() }),
+        route: route?,
+    })
 }
 
 fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {

@@ -1,10 +1,13 @@
 //! A job: its id, where it runs to, when, what it waits for and holds, and its actions.
 
+use jiff::tz::TimeZone;
+
 use super::action::action;
 use super::conditions;
 use super::file::{blocks_on, lock_files};
+use super::limits::Limits;
 use super::peer::{self, peer};
-use super::when::Defaults;
+use super::when;
 use super::{Seen, carrier, id};
 use crate::config::context::{Context, Report};
 use crate::config::fields::{self, Fields, quoted};
@@ -13,11 +16,14 @@ use crate::config::model::{Action, Carrier, Job, JobId, Peer};
 use crate::config::raw::Node;
 use crate::config::value;
 
+/// What holds for every job that does not say otherwise.
+pub(super) type Defaults<'a> = (&'a when::Defaults, Carrier, &'a Limits);
+
 /// Reads one job.
 pub(super) fn job(
     ctx: &Context<'_>,
     node: &Node,
-    (defaults, transport): (&Defaults, Carrier),
+    (defaults, transport, limits): Defaults<'_>,
     ids: &mut Seen,
 ) -> Option<Job> {
     let is_remote = peer::is_remote(node);
@@ -38,10 +44,12 @@ pub(super) fn job(
     let schedule = defaults.of_job(&fields);
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);
-    let actions = actions(&fields, is_remote, peer.clone().flatten().zip(carrier).as_ref());
     let when = conditions::when(&fields, peer.as_ref().and_then(Option::as_ref));
     let after = conditions::after(&fields);
     let retries = fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0);
+    let limits = Limits::read(&fields, limits);
+    let timezone = schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.timezone.clone());
+    let actions = actions(&fields, is_remote, peer.clone().flatten().zip(carrier).as_ref(), (&limits, timezone));
     kind?;
     carrier?;
     Some(Job {
@@ -57,7 +65,12 @@ pub(super) fn job(
     })
 }
 
-fn actions(job: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Vec<Action>> {
+fn actions(
+    job: &Fields<'_>,
+    is_remote: bool,
+    peer: Option<&(Peer, Carrier)>,
+    limits: (&Limits, TimeZone),
+) -> Option<Vec<Action>> {
     job.require("actions")?;
     let nodes = job.list("actions", "a list of actions, each with `action: sync` or `action: command`")?;
     if nodes.is_empty() {
@@ -65,6 +78,6 @@ fn actions(job: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) ->
         job.ctx.report(job.get("actions")?.span.clone(), report);
     }
     let mut ids = Seen::new("action id");
-    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &mut ids)).collect();
+    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &limits, &mut ids)).collect();
     actions.into_iter().collect()
 }

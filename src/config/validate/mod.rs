@@ -7,6 +7,7 @@ mod action;
 mod conditions;
 mod file;
 mod job;
+mod limits;
 mod opts;
 mod peer;
 mod reach;
@@ -83,7 +84,8 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let carrier = carrier(&fields, Carrier::default());
     let at_once =
         fields.read("concurrency", "a whole number, 1 or more", |text| value::integer(text).filter(|n| *n > 0));
-    let jobs = jobs(&fields, &defaults, carrier.unwrap_or_default());
+    let limits = limits::Limits::read(&fields, &limits::Limits::default());
+    let jobs = jobs(&fields, (&defaults, carrier.unwrap_or_default(), &limits));
     carrier?;
     Some(Config {
         path: path.to_owned(),
@@ -262,19 +264,19 @@ fn known_hosts(fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
         .collect()
 }
 
-fn jobs(fields: &Fields<'_>, defaults: &when::Defaults, carrier: Carrier) -> Option<Vec<Arc<Job>>> {
+fn jobs(fields: &Fields<'_>, defaults: job::Defaults<'_>) -> Option<Vec<Arc<Job>>> {
     fields.require("jobs")?;
     let nodes = fields.list("jobs", "a list of jobs")?;
     if nodes.is_empty() {
         let report = Report::warning("there are no jobs: this instance will do nothing");
         fields.ctx.report(fields.get("jobs")?.span.clone(), report);
     }
-    if nodes.is_empty() && defaults.is_absent() {
+    if nodes.is_empty() && defaults.0.is_absent() {
         fields.require("cron_schedule");
     }
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.
-    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, (defaults, carrier), &mut ids)).collect();
+    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, defaults, &mut ids)).collect();
     let jobs: Vec<Job> = jobs.into_iter().collect::<Option<_>>()?;
     for (at, node) in nodes.iter().enumerate() {
         conditions::judge_after(fields, node, &jobs[at], &jobs[..at]);

@@ -1,8 +1,9 @@
 //! The options of a sync, and whether several rsyncs can share it.
 
 use std::ffi::OsString;
+use std::ops::Range;
 
-use crate::config::context::Report;
+use crate::config::context::{Context, Report};
 use crate::config::fields::Fields;
 use crate::config::model::MOST_PARALLEL;
 use crate::config::raw::{Node, Value};
@@ -15,6 +16,13 @@ pub(super) struct Word<'a> {
     /// As it was written, without quotes.
     written: String,
     node: &'a Node,
+}
+
+impl Word<'_> {
+    /// Where it stands in the file.
+    pub(super) fn span(&self, ctx: &Context<'_>) -> Range<usize> {
+        ctx.find(self.node, &self.written)
+    }
 }
 
 /// The options, each split into words as a shell would, and only then with its variables replaced: a value with blanks

@@ -203,7 +203,11 @@ fn with_key(kind: &Kind, key: &str) -> String {
     let action = if kind == &keys::COMMAND { "action: command, " } else { "action: sync, " };
     let keep = |own: &str| if own.starts_with(&format!("{key}:")) { String::new() } else { own.to_owned() };
     let nested = |name: &str, kind| if key == name { String::new() } else { format!("{name}: {{{}}}\n", at(kind)) };
-    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY);
+    let window = match kind == &keys::WINDOW {
+        true => format!("bwlimit: [{{{wrong}}}]\n"),
+        false => String::new(),
+    };
+    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY) + &window;
     let file = format!("{{{}{}}}", keep(file_type), [at(&keys::LOCAL_FILE), at(&keys::REMOTE_FILE)].concat());
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
     let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());

@@ -79,6 +79,7 @@ fn acting() {
         JobEvent::Progress { action: action(), progress: Progress { bytes: 1, percent: 1, rate: 1, to_check: None } },
         JobEvent::Split { action: action(), rsyncs: 4, files: 20_001, bytes: 82_000_000 },
         JobEvent::Retry { action: action(), message: "exit code 12 (protocol error)".into(), pause: 30 * S },
+        JobEvent::Stalled { action: action(), idle: 60 * S },
         JobEvent::RsyncExit { action: action(), code: 12 },
         JobEvent::ActionFinished { action: action(), report: sync_report() },
         JobEvent::ActionFinished { action: action(), report: action_report(None, Some(ExitStatus::Code(0)), "") },

@@ -154,7 +154,7 @@ static TABLE: &[Entry] = &[
     with(0, "checksum-seed", All),
     flag(0, "inc-recursive", All),
     with(0, "max-alloc", All),
-    with(0, "bwlimit", Refused("each of the rsyncs would take that much")),
+    with(0, "bwlimit", Refused("each of the rsyncs would take that much; the key `bwlimit` is divided")),
     with(0, "stop-after", Refused("each of the rsyncs would count anew")),
     with(0, "time-limit", Refused("each of the rsyncs would count anew")),
     with(0, "stop-at", Refused("each of the rsyncs would stop by itself")),
