@@ -29,6 +29,7 @@ pub(super) const TOP: Kind = Kind {
         "state_dir",
         "metrics",
         "history",
+        "notify",
         "lease",
         "kill_grace",
         "connect_timeout",
@@ -60,7 +61,21 @@ pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "m
 /// A job of type `local`.
 pub(super) const LOCAL_JOB: Kind = Kind {
     name: "a local job",
-    keys: &["id", "type", "cron_schedule", "timezone", "jitter", "lock_files", "blocks_on", "actions"],
+    keys: &[
+        "id",
+        "type",
+        "cron_schedule",
+        "timezone",
+        "jitter",
+        "max_age",
+        "notify",
+        "lock_files",
+        "blocks_on",
+        "before",
+        "actions",
+        "on_failure",
+        "after",
+    ],
     idle: PEER,
 };
 
@@ -80,9 +95,14 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "cron_schedule",
         "timezone",
         "jitter",
+        "max_age",
+        "notify",
         "lock_files",
         "blocks_on",
+        "before",
         "actions",
+        "on_failure",
+        "after",
     ],
     idle: &[],
 };
@@ -136,9 +156,46 @@ pub(super) const COMMAND: Kind = Kind {
     idle: &[],
 };
 
+/// A command of `before`, `after` or `on_failure`.
+pub(super) const HOOK: Kind = Kind {
+    name: "a hook",
+    keys: &["command", "args", "timeout", "success_exit_codes", "retries", "retry_wait"],
+    idle: &[],
+};
+
+/// An element of `notify`.
+pub(super) const TARGET: Kind = Kind {
+    name: "a target of `notify`",
+    keys: &["on", "http", "command", "mail", "every", "timeout", "retries", "retry_wait"],
+    idle: &[],
+};
+
+/// `http` of a target.
+pub(super) const HTTP: Kind = Kind {
+    name: "`http`",
+    keys: &["url", "url_file", "style", "body", "headers", "header_files", "ca_file"],
+    idle: &[],
+};
+
+/// `mail` of a target.
+pub(super) const MAIL: Kind = Kind { name: "`mail`", keys: &["to", "from", "sendmail"], idle: &[] };
+
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 9] =
-    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
+pub(super) const ALL: [&Kind; 13] = [
+    &SYNC,
+    &COMMAND,
+    &LOCAL_FILE,
+    &REMOTE_FILE,
+    &REMOTE_JOB,
+    &LOCAL_JOB,
+    &HOOK,
+    &TARGET,
+    &HTTP,
+    &MAIL,
+    &METRICS,
+    &HISTORY,
+    &TOP,
+];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -170,6 +227,12 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("address", "addr"),
     ("kind", "type"),
     ("shards", "parallel"),
+    ("notifications", "notify"),
+    ("template", "body"),
+    ("recipients", "to"),
+    ("pre", "before"),
+    ("post", "after"),
+    ("finally", "after"),
 ];
 
 impl Kind {
@@ -203,6 +266,8 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "source" => "source: /srv/photos/",
         "dest" => "dest: /srv/backup/photos/",
         "command" => "command: /usr/bin/logger",
+        "url" => "url: https://example.org/hook",
+        "to" => "to: root",
         _ => return None,
     })
 }

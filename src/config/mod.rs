@@ -15,6 +15,7 @@ mod fields;
 mod keys;
 mod load;
 mod model;
+mod notify;
 mod peer;
 mod raw;
 mod schema;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+pub use super::notify::{Happening, Http, Mail, Secret, Style, Target, Way};
 pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
 use crate::schedule::Schedule;
 
@@ -148,8 +149,25 @@ pub struct Job {
     pub lock_files: Vec<LockFile>,
     /// Files whose existence makes the job wait, in the order of the file.
     pub blocks_on: Vec<Block>,
+    /// Commands that precede the actions; one that fails fails the job before them.
+    pub before: Vec<Action>,
     /// What the job does, in order.
     pub actions: Vec<Action>,
+    /// Commands after a failure of the job.
+    pub on_failure: Vec<Action>,
+    /// Commands that end every job that got its locks, last of all.
+    pub after: Vec<Action>,
+    /// The job is late when its last success is older; `None` is never.
+    pub max_age: Option<Duration>,
+    /// Who is told what becomes of it.
+    pub notify: Vec<Arc<Target>>,
+}
+
+impl Job {
+    /// Everything that it may execute, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Action> {
+        self.before.iter().chain(&self.actions).chain(&self.on_failure).chain(&self.after)
+    }
 }
 
 /// When a job runs.

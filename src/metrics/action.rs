@@ -22,7 +22,7 @@ pub(super) struct Families {
 
 impl Families {
     pub(super) fn new(registrar: &Registrar, jobs: &[Arc<Job>]) -> Self {
-        let ids = |job: &Arc<Job>| job.actions.iter().map(|action| action.id.clone()).collect();
+        let ids = |job: &Arc<Job>| job.steps().map(|action| action.id.clone()).collect();
         let families = Self {
             known: jobs.iter().map(|job| (job.id.clone(), ids(job))).collect(),
             duration: registrar.histograms(
@@ -38,7 +38,7 @@ impl Families {
             rsync: RsyncFamilies::new(registrar),
         };
         for job in jobs {
-            for action in &job.actions {
+            for action in job.steps() {
                 families.start_at_zero(job.id.as_str(), action);
             }
         }

@@ -108,7 +108,7 @@ fn job_series(registrar: &Registrar, jobs: &[Arc<Job>]) -> HashMap<JobId, JobSer
             blocked: blocked.with_label_values(&[id]),
             blocked_seconds: (!job.blocks_on.is_empty()).then(|| blocked_seconds.with_label_values(&[id])),
             lock_files: lock_files.with_label_values(&[id]),
-            actions: job.actions.iter().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
+            actions: job.steps().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
             running: Mutex::new(None),
         }
     };

@@ -5,7 +5,9 @@
 
 mod action;
 mod file;
+mod hook;
 mod job;
+pub(super) mod notify;
 mod opts;
 mod peer;
 mod reach;
@@ -24,7 +26,7 @@ use super::context::{Context, Report};
 use super::diagnostics::{Diagnostics, Severity};
 use super::fields::{Fields, quoted};
 use super::keys;
-use super::model::{Carrier, Config, HistoryPolicy, HostKeyPolicy, Job, Metrics, SshPolicy, Unsaid};
+use super::model::{Carrier, Config, HistoryPolicy, HostKeyPolicy, Job, Metrics, SshPolicy, Target, Unsaid};
 use super::raw::{self, Node, Value};
 use super::ssh_config::Files;
 use super::value;
@@ -80,8 +82,10 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let lease = lease(&fields);
     let kill_grace = fields.duration("kill_grace").unwrap_or(DEFAULT_KILL_GRACE);
     let carrier = carrier(&fields, Carrier::default());
-    let jobs = jobs(&fields, &defaults, carrier.unwrap_or_default());
+    let targets = notify::notify(&fields).map(Option::unwrap_or_default);
+    let jobs = jobs(&fields, &defaults, carrier.unwrap_or_default(), targets.as_deref().unwrap_or_default());
     carrier?;
+    targets?;
     Some(Config {
         path: path.to_owned(),
         rsync_id: rsync_id?,
@@ -258,7 +262,12 @@ fn known_hosts(fields: &Fields<'_>) -> Option<Vec<PathBuf>> {
         .collect()
 }
 
-fn jobs(fields: &Fields<'_>, defaults: &when::Defaults, carrier: Carrier) -> Option<Vec<Arc<Job>>> {
+fn jobs(
+    fields: &Fields<'_>,
+    defaults: &when::Defaults,
+    carrier: Carrier,
+    targets: &[Arc<Target>],
+) -> Option<Vec<Arc<Job>>> {
     fields.require("jobs")?;
     let nodes = fields.list("jobs", "a list of jobs")?;
     if nodes.is_empty() {
@@ -270,7 +279,8 @@ fn jobs(fields: &Fields<'_>, defaults: &when::Defaults, carrier: Carrier) -> Opt
     }
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.
-    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, (defaults, carrier), &mut ids)).collect();
+    let jobs: Vec<_> =
+        nodes.iter().map(|node| job::job(fields.ctx, node, (defaults, carrier, targets), &mut ids)).collect();
     jobs.into_iter().map(|job| job.map(Arc::new)).collect()
 }
 

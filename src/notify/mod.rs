@@ -1,0 +1,3 @@
+//! Telling people and programs what became of jobs.
+
+pub mod template;
