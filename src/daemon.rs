@@ -152,6 +152,7 @@ fn performer(
         dry_run: options.dry_run,
         progress: options.progress,
         home: account::home(),
+        env: Vec::new(),
     };
     Performer { runner, stores, identity, lease: config.lease }
 }

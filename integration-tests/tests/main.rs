@@ -9,6 +9,7 @@ mod config_errors;
 mod exclusion;
 mod harness;
 mod history;
+mod hooks;
 mod jumps;
 mod leases;
 mod lock_commands;

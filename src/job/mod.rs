@@ -1,8 +1,10 @@
 //! One job of a run, from its blocks to the release of its locks.
 //!
 //! [`Performer::perform`] is the sequence: **blocks** (look, wait, look again), **locks** (all or none, then a second
-//! look at the blocks), **actions** in order, **release**, always. Whatever happens ends the job and never more than the job.
+//! look at the blocks), **`before`** and **actions** in order, **`on_failure`** and
+//! **`after`**, **release**, always. Whatever happens ends the job and never more than the job.
 
+mod hook;
 mod run;
 mod wait;
 

@@ -31,10 +31,13 @@ impl Causes {
                 self.0.remove(job);
                 return;
             }
-            JobEvent::ActionFinished { report, .. } => match failure_text(report) {
-                Some(text) => Cause::Action(text),
-                None => return,
-            },
+            JobEvent::ActionFinished { report, .. } => {
+                // What fails after that are hooks, which the job does not fail of.
+                if let Some(text) = failure_text(report) {
+                    self.0.entry(job.clone()).or_insert(Cause::Action(text));
+                }
+                return;
+            }
             JobEvent::LockLost { file, reason } => Cause::Lock(format!("lost lock file {file}: {reason}")),
             JobEvent::BlockWait { file, obstacle, next_look: None }
             | JobEvent::LockWait { file, obstacle, next_look: None } => {
