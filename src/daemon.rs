@@ -12,17 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account;
 use crate::action::Runner;
+use crate::clock;
 use crate::config::Config;
 use crate::control;
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
+use crate::history::read::Last;
 use crate::history::{self, History};
 use crate::http;
 use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
 use crate::logging::{Log, OutputTap};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Notifications};
+use crate::notify::{Courier, Lateness, Notifier};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
@@ -32,6 +35,10 @@ use crate::status::Board;
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound on the polite end of connections.
 pub const GOODBYE: Duration = Duration::from_millis(200);
+
+/// What is to be told when a daemon ends has this long, and when a single run ends, so long.
+const LAST_LETTERS: Duration = Duration::from_secs(3);
+const LAST_LETTERS_OF_ONCE: Duration = Duration::from_secs(15);
 
 /// How an instance is run.
 pub struct Options {
@@ -83,17 +90,26 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
     let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();
-    let events = Events::new(own.chain(options.observers.iter().cloned()).chain(recorder).collect());
-    let log = match &history {
-        Some(history) => log.with_tap(Arc::clone(history) as Arc<dyn OutputTap>),
-        None => log,
-    };
+    let told = tell(config, &options, &last, metrics.notifications(), spawner.clone());
+    let teller = told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn Observer>);
+    let lateness = Lateness::new(config, &last, clock::now());
+    let observers = own.chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
+    let events = Events::new(observers.chain([Arc::clone(&lateness) as Arc<dyn Observer>]).collect());
+    let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn OutputTap>);
+    let taps = recorder.chain(told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn OutputTap>));
+    let log = log.with_tap(Arc::new(taps.collect::<Vec<_>>()));
 
     let mut services = Services::default();
     if options.mode == Mode::Daemon {
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
         services.serve(listener?, metrics);
         services.control(&control::path(config), board);
+        services.late(lateness, events.clone());
+    }
+    let (mut post, end_of_post) = (JoinSet::new(), CancellationToken::new());
+    let flush = if options.mode == Mode::Once { LAST_LETTERS_OF_ONCE } else { LAST_LETTERS };
+    if let Some((_, courier)) = told {
+        post.spawn(courier.run(end_of_post.clone(), flush));
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
     let transport = match config.uses_native_transport() {
@@ -107,15 +123,29 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     services.ready(config, options.mode);
     director.run(options.mode, &mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
+    end_of_post.cancel();
     if let Some(transport) = transport {
         transport.close(GOODBYE).await;
     }
     pool.close(GOODBYE).await;
     services.end().await;
+    // An order to stop is one to wait for nobody.
+    unless_terminated(&mut signals, post.join_next()).await;
     if let Some(history) = history {
         history.flush();
     }
     Ok(())
+}
+
+/// Who tells what becomes of jobs, and who carries that. Nobody is told of a dry run.
+fn tell(
+    config: &Config,
+    options: &Options,
+    last: &[(String, Last)],
+    counts: Notifications,
+    spawner: Spawner,
+) -> Option<(Arc<Notifier>, Courier)> {
+    (!options.dry_run).then(|| Notifier::new(config, &host_name(), last, counts, spawner))
 }
 
 /// Where what happens is kept, and how much of it. A dry run is none to remember.
@@ -206,6 +236,12 @@ impl Services {
                 tracing::error!("the metrics server ended: {error}");
             }
         });
+    }
+
+    /// Tells when jobs get late.
+    fn late(&mut self, lateness: Arc<Lateness>, events: Events) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move { lateness.run(&events, &shutdown).await });
     }
 
     /// Serves the control socket. An instance without one runs all the same.

@@ -329,6 +329,13 @@ pub enum JobEvent {
         /// How many.
         count: u64,
     },
+    /// The job's last success is older than its `max_age`. Told once until it succeeds again.
+    Late {
+        /// When it last succeeded; `None` if that is not known.
+        last_success: Option<Timestamp>,
+        /// Its `max_age`.
+        max_age: Duration,
+    },
     /// When the job is due next; `None` is never.
     NextRun(Option<Timestamp>),
 }

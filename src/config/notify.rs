@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::model::Command;
 use crate::notify::template::Template;
+use crate::redact;
 
 /// What may be told of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,15 +82,28 @@ pub enum Way {
 }
 
 impl Way {
-    /// Every kind, for series that start at 0.
-    pub const KINDS: [&'static str; 3] = ["http", "command", "mail"];
-
     /// The label `target` of metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Http(_) => "http",
             Self::Command(_) => "command",
             Self::Mail(_) => "mail",
+        }
+    }
+}
+
+/// For people, without secrets: `https://hc-ping.com/***`, `command /usr/local/bin/tell`, `mail to root`.
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(Http { url: Secret::Text(url), .. }) => f.write_str(&redact::url(url)),
+            Self::Http(Http { url: Secret::File(path), .. }) => write!(f, "http to the URL in {}", path.display()),
+            Self::Http(Http { url: Secret::Credential(name), .. }) => write!(f, "http to the URL in credential {name}"),
+            Self::Command(Command::Exec { program, .. }) => write!(f, "command {}", program.display()),
+            Self::Command(Command::Shell(line)) => {
+                write!(f, "command {}", redact::command_line(&line.to_string_lossy()).escape_debug())
+            }
+            Self::Mail(mail) => write!(f, "mail to {}", mail.to.join(", ")),
         }
     }
 }

@@ -239,6 +239,12 @@ pub struct Last {
     pub completion: Option<Timestamp>,
     /// When it last succeeded.
     pub success: Option<Timestamp>,
+    /// When it was last told that it is late.
+    pub late: Option<Timestamp>,
+    /// The earliest time that is still remembered at which it began or should have.
+    pub first_start: Option<Timestamp>,
+    /// Whether the last of its runs that came to a result failed, as far as runs are remembered.
+    pub failed: bool,
 }
 
 /// The same of every job that ever ran.
@@ -246,10 +252,20 @@ pub struct Last {
 /// # Errors
 /// As the database has them.
 pub fn last(database: &Connection) -> rusqlite::Result<Vec<(String, Last)>> {
-    let mut statement = database.prepare("SELECT job, last_start, last_completion, last_success FROM job_state")?;
+    // It is asked before the writer has brought a database of an earlier release up to date.
+    let version: usize = database.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let late = if version < 2 { "NULL" } else { "last_late" };
+    let mut statement = database.prepare(&format!(
+        "SELECT job, last_start, last_completion, last_success, {late},
+         (SELECT min(started) FROM job_run WHERE job_run.job = job_state.job),
+         coalesce((SELECT outcome FROM job_run WHERE job_run.job = job_state.job AND outcome IN ('succeeded', 'failed')
+                   ORDER BY started DESC LIMIT 1) = 'failed', FALSE)
+         FROM job_state"
+    ))?;
     let rows = statement.query_map([], |row| {
         let at = |n| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(n)?.map(time));
-        Ok((row.get(0)?, Last { start: at(1)?, completion: at(2)?, success: at(3)? }))
+        let times = Last { start: at(1)?, completion: at(2)?, success: at(3)?, late: at(4)?, ..Last::default() };
+        Ok((row.get(0)?, Last { first_start: at(5)?, failed: row.get(6)?, ..times }))
     })?;
     rows.collect()
 }

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Each brings the tables of the release before up to date; `user_version` counts them.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, -- also when it began, as near as is unique
     trigger TEXT NOT NULL,
@@ -65,7 +66,11 @@ CREATE TABLE job_state ( -- never forgotten
     last_completion INTEGER,
     last_success INTEGER
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE job_state ADD COLUMN last_late INTEGER; -- when it was last told that the job is late
+",
+];
 
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]

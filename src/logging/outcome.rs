@@ -4,6 +4,9 @@
 //! them for as long as the job runs.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::config::JobId;
 use crate::event::{
@@ -131,6 +134,17 @@ fn job_failure_text(failure: &JobFailure) -> String {
         JobFailure::Lock => "a lock file could not be taken".to_owned(),
         JobFailure::LockLost => "a lock file was lost".to_owned(),
         JobFailure::Internal => "an error in rsyncdirector itself".to_owned(),
+    }
+}
+
+/// Why a job is late.
+pub fn late_text(last_success: Option<Timestamp>, max_age: Duration) -> String {
+    let bound = human::duration(max_age);
+    match last_success {
+        Some(at) => {
+            format!("late: it last succeeded at {}, longer than {bound} ago", at.strftime("%Y-%m-%d %H:%M:%S UTC"))
+        }
+        None => format!("late: it did not succeed within {bound}"),
     }
 }
 

@@ -28,6 +28,7 @@ pub(super) struct Families {
     last_completion: GaugeVec,
     last_success: GaugeVec,
     next_run: GaugeVec,
+    max_age: GaugeVec,
     duration: HistogramVec,
     block_waits: IntCounterVec,
     lock_waits: IntCounterVec,
@@ -68,6 +69,7 @@ impl Families {
             last_completion: r.gauges("rsyncdirector_job_last_completion_timestamp_seconds", "When the job last succeeded or failed; absent before.", JOB),
             last_success: r.gauges("rsyncdirector_job_last_success_timestamp_seconds", "When the job last succeeded; absent before.", JOB),
             next_run: r.gauges("rsyncdirector_job_next_run_timestamp_seconds", "When the job is due next; absent if never.", JOB),
+            max_age: r.gauges("rsyncdirector_job_max_age_seconds", "The job's max_age: it is late when its last success is older; absent if it has none.", JOB),
             duration: r.histograms("rsyncdirector_job_duration_seconds", "Time from the job's start to its end, waits included, however it ended.", JOB),
             block_waits: r.counters("rsyncdirector_job_block_waits_total", "Looks at a block that found it in the way, or could not tell.", JOB),
             locks_held: r.gauges("rsyncdirector_locks_held", "Lock files that the job holds, on this host (local) or others (remote).", &["job_id", "scope"]),
@@ -95,6 +97,9 @@ impl Families {
             counter.with_label_values(&[id]);
         }
         self.running.with_label_values(&[id]).set(0.0);
+        if let Some(max_age) = job.max_age {
+            self.max_age.with_label_values(&[id]).set(max_age.as_secs_f64());
+        }
         self.duration.with_label_values(&[id]);
         self.hold(id, 0, 0);
         if !job.lock_files.is_empty() {
@@ -153,6 +158,7 @@ impl Families {
             | JobEvent::Split { .. }
             | JobEvent::Progress { .. }
             | JobEvent::RsyncExit { .. }
+            | JobEvent::Late { .. }
             | JobEvent::ActionFinished { .. } => {}
         }
     }

@@ -145,6 +145,7 @@ impl JobSeries {
             | JobEvent::Split { .. }
             | JobEvent::Retry { .. }
             | JobEvent::RsyncExit { .. }
+            | JobEvent::Late { .. }
             | JobEvent::NotRun { .. }
             | JobEvent::Missed { .. }
             | JobEvent::NextRun(_) => {}

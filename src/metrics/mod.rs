@@ -27,12 +27,14 @@ use crate::history::read::Last;
 mod action;
 mod job;
 mod legacy;
+mod notify;
 mod peer;
 mod registrar;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
 
+pub use notify::{Notifications, Telling};
 use registrar::Registrar;
 
 /// The metrics of one instance.
@@ -42,6 +44,7 @@ pub struct Metrics {
     jobs: job::Families,
     actions: action::Families,
     peers: peer::Families,
+    notifications: Notifications,
 }
 
 impl Metrics {
@@ -57,6 +60,7 @@ impl Metrics {
             jobs: job::Families::new(&registrar, &config.jobs),
             actions: action::Families::new(&registrar, &config.jobs),
             peers: peer::Families::new(&registrar, &config.jobs),
+            notifications: Notifications::new(&registrar, config),
             registry: registrar.into_registry(),
         })
     }
@@ -64,6 +68,11 @@ impl Metrics {
     /// Takes over what is known of jobs from before this process.
     pub fn restore(&self, last: &[(String, Last)]) {
         last.iter().for_each(|(job, last)| self.jobs.restore(job, last));
+    }
+
+    /// What counts notifications.
+    pub fn notifications(&self) -> Notifications {
+        self.notifications.clone()
     }
 
     /// The page, in the text format 0.0.4 of Prometheus. Families are in alphabetical order, as are the series of each.

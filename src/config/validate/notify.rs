@@ -124,8 +124,11 @@ fn url(fields: &Fields<'_>) -> Option<Secret> {
     }
 }
 
-/// The URL of a POST, or why it is none.
-pub(in crate::config) fn judge_url(text: &str) -> Result<Uri, &'static str> {
+/// The URL of a POST.
+///
+/// # Errors
+/// Why it is none, completing "it cannot be asked:".
+pub fn judge_url(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = text.parse().map_err(|_| "it is no URL")?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err("it must begin with `https://` or `http://`");
