@@ -17,6 +17,7 @@ mod locks;
 mod login_shells;
 mod metrics;
 mod names;
+mod notify;
 mod odd_peers;
 mod outcomes;
 mod peers;

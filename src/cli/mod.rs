@@ -5,6 +5,7 @@ mod environment;
 mod history;
 mod locks;
 mod next;
+mod notify_test;
 pub mod progress;
 mod run;
 mod status;
@@ -25,7 +26,7 @@ Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
-     status: the instance does not run
+     status: the instance does not run; notify-test: somebody could not be told
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -66,6 +67,8 @@ enum Command {
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
     Show(history::ShowArgs),
+    /// Send a test message to everyone who is told what becomes of jobs
+    NotifyTest(notify_test::Args),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -86,6 +89,8 @@ pub enum Exit {
     JobFailed,
     /// `history`, `show`, `status`: there is nothing to show, or it cannot be read.
     NotFound,
+    /// `notify-test`: somebody could not be told.
+    NotTold,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
     /// The command line or the configuration is wrong.
@@ -100,7 +105,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound => 1,
+            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -136,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
+        Command::NotifyTest(args) => notify_test::run(&args),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

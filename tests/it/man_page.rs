@@ -5,8 +5,8 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 10] =
-    ["run", "check", "next", "locks", "status", "history", "show", "schema", "version", "completions"];
+const COMMANDS: [&str; 11] =
+    ["run", "check", "next", "locks", "status", "history", "show", "notify-test", "schema", "version", "completions"];
 
 #[test]
 fn every_option_and_command_of_the_help_is_in_the_man_page() {
