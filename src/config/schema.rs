@@ -496,7 +496,9 @@ mod tests {
             entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect();
         assert!(samples.len() >= 8, "{samples:?}");
         samples.iter().for_each(|path| check_sample(path, true));
-        for name in ["unknown-key", "key-of-another-place", "missing-keys", "wrong-types", "unknown-words"] {
+        for name in
+            ["unknown-key", "key-of-another-place", "missing-keys", "wrong-types", "unknown-words", "bad-notify"]
+        {
             check_sample(&resources.join(format!("samples/invalid/{name}.yaml")), false);
         }
     }

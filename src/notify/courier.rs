@@ -1,8 +1,9 @@
-//! Who carries letters: each target has a queue of its own, in order, one letter under way at a time, so one that hangs holds up nobody else.
+//! Who carries letters: each target has a queue of its own, in order, one letter under way at a time, so one that hangs holds up nobody
+//! else.
 //!
 //! Everything is bounded: an attempt by the target's timeout, attempts by `retries`, a letter's way by [`WAY_MAX`], queues by
-//! [`QUEUE_MAX`], the end by the time that [`Courier::run`] is given for it. What is given up is counted and said. Idle, there is no thread, no
-//! timer and no connection.
+//! [`QUEUE_MAX`], the end by the time that [`Courier::run`] is given for it. What is given up is counted and said. Idle, there is no
+//! thread, no timer and no connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;

@@ -1,5 +1,5 @@
-//! One POST over a connection of its own, which is closed behind it. An answer of 2xx is success; redirects are not followed, and there is no
-//! proxy. What nobody but a change of the configuration can mend is told apart from what may pass.
+//! One POST over a connection of its own, which is closed behind it. An answer of 2xx is success; redirects are not followed, and there is
+//! no proxy. What nobody but a change of the configuration can mend is told apart from what may pass.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,8 +1,8 @@
 //! Telling people and programs what became of jobs.
 //!
-//! [`Notifier`] observes: `watch` makes letters of events, each a [`Notice`] for a target that asks for it, and the letters go into a bounded
-//! queue, so nobody who works ever waits. [`Courier`] takes them from there to their targets, by `http` (with `tls`), or by `child`, a program
-//! or sendmail with a `mail`. [`Lateness`] finds what did *not* happen.
+//! [`Notifier`] observes: `watch` makes letters of events, each a [`Notice`] for a target that asks for it, and the letters go into a
+//! bounded queue, so nobody who works ever waits. [`Courier`] takes them from there to their targets, by `http` (with `tls`), or by
+//! `child`, a program or sendmail with a `mail`. [`Lateness`] finds what did *not* happen.
 //!
 //! Absent on purpose: letters that survive the process (the history has what happened, and a recovery is told by it), proxies, redirects,
 //! and notices about anything but jobs.

@@ -1,7 +1,7 @@
 //! Texts with places for what a notification tells: `{"text": "{job} failed: {detail}"}`. Pure.
 //!
-//! A place is a name in braces. Any other brace is itself, since the texts are JSON: there a brace is followed by a quote, a blank or a brace,
-//! never by a letter. So `{` before a letter must begin a place that exists; everything else is an error with its position.
+//! A place is a name in braces. Any other brace is itself, since the texts are JSON: there a brace is followed by a quote, a blank or a
+//! brace, never by a letter. So `{` before a letter must begin a place that exists; everything else is an error with its position.
 
 use std::fmt::Write as _;
 use std::ops::Range;

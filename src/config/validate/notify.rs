@@ -22,7 +22,7 @@ const DEFAULT_RETRIES: u32 = 3;
 const DEFAULT_RETRY_WAIT: Duration = Duration::from_secs(10);
 /// More attempts would keep a queue waiting for too long.
 const MOST_RETRIES: u32 = 10;
-const A_HAPPENING: &str = "of `failure`, `recovery`, `late`, `skip`, `success` and `start`";
+const A_HAPPENING: &str = "among `failure`, `recovery`, `late`, `skip`, `success` and `start`";
 /// What marks the name of a credential among paths.
 const CREDENTIAL: &str = "credential:";
 
@@ -241,7 +241,7 @@ fn mail(target: &Fields<'_>, node: &Node) -> Option<Mail> {
     };
     let to = fields.one_or_list("to").map(|nodes| {
         if nodes.is_empty() {
-            fields.wrong("to", node, "an address or a list of addresses");
+            fields.wrong("to", fields.get("to").unwrap_or(node), "an address or a list of addresses");
         }
         nodes.iter().map(|node| address("to", node)).collect::<Vec<_>>()
     });
