@@ -227,3 +227,75 @@ impl Carrier {
         tracing::error!(job = %notice.job, "nobody is told of {}: {}: {why}", notice.event, target.way);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{Command, Http, Secret, Style};
+    use crate::metrics::{Metrics, tests::config};
+    use crate::notify::notice::tests::notice;
+
+    fn target(way: Way, retries: u32) -> Arc<Target> {
+        let (timeout, retry_wait) = (Duration::from_secs(30), Duration::from_secs(600));
+        Arc::new(Target { on: Vec::new(), way, every: None, timeout, retries, retry_wait })
+    }
+
+    fn command(line: String) -> Way {
+        Way::Command(Command::Shell(line.into()))
+    }
+
+    /// Carries one letter to each of these, is told to end at once, and ends; gives the counts that are not 0.
+    async fn carry(letters: Vec<Arc<Target>>, flush: Duration) -> Vec<String> {
+        let metrics = Metrics::new(&config(), "2");
+        let (queue, incoming) = mpsc::channel(1024);
+        for (run, target) in letters.into_iter().enumerate() {
+            let letter = (target, Arc::new(Notice { run: Some(run as u64), ..notice() }));
+            queue.try_send(letter).expect("room");
+        }
+        let courier = Courier::new(incoming, Spawner::start().expect("a thread"), metrics.notifications());
+        let end = CancellationToken::new();
+        end.cancel();
+        courier.run(end, flush).await;
+        let page = metrics.encode();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("rsyncdirector_notifications_total"));
+        lines.map(str::to_owned).collect()
+    }
+
+    #[tokio::test]
+    async fn a_target_hears_in_order_also_at_the_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("runs");
+        let target = target(command(format!("echo $RSYNCDIRECTOR_RUN >> {}", file.display())), 0);
+        let counts = carry(vec![target; 5], Duration::from_secs(30)).await;
+        assert_eq!(counts, ["{result=\"sent\",target=\"command\"} 5"]);
+        assert_eq!(std::fs::read_to_string(file).expect("told"), "0\n1\n2\n3\n4\n");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_answer_holds_up_nobody_and_its_queue_is_bounded() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let http = Http { url: Secret::Text(url), style: Style::Json(None), headers: Vec::new(), ca_file: None };
+        let hanging = target(Way::Http(http), 0);
+        let letters = [vec![hanging; 70], vec![target(command("true".into()), 0)]].concat();
+        let counts = carry(letters, Duration::from_secs(1)).await;
+        let expected = [
+            "{result=\"dropped\",target=\"http\"} 69",
+            "{result=\"failed\",target=\"http\"} 1",
+            "{result=\"sent\",target=\"command\"} 1",
+        ];
+        assert_eq!(counts, expected);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_there_is_one_attempt_more_without_a_pause() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("attempts");
+        let target = target(command(format!("echo x >> {}; exit 1", file.display())), 9);
+        let counts = carry(vec![target], Duration::from_secs(30)).await;
+        assert_eq!(counts, ["{result=\"failed\",target=\"command\"} 1"]);
+        assert_eq!(std::fs::read_to_string(file).expect("told"), "x\nx\n");
+    }
+}
