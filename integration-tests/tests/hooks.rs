@@ -155,3 +155,14 @@ fn a_second_term_ends_a_hanging_after_at_once() {
     director.stop();
     assert!(watch.elapsed() < Duration::from_secs(4), "{:?}", watch.elapsed());
 }
+
+#[test]
+fn after_runs_when_a_lock_is_lost_and_says_so() {
+    let sandbox = Sandbox::new();
+    let work = "{action: command, id: work, command: 'rm @/locks/l; sleep 1000'}";
+    let config = with_hooks(&sandbox, "", work);
+    sandbox.once(&config).expect_code(1).expect_said("lost lock file");
+    let failed = "failed lock_lost work ";
+    let order = [format!("on_failure {failed}"), format!("after {failed}"), format!("last {failed}")];
+    assert_eq!(sandbox.lines("order")[1..], order);
+}

@@ -308,3 +308,22 @@ fn tls_needs_an_authority_that_is_trusted() {
     let told = told.wait_with_output().expect("it ends");
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
 }
+
+#[test]
+fn a_run_that_the_end_of_the_daemon_cuts_short_is_told_before_it_is_gone() {
+    let (sandbox, receiver) = (Sandbox::new(), Receiver::new());
+    sandbox.define("url", receiver.url());
+    let config = sandbox.config(
+        "notify: [{http: {url: '<url>'}}]
+jobs:
+- {id: j, type: local, actions: [{action: command, id: c, command: 'touch @/begun; sleep 1000'}]}
+- {id: k, type: local, actions: []}\n",
+    );
+    let mut director = sandbox.start(&config);
+    director.hup();
+    wait::until("it runs", || sandbox.exists("begun"));
+    director.stop();
+    let requests = receiver.requests();
+    assert_eq!(told(&requests), ["failure"], "of the job that did not run nothing is told");
+    assert!(requests[0].body.contains("\"reason\":\"cancelled\""), "{requests:?}");
+}
