@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::account;
 use crate::action::Runner;
+use crate::clock;
 use crate::config::{Config, JobId};
 use crate::control;
 use crate::director::{self, Director, Mode, Paused, Setup, Signals};
@@ -23,7 +24,8 @@ use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
 use crate::logging::{Log, OutputTap};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Notifications};
+use crate::notify::{Courier, Lateness, Notifier};
 use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
@@ -33,6 +35,10 @@ use crate::status::Board;
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound on the polite end of connections.
 pub const GOODBYE: Duration = Duration::from_millis(200);
+
+/// What is to be told when a daemon ends has this long, and when a single run ends, so long.
+const LAST_LETTERS: Duration = Duration::from_secs(3);
+const LAST_LETTERS_OF_ONCE: Duration = Duration::from_secs(15);
 
 /// How an instance is run.
 pub struct Options {
@@ -88,17 +94,26 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
     let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();
-    let events = Events::new(own.chain(options.observers.iter().cloned()).chain(recorder).collect());
-    let log = match &history {
-        Some(history) => log.with_tap(Arc::clone(history) as Arc<dyn OutputTap>),
-        None => log,
-    };
+    let told = tell(config, &options, &last, metrics.notifications(), spawner.clone());
+    let teller = told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn Observer>);
+    let lateness = Lateness::new(config, &last, clock::now());
+    let observers = own.chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
+    let events = Events::new(observers.chain([Arc::clone(&lateness) as Arc<dyn Observer>]).collect());
+    let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn OutputTap>);
+    let taps = recorder.chain(told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn OutputTap>));
+    let log = log.with_tap(Arc::new(taps.collect::<Vec<_>>()));
 
     let mut services = Services::default();
     let (orders, inbox) = director::orders();
     if options.mode == Mode::Daemon {
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
         services.serve(listener?, metrics);
+        services.late(lateness, events.clone());
+    }
+    let (mut post, end_of_post) = (JoinSet::new(), CancellationToken::new());
+    let flush = if options.mode == Mode::Once { LAST_LETTERS_OF_ONCE } else { LAST_LETTERS };
+    if let Some((_, courier)) = told {
+        post.spawn(courier.run(end_of_post.clone(), flush));
     }
     let pool = Pool::new(config.ssh.clone(), events.clone());
     // A daemon's next configuration may need it.
@@ -122,11 +137,14 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     services.ready(config, options.mode);
     director.run(&mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
+    end_of_post.cancel();
     if let Some(transport) = transport {
         transport.close(GOODBYE).await;
     }
     pool.close(GOODBYE).await;
     services.end().await;
+    // An order to stop is one to wait for nobody.
+    unless_terminated(&mut signals, post.join_next()).await;
     if let Some(history) = history {
         history.flush();
     }
@@ -147,6 +165,17 @@ impl MetricsFile {
             tracing::error!("could not write metrics to {}: {error}", path.display());
         }
     }
+}
+
+/// Who tells what becomes of jobs, and who carries that. Nobody is told of a dry run.
+fn tell(
+    config: &Config,
+    options: &Options,
+    last: &[(String, Last)],
+    counts: Notifications,
+    spawner: Spawner,
+) -> Option<(Arc<Notifier>, Courier)> {
+    (!options.dry_run).then(|| Notifier::new(config, &host_name(), last, counts, spawner))
 }
 
 /// Where what happens is kept, and how much of it. A dry run is none to remember.
@@ -183,6 +212,7 @@ fn performer(
         dry_run: options.dry_run,
         progress: options.progress,
         home: account::home(),
+        env: Vec::new(),
     };
     Performer { runner, stores, identity, lease: config.lease }
 }
@@ -236,6 +266,12 @@ impl Services {
                 tracing::error!("the metrics server ended: {error}");
             }
         });
+    }
+
+    /// Tells when jobs get late.
+    fn late(&mut self, lateness: Arc<Lateness>, events: Events) {
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move { lateness.run(&events, &shutdown).await });
     }
 
     /// Serves the control socket. An instance without one runs all the same.

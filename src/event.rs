@@ -398,6 +398,13 @@ pub enum JobEvent {
         /// `None` when it is not any more.
         since: Option<Timestamp>,
     },
+    /// The job's last success is older than its `max_age`. Told once until it succeeds again.
+    Late {
+        /// When it last succeeded; `None` if that is not known.
+        last_success: Option<Timestamp>,
+        /// Its `max_age`.
+        max_age: Duration,
+    },
     /// When the job is due next; `None` is never.
     NextRun(Option<Timestamp>),
 }

@@ -33,6 +33,7 @@ pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 
 pub mod cli;
 pub mod daemon;

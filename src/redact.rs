@@ -29,6 +29,14 @@ pub fn command_line(text: &str) -> Cow<'_, str> {
     if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
 }
 
+/// An URL of which people need to know the host alone: paths of hooks are secrets.
+pub fn url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return HIDDEN.to_owned() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}/{HIDDEN}")
+}
+
 /// Where the first word ends, as a shell reads it.
 fn word_end(text: &str) -> usize {
     let (mut quote, mut escaped) = (None, false);
@@ -122,6 +130,13 @@ mod tests {
         ] {
             check(text, text);
         }
+    }
+
+    #[test]
+    fn of_an_url_the_host_stays() {
+        assert_eq!(url("https://ann:pw@hc-ping.com:8443/6f2c?x=1"), "https://hc-ping.com:8443/***");
+        assert_eq!(url("http://host"), "http://host/***");
+        assert_eq!(url("secret"), "***");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod network;
 pub mod peers;
 pub mod procs;
 pub mod prometheus;
+pub mod receiver;
 pub mod sandbox;
 pub mod sshd;
 pub mod wait;

@@ -120,7 +120,12 @@ impl Attempt<'_> {
         let spec = Spec {
             program: plan.program.clone(),
             args: paced(self.action, process.args, process.at_once),
-            env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
+            env: ticket
+                .iter()
+                .map(Ticket::variable)
+                .map(|(name, value)| (name.into(), value.into()))
+                .chain(self.runner.env.iter().cloned())
+                .collect(),
             stdin: process.stdin.map(Arc::clone),
             cwd: None,
             kill_grace: self.runner.kill_grace,

@@ -57,6 +57,8 @@ pub struct Runner {
     pub progress: bool,
     /// The user's home directory, for `~`.
     pub home: Option<PathBuf>,
+    /// Variables for the children beside those of our own environment: what a hook is told.
+    pub env: Vec<(OsString, OsString)>,
 }
 
 /// How often the output of an rsync that prints only statistics is looked at, in case that it says more. At its end rsync

@@ -6,6 +6,7 @@ mod history;
 mod instance;
 mod locks;
 mod next;
+mod notify_test;
 mod orders;
 pub mod progress;
 mod run;
@@ -28,7 +29,8 @@ Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
-     status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses
+     status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses;
+     notify-test: somebody could not be told
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -81,6 +83,8 @@ enum Command {
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
     Show(history::ShowArgs),
+    /// Send a test message to everyone who is told what becomes of jobs
+    NotifyTest(notify_test::Args),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -101,6 +105,8 @@ pub enum Exit {
     JobFailed,
     /// `history`, `show`, `status`: there is nothing to show, or it cannot be read.
     NotFound,
+    /// `notify-test`: somebody could not be told.
+    NotTold,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
     /// The command line or the configuration is wrong.
@@ -115,7 +121,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound => 1,
+            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -157,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => orders::reload(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
+        Command::NotifyTest(args) => notify_test::run(&args),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

@@ -33,6 +33,7 @@ pub(super) const TOP: Kind = Kind {
         "state_dir",
         "metrics",
         "history",
+        "notify",
         "lease",
         "kill_grace",
         "connect_timeout",
@@ -76,15 +77,19 @@ pub(super) const LOCAL_JOB: Kind = Kind {
         "overlap",
         "catch_up",
         "catch_up_max_age",
+        "max_age",
+        "notify",
         "when",
-        "after",
         "retries",
         "max_delete",
         "stall_timeout",
         "bwlimit",
         "lock_files",
         "blocks_on",
+        "before",
         "actions",
+        "on_failure",
+        "after",
     ],
     idle: PEER,
 };
@@ -108,15 +113,19 @@ pub(super) const REMOTE_JOB: Kind = Kind {
         "overlap",
         "catch_up",
         "catch_up_max_age",
+        "max_age",
+        "notify",
         "when",
-        "after",
         "retries",
         "max_delete",
         "stall_timeout",
         "bwlimit",
         "lock_files",
         "blocks_on",
+        "before",
         "actions",
+        "on_failure",
+        "after",
     ],
     idle: &[],
 };
@@ -182,8 +191,32 @@ pub(super) const CONDITION: Kind =
 pub(super) const WINDOW: Kind =
     Kind { name: "a window of `bwlimit`", keys: &["days", "from", "to", "rate"], idle: &[] };
 
+/// A command of `before`, `after` or `on_failure`.
+pub(super) const HOOK: Kind = Kind {
+    name: "a hook",
+    keys: &["command", "args", "timeout", "success_exit_codes", "retries", "retry_wait"],
+    idle: &[],
+};
+
+/// An element of `notify`.
+pub(super) const TARGET: Kind = Kind {
+    name: "a target of `notify`",
+    keys: &["on", "http", "command", "mail", "every", "timeout", "retries", "retry_wait"],
+    idle: &[],
+};
+
+/// `http` of a target.
+pub(super) const HTTP: Kind = Kind {
+    name: "`http`",
+    keys: &["url", "url_file", "style", "body", "headers", "header_files", "ca_file"],
+    idle: &[],
+};
+
+/// `mail` of a target.
+pub(super) const MAIL: Kind = Kind { name: "`mail`", keys: &["to", "from", "sendmail"], idle: &[] };
+
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 11] = [
+pub(super) const ALL: [&Kind; 15] = [
     &CONDITION,
     &SYNC,
     &COMMAND,
@@ -192,6 +225,10 @@ pub(super) const ALL: [&Kind; 11] = [
     &REMOTE_FILE,
     &REMOTE_JOB,
     &LOCAL_JOB,
+    &HOOK,
+    &TARGET,
+    &HTTP,
+    &MAIL,
     &METRICS,
     &HISTORY,
     &TOP,
@@ -229,6 +266,12 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("shards", "parallel"),
     ("bandwidth", "bwlimit"),
     ("limit", "rate"),
+    ("notifications", "notify"),
+    ("template", "body"),
+    ("recipients", "to"),
+    ("pre", "before"),
+    ("post", "after"),
+    ("finally", "after"),
 ];
 
 impl Kind {
@@ -265,6 +308,7 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "from" => "from: \"08:00\"",
         "to" => "to: \"18:00\"",
         "rate" => "rate: 5M",
+        "url" => "url: https://example.org/hook",
         _ => return None,
     })
 }

@@ -15,6 +15,7 @@ mod fields;
 mod keys;
 mod load;
 mod model;
+mod notify;
 mod peer;
 mod raw;
 mod schema;
@@ -29,6 +30,7 @@ pub use diagnostics::{Diagnostic, Diagnostics, LoadError, Severity};
 pub use load::load;
 pub use model::*;
 pub use schema::json_schema;
+pub use validate::notify::judge_url;
 
 /// A configuration that can be used, and what is to be said about it all the same.
 #[derive(Debug, Clone)]

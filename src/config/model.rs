@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use super::notify::{Happening, Http, Mail, Secret, Style, Target, Way};
 pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
 use crate::rsync::bwlimit::Timetable;
 use crate::rsync::guard::MaxDelete;
@@ -153,14 +154,31 @@ pub struct Job {
     pub lock_files: Vec<LockFile>,
     /// Files whose existence makes the job wait, in the order of the file.
     pub blocks_on: Vec<Block>,
+    /// Commands that precede the actions; one that fails fails the job before them.
+    pub before: Vec<Action>,
     /// What the job does, in order.
     pub actions: Vec<Action>,
     /// What must hold, or else the job is skipped; looked at before anything else.
     pub when: Vec<Condition>,
     /// Jobs before it in the same lane that must have succeeded in the same run, as far as they are part of it.
-    pub after: Vec<JobId>,
+    pub after_jobs: Vec<JobId>,
     /// How often it is run again, at the end of the run, if it failed.
     pub retries: u32,
+    /// Commands after a failure of the job.
+    pub on_failure: Vec<Action>,
+    /// Commands that end every job that got its locks, last of all.
+    pub after: Vec<Action>,
+    /// The job is late when its last success is older; `None` is never.
+    pub max_age: Option<Duration>,
+    /// Who is told what becomes of it.
+    pub notify: Vec<Arc<Target>>,
+}
+
+impl Job {
+    /// Everything that it may execute, in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Action> {
+        self.before.iter().chain(&self.actions).chain(&self.on_failure).chain(&self.after)
+    }
 }
 
 /// Something that must hold for a job to run.

@@ -47,6 +47,8 @@ mod documentation {
         metrics: Option<Metrics>,
         /// What is remembered of runs.
         history: Option<History>,
+        /// Who is told what becomes of jobs.
+        notify: Option<Vec<Target>>,
         /// A lock file of ours that was not refreshed for this long may be taken over; at least 3 s. Default: 60.
         lease: Option<Duration>,
         /// Time between TERM and KILL to an action that is to end. Default: 10.
@@ -182,6 +184,111 @@ mod documentation {
         output_max: Option<Size>,
     }
 
+    /// Someone who is told: one of http, command and mail.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Target {
+        /// What of. Default: failure, recovery, late; with the style healthchecks start, success, failure.
+        on: Option<OneOrMoreHappenings>,
+        /// By a POST.
+        http: Option<Http>,
+        /// By a program with its arguments, or a line for /bin/sh; variables RSYNCDIRECTOR_... say what happened.
+        command: Option<OneOrMore>,
+        /// By the system's sendmail.
+        mail: Option<Mail>,
+        /// Of failures in a row tell only one in this time. Default: each.
+        every: Option<Duration>,
+        /// Bound on one attempt. Default: 10.
+        timeout: Option<Duration>,
+        /// Attempts after one that failed, at most 10. Default: 3.
+        retries: Option<Number>,
+        /// Pause before the first retry; doubles with each. Default: 10.
+        retry_wait: Option<Duration>,
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum OneOrMoreHappenings {
+        One(Happening),
+        More(Vec<Happening>),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Happening {
+        /// A run of the job begins.
+        Start,
+        /// A run of the job succeeded.
+        Success,
+        /// A run of the job failed.
+        Failure,
+        /// A run of the job succeeded after one that failed.
+        Recovery,
+        /// The job was due and is not run, or gave up waiting.
+        Skip,
+        /// The job's last success is older than its max_age.
+        Late,
+    }
+
+    /// A POST.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Http {
+        /// Where to, http or https.
+        url: Option<String>,
+        /// A file whose first line is the URL, or credential:NAME.
+        url_file: Option<String>,
+        /// What is sent. Default: json.
+        style: Option<HttpStyle>,
+        /// The JSON text to send, with places as {job}. Default: an object with all there is to tell.
+        body: Option<String>,
+        /// Headers.
+        headers: Option<std::collections::BTreeMap<String, Argument>>,
+        /// Headers whose values are the first lines of files, or credential:NAME.
+        header_files: Option<std::collections::BTreeMap<String, String>>,
+        /// Certificates of authorities that are trusted beside the system's.
+        ca_file: Option<String>,
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum HttpStyle {
+        /// A JSON text.
+        Json,
+        /// Pings as of healthchecks.io: /start, the URL itself, /fail.
+        Healthchecks,
+    }
+
+    /// A message.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Mail {
+        /// To whom.
+        to: OneOrMore,
+        /// From whom. Default: rsyncdirector at this host.
+        from: Option<String>,
+        /// The program that sends it. Default: /usr/sbin/sendmail.
+        sendmail: Option<String>,
+    }
+
+    /// A command around a job's actions.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Hook {
+        /// With `args` a program, executed directly; without a line for /bin/sh.
+        command: String,
+        /// The program's arguments.
+        args: Option<Vec<Argument>>,
+        /// End it and count it as failed after this long. Default: no bound.
+        timeout: Option<Duration>,
+        /// Exit codes that count as success. Default: 0.
+        success_exit_codes: Option<Codes>,
+        /// Attempts after one that failed. Default: 0.
+        retries: Option<Number>,
+        /// Pause before the first retry; doubles with each. Default: 10.
+        retry_wait: Option<Duration>,
+    }
+
     /// Number of bytes, or text with a unit.
     #[derive(JsonSchema)]
     #[schemars(untagged)]
@@ -232,8 +339,6 @@ mod documentation {
             catch_up_max_age: Option<Duration>,
             /// What must hold, or else the job is skipped, which is no failure.
             when: Option<Conditions>,
-            /// Jobs before it that must have succeeded in the same run.
-            after: Option<OneOrMore>,
             /// How often the job is run again, at the end of the run, if it failed. Default: 0.
             retries: Option<Number>,
             /// How much a deleting sync may delete, for the job's syncs. Default: the instance's.
@@ -242,12 +347,23 @@ mod documentation {
             stall_timeout: Option<Duration>,
             /// How fast the job's rsyncs may go. Default: the instance's.
             bwlimit: Option<Bwlimit>,
+            /// The job is late when its last success is older than this. Default: never.
+            max_age: Option<Duration>,
+            /// Who is told what becomes of the job. Default: as the instance.
+            notify: Option<Vec<Target>>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
             blocks_on: Option<Vec<WaitedFor>>,
+            /// Commands that precede the actions; one that fails fails the job before them.
+            before: Option<Vec<Hook>>,
             /// What the job does, in order.
             actions: Vec<Action>,
+            /// Commands after a failure of the job.
+            on_failure: Option<Vec<Hook>>,
+            /// Commands (`command: …`) that end every job that got its locks, last of all; and ids of jobs before it that must have
+            /// succeeded in the same run.
+            after: Option<After>,
         },
         /// Its syncs write to a peer, or read from it.
         Remote {
@@ -281,8 +397,6 @@ mod documentation {
             catch_up_max_age: Option<Duration>,
             /// What must hold, or else the job is skipped, which is no failure.
             when: Option<Conditions>,
-            /// Jobs before it that must have succeeded in the same run.
-            after: Option<OneOrMore>,
             /// How often the job is run again, at the end of the run, if it failed. Default: 0.
             retries: Option<Number>,
             /// How much a deleting sync may delete, for the job's syncs. Default: the instance's.
@@ -291,13 +405,40 @@ mod documentation {
             stall_timeout: Option<Duration>,
             /// How fast the job's rsyncs may go. Default: the instance's.
             bwlimit: Option<Bwlimit>,
+            /// The job is late when its last success is older than this. Default: never.
+            max_age: Option<Duration>,
+            /// Who is told what becomes of the job. Default: as the instance.
+            notify: Option<Vec<Target>>,
             /// Lock files to hold while the actions run.
             lock_files: Option<Vec<WaitedFor>>,
             /// Files whose existence makes the job wait.
             blocks_on: Option<Vec<WaitedFor>>,
+            /// Commands that precede the actions; one that fails fails the job before them.
+            before: Option<Vec<Hook>>,
             /// What the job does, in order.
             actions: Vec<Action>,
+            /// Commands after a failure of the job.
+            on_failure: Option<Vec<Hook>>,
+            /// Commands (`command: …`) that end every job that got its locks, last of all; and ids of jobs before it that must have
+            /// succeeded in the same run.
+            after: Option<After>,
         },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum After {
+        One(String),
+        More(Vec<AfterJobOrHook>),
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(untagged)]
+    enum AfterJobOrHook {
+        /// A job.
+        Job(String),
+        /// A command.
+        Hook(Hook),
     }
 
     #[derive(JsonSchema)]
@@ -484,6 +625,10 @@ mod tests {
     fn the_schema_describes_exactly_the_keys_that_the_reader_accepts() {
         check_keys("", &keys::TOP);
         check_keys("/$defs/Metrics", &keys::METRICS);
+        check_keys("/$defs/Target", &keys::TARGET);
+        check_keys("/$defs/Http", &keys::HTTP);
+        check_keys("/$defs/Mail", &keys::MAIL);
+        check_keys("/$defs/Hook", &keys::HOOK);
         check_keys("/$defs/Job/oneOf/0", &keys::LOCAL_JOB);
         check_keys("/$defs/Job/oneOf/1", &keys::REMOTE_JOB);
         check_keys("/$defs/WaitedFor/oneOf/0", &keys::LOCAL_FILE);
@@ -509,7 +654,9 @@ mod tests {
             entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect();
         assert!(samples.len() >= 8, "{samples:?}");
         samples.iter().for_each(|path| check_sample(path, true));
-        for name in ["unknown-key", "key-of-another-place", "missing-keys", "wrong-types", "unknown-words"] {
+        for name in
+            ["unknown-key", "key-of-another-place", "missing-keys", "wrong-types", "unknown-words", "bad-notify"]
+        {
             check_sample(&resources.join(format!("samples/invalid/{name}.yaml")), false);
         }
     }

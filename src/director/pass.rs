@@ -76,7 +76,8 @@ impl Pass {
         let mut going = FuturesUnordered::new();
         loop {
             while going.len() < self.concurrency
-                && let Some(at) = waiting.iter().position(|step| !step.job.after.iter().any(|id| open.contains(id)))
+                && let Some(at) =
+                    waiting.iter().position(|step| !step.job.after_jobs.iter().any(|id| open.contains(id)))
                 && let Some(step) = waiting.remove(at)
             {
                 match self.obstacle(&step.job, &unsuccessful) {
@@ -118,7 +119,7 @@ impl Pass {
         if self.open.stop(&job.id).term.is_cancelled() {
             return Some(SkipReason::Cancelled);
         }
-        job.after.iter().any(|id| unsuccessful.contains(id)).then_some(SkipReason::After)
+        job.after_jobs.iter().any(|id| unsuccessful.contains(id)).then_some(SkipReason::After)
     }
 
     fn is_worth_another(&self, job: &Job, outcome: &JobOutcome) -> bool {

@@ -241,6 +241,12 @@ pub struct Last {
     pub success: Option<Timestamp>,
     /// Up to when its scheduled times were dealt with.
     pub seen_until: Option<Timestamp>,
+    /// When it was last told that it is late.
+    pub late: Option<Timestamp>,
+    /// The earliest time that is still remembered at which it began or should have.
+    pub first_start: Option<Timestamp>,
+    /// Whether the last of its runs that came to a result failed, as far as runs are remembered.
+    pub failed: bool,
 }
 
 /// The same of every job that ever ran.
@@ -248,11 +254,17 @@ pub struct Last {
 /// # Errors
 /// As the database has them.
 pub fn last(database: &Connection) -> rusqlite::Result<Vec<(String, Last)>> {
-    let select = "SELECT job, last_start, last_completion, last_success, seen_until FROM job_state";
-    let mut statement = database.prepare(select)?;
+    let mut statement = database.prepare(
+        "SELECT job, last_start, last_completion, last_success, last_late,
+         (SELECT min(started) FROM job_run WHERE job_run.job = job_state.job),
+         coalesce((SELECT outcome FROM job_run WHERE job_run.job = job_state.job AND outcome IN ('succeeded', 'failed')
+                   ORDER BY started DESC LIMIT 1) = 'failed', FALSE), seen_until
+         FROM job_state",
+    )?;
     let rows = statement.query_map([], |row| {
         let at = |n| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(n)?.map(time));
-        Ok((row.get(0)?, Last { start: at(1)?, completion: at(2)?, success: at(3)?, seen_until: at(4)? }))
+        let times = Last { start: at(1)?, completion: at(2)?, success: at(3)?, late: at(4)?, ..Last::default() };
+        Ok((row.get(0)?, Last { first_start: at(5)?, failed: row.get(6)?, seen_until: at(7)?, ..times }))
     })?;
     rows.collect()
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// Each brings the tables of the release before up to date; `user_version` counts them.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, -- also when it began, as near as is unique
@@ -69,6 +69,7 @@ CREATE TABLE job_state ( -- never forgotten
 ",
     "
 ALTER TABLE job_state ADD COLUMN seen_until INTEGER; -- its scheduled times up to then were dealt with
+ALTER TABLE job_state ADD COLUMN last_late INTEGER; -- when it was last told that the job is late
 ",
 ];
 

@@ -143,10 +143,8 @@ fn a_run_is_kept_with_its_jobs_actions_and_their_output() {
     assert_eq!(rig.find(&Filter { job: Some("nightly".into()), limit: 1, failed: false })[0].run, Some(6));
     let last = last(&rig.path());
     let at = |second: i64| Some(Timestamp::from_second(1_800_000_000 + second).expect("a time"));
-    assert_eq!(
-        last[0],
-        ("nightly".into(), read::Last { start: at(8), completion: at(11), success: at(11), seen_until: None })
-    );
+    let times = read::Last { start: at(8), completion: at(11), success: at(11), ..read::Last::default() };
+    assert_eq!(last[0], ("nightly".into(), read::Last { first_start: at(2), ..times }));
 }
 
 #[test]
@@ -249,6 +247,40 @@ fn old_runs_are_forgotten_and_last_times_are_not() {
     let jobs = rig.jobs();
     assert_eq!((jobs.len(), jobs[0].job.as_str()), (1, "weekly"));
     assert_eq!(last(&rig.path()).len(), 2);
+}
+
+#[test]
+fn a_failure_and_what_was_told_of_lateness_are_remembered() {
+    let rig = Rig::new();
+    let history = rig.open();
+    let mut teller = Teller::new(&history);
+    let late = || JobEvent::Late { last_success: None, max_age: Duration::from_secs(9) };
+    teller.tell(RunEvent::Job { run: None, job: JobId::new("nightly"), event: late() });
+    let told = teller.second;
+    history.flush_within(PATIENCE);
+    assert_eq!(last(&rig.path())[0].1.late.map(Timestamp::as_second), Some(told));
+    for (run, failure) in [(5, Some(ActionFailure::Exit)), (6, None), (7, Some(ActionFailure::Exit))] {
+        teller.begin(run, "nightly");
+        teller.end(run, "nightly", failure);
+        history.flush_within(PATIENCE);
+        assert_eq!(last(&rig.path())[0].1.failed, failure.is_some(), "run {run}");
+    }
+    assert_eq!(last(&rig.path())[0].1.late.map(Timestamp::as_second), Some(told));
+}
+
+#[test]
+fn what_an_earlier_release_remembers_is_read_before_it_is_brought_up_to_date() {
+    let rig = Rig::new();
+    std::fs::create_dir_all(rig.path().parent().expect("a directory")).expect("made");
+    let database = rusqlite::Connection::open(rig.path()).expect("made");
+    database.execute_batch(schema::MIGRATIONS[0]).expect("its tables");
+    database.pragma_update(None, "user_version", 1).expect("set");
+    database.execute("INSERT INTO job_state VALUES ('nightly', 1000, 2000, 2000)", []).expect("a row");
+    drop(database);
+    let known = last(&rig.path());
+    assert_eq!(known[0].1.success.map(Timestamp::as_second), Some(2));
+    rig.open().flush_within(PATIENCE);
+    assert_eq!(last(&rig.path()), known);
 }
 
 #[test]

@@ -297,6 +297,7 @@ fn state(database: &Connection, job: &JobId, column: &'static str, at: i64) -> r
 /// What was due and did not even start.
 fn outside(database: &Connection, at: i64, job: &JobId, event: &JobEvent) -> rusqlite::Result<()> {
     let (trigger, outcome, reason, detail) = match event {
+        JobEvent::Late { .. } => return state(database, job, "last_late", at),
         JobEvent::NotRun { reason, trigger } => {
             (trigger.as_str(), "skipped", reason.as_str(), skip_text(*reason).into())
         }

@@ -1,6 +1,7 @@
 //! The sequence of a job.
 
 use std::future::pending;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -53,11 +54,16 @@ pub struct Performer {
 }
 
 /// One job of one run.
-struct Course<'a> {
-    performer: &'a Performer,
-    run: RunId,
-    job: &'a Job,
-    stop: &'a Stop,
+pub(super) struct Course<'a> {
+    pub(super) performer: &'a Performer,
+    pub(super) run: RunId,
+    pub(super) trigger: Trigger,
+    pub(super) job: &'a Job,
+    pub(super) stop: &'a Stop,
+    /// Ends `on_failure` and `after`, which the order to stop does not end at once.
+    pub(super) no_more: Stop,
+    /// When `on_failure` and `after` noticed the order to stop.
+    pub(super) told_to_stop: OnceLock<Ticks>,
 }
 
 impl Performer {
@@ -65,7 +71,8 @@ impl Performer {
     /// cancelled with it when that is because the daemon stops.
     pub async fn perform(&self, run: RunId, trigger: Trigger, job: &Job, stop: &Stop, daemon: &Stop) -> JobOutcome {
         let started = Ticks::now();
-        let course = Course { performer: self, run, job, stop };
+        let (no_more, told_to_stop) = Default::default();
+        let course = Course { performer: self, run, trigger, job, stop, no_more, told_to_stop };
         course.send(JobEvent::Started { trigger });
         let mut outcome = course.run().await;
         if outcome == JobOutcome::Skipped(SkipReason::Shutdown) && !daemon.term.is_cancelled() {
@@ -117,13 +124,14 @@ impl Course<'_> {
         }
         let mut held = match self.lock().await {
             Ok(held) => held,
+            Err(JobOutcome::Failed(failure)) => return self.without_locks(failure).await,
             Err(outcome) => return outcome,
         };
         let result = self.act(held.as_ref().map(Held::claim)).await;
-        if let Some(held) = &mut held
-            && let Some(loss) = held.loss().await
-        {
-            self.send(JobEvent::LockLost { file: loss.location.to_string(), reason: loss.reason });
+        let was_lost = self.tell_loss(held.as_mut()).await;
+        let result = self.clean_up(result).await;
+        if !was_lost {
+            self.tell_loss(held.as_mut()).await;
         }
         if let Some(held) = held {
             let deadline = if self.stop.term.is_cancelled() { LAST_RELEASE_DEADLINE } else { RELEASE_DEADLINE };
@@ -131,6 +139,14 @@ impl Course<'_> {
             self.send(JobEvent::Released { left_behind });
         }
         result.map_or_else(JobOutcome::Failed, |()| JobOutcome::Succeeded)
+    }
+
+    /// Says which lock was lost, if one was.
+    async fn tell_loss(&self, held: Option<&mut Held>) -> bool {
+        let Some(held) = held else { return false };
+        let Some(loss) = held.loss().await else { return false };
+        self.send(JobEvent::LockLost { file: loss.location.to_string(), reason: loss.reason });
+        true
     }
 
     /// Blocks and locks: comes back with all locks taken and no block standing. `None` for a job without lock files.
@@ -220,13 +236,16 @@ impl Course<'_> {
         wait::pause(pause, &self.stop.term).await.map_err(JobOutcome::Skipped)
     }
 
-    /// All actions in order, up to the first that fails. A lost lock kills the action that is under way.
+    /// `before` and all actions in order, up to the first that fails. A lost lock kills the action that is under way.
     async fn act(&self, claim: Option<&Claim>) -> Result<(), JobFailure> {
         let never = CancellationToken::new();
         let lost = claim.map_or(&never, Claim::token);
         let is_lost = || claim.is_some_and(Claim::is_lost);
         let stop = Stop { term: self.stop.term.child_token(), kill: self.stop.kill.child_token() };
-        for action in &self.job.actions {
+        let own = &self.performer.runner;
+        let before = self.hook_runner("before", None);
+        let hooks = self.job.before.iter().map(|hook| (&before, hook));
+        for (runner, action) in hooks.chain(self.job.actions.iter().map(|action| (own, action))) {
             if is_lost() {
                 return Err(JobFailure::LockLost);
             }
@@ -235,7 +254,7 @@ impl Course<'_> {
                 return Err(JobFailure::Action { action: action.id.clone(), failure });
             }
             let report = {
-                let run = self.performer.runner.run(self.run, &self.job.id, action, &stop, lost);
+                let run = runner.run(self.run, &self.job.id, action, &stop, lost);
                 tokio::pin!(run);
                 tokio::select! {
                     biased;

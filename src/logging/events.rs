@@ -128,6 +128,7 @@ fn job_line(event: &JobEvent) -> Option<Line> {
         }
         JobEvent::RsyncExit { code, .. } => line(Level::DEBUG, format!("rsync ended with exit code {code}")),
         JobEvent::ActionFinished { report, .. } => action_finished(report),
+        JobEvent::Late { last_success, max_age } => line(Level::ERROR, outcome::late_text(*last_success, *max_age)),
         JobEvent::NotRun { reason, trigger } => {
             line(Level::WARN, format!("not run by {}: {}", trigger_text(*trigger), outcome::skip_text(*reason)))
         }

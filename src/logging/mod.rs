@@ -33,7 +33,7 @@ use crate::event::RunId;
 pub use escape::escaped;
 pub use events::EventLog;
 pub use journal::detect_format;
-pub use outcome::{Causes, skip_text};
+pub use outcome::{Causes, late_text, skip_text};
 pub use output::{ActionLog, OutputTap};
 pub use stderr::Stderr;
 

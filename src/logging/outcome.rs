@@ -4,6 +4,9 @@
 //! them for as long as the job runs.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::config::JobId;
 use crate::event::{
@@ -32,10 +35,13 @@ impl Causes {
                 self.0.remove(job);
                 return;
             }
-            JobEvent::ActionFinished { report, .. } => match failure_text(report) {
-                Some(text) => Cause::Action(text),
-                None => return,
-            },
+            JobEvent::ActionFinished { report, .. } => {
+                // What fails after that are hooks, which the job does not fail of.
+                if let Some(text) = failure_text(report) {
+                    self.0.entry(job.clone()).or_insert(Cause::Action(text));
+                }
+                return;
+            }
             JobEvent::LockLost { file, reason } => Cause::Lock(format!("lost lock file {file}: {reason}")),
             JobEvent::BlockWait { file, obstacle, next_look: None }
             | JobEvent::LockWait { file, obstacle, next_look: None } => {
@@ -132,6 +138,17 @@ fn job_failure_text(failure: &JobFailure) -> String {
         JobFailure::Lock => "a lock file could not be taken".to_owned(),
         JobFailure::LockLost => "a lock file was lost".to_owned(),
         JobFailure::Internal => "an error in rsyncdirector itself".to_owned(),
+    }
+}
+
+/// Why a job is late.
+pub fn late_text(last_success: Option<Timestamp>, max_age: Duration) -> String {
+    let bound = human::duration(max_age);
+    match last_success {
+        Some(at) => {
+            format!("late: it last succeeded at {}, longer than {bound} ago", at.strftime("%Y-%m-%d %H:%M:%S UTC"))
+        }
+        None => format!("late: it did not succeed within {bound}"),
     }
 }
 

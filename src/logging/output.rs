@@ -21,6 +21,13 @@ pub trait OutputTap: Send + Sync {
     fn output(&self, run: RunId, job: &JobId, action: &ActionId, stderr: bool, lines: &[u8]);
 }
 
+/// Several that are shown the same.
+impl OutputTap for Vec<Arc<dyn OutputTap>> {
+    fn output(&self, run: RunId, job: &JobId, action: &ActionId, stderr: bool, lines: &[u8]) {
+        self.iter().for_each(|tap| tap.output(run, job, action, stderr, lines));
+    }
+}
+
 /// Logs the output of one action.
 pub struct ActionLog {
     sink: Arc<Sink>,

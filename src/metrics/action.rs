@@ -42,11 +42,11 @@ impl Families {
 
     /// Makes these the jobs whose actions count.
     pub(super) fn set_jobs(&self, jobs: &[Arc<Job>]) {
-        let ids = |job: &Arc<Job>| job.actions.iter().map(|action| action.id.clone()).collect();
+        let ids = |job: &Arc<Job>| job.steps().map(|action| action.id.clone()).collect();
         *self.known.write().unwrap_or_else(PoisonError::into_inner) =
             jobs.iter().map(|job| (job.id.clone(), ids(job))).collect();
         for job in jobs {
-            job.actions.iter().for_each(|action| self.start_at_zero(job.id.as_str(), action));
+            job.steps().for_each(|action| self.start_at_zero(job.id.as_str(), action));
         }
     }
 

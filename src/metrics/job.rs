@@ -29,6 +29,7 @@ pub(super) struct Families {
     last_completion: GaugeVec,
     last_success: GaugeVec,
     next_run: GaugeVec,
+    max_age: GaugeVec,
     duration: HistogramVec,
     block_waits: IntCounterVec,
     lock_waits: IntCounterVec,
@@ -57,6 +58,11 @@ impl Families {
             // A zone of the system without a name is one that `/etc/localtime` does not tell.
             let timezone = job.schedule.timezone.iana_name().unwrap_or("local");
             self.info.with_label_values(&[job.id.as_str(), &job.schedule.expression, timezone]).set(1.0);
+            match job.max_age {
+                Some(max_age) => self.max_age.with_label_values(&[job.id.as_str()]).set(max_age.as_secs_f64()),
+                // The only error is that there is no such series.
+                None => drop(self.max_age.remove_label_values(&[job.id.as_str()])),
+            }
             if !before.contains(&job.id) {
                 self.start_at_zero(job);
             }
@@ -64,7 +70,9 @@ impl Families {
     }
 
     fn forget(&self, id: &str) {
-        for gauge in [&self.running, &self.last_start, &self.last_completion, &self.last_success, &self.next_run] {
+        for gauge in
+            [&self.max_age, &self.running, &self.last_start, &self.last_completion, &self.last_success, &self.next_run]
+        {
             // The only error is that there is no such series.
             let _ = gauge.remove_label_values(&[id]);
         }
@@ -92,6 +100,7 @@ impl Families {
             last_completion: r.gauges("rsyncdirector_job_last_completion_timestamp_seconds", "When the job last succeeded or failed; absent before.", JOB),
             last_success: r.gauges("rsyncdirector_job_last_success_timestamp_seconds", "When the job last succeeded; absent before.", JOB),
             next_run: r.gauges("rsyncdirector_job_next_run_timestamp_seconds", "When the job is due next; absent if never.", JOB),
+            max_age: r.gauges("rsyncdirector_job_max_age_seconds", "The job's max_age: it is late when its last success is older; absent if it has none.", JOB),
             duration: r.histograms("rsyncdirector_job_duration_seconds", "Time from the job's start to its end, waits included, however it ended.", JOB),
             block_waits: r.counters("rsyncdirector_job_block_waits_total", "Looks at a block that found it in the way, or could not tell.", JOB),
             locks_held: r.gauges("rsyncdirector_locks_held", "Lock files that the job holds, on this host (local) or others (remote).", &["job_id", "scope"]),
@@ -182,6 +191,7 @@ impl Families {
             | JobEvent::Progress { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::Stalled { .. }
+            | JobEvent::Late { .. }
             | JobEvent::ActionFinished { .. } => {}
         }
     }

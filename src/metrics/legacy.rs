@@ -121,7 +121,7 @@ impl JobFamilies {
             blocked: self.blocked.with_label_values(&[id]),
             blocked_seconds: (!job.blocks_on.is_empty()).then(|| self.blocked_seconds.with_label_values(&[id])),
             lock_files: self.lock_files.with_label_values(&[id]),
-            actions: job.actions.iter().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
+            actions: job.steps().map(|action| (action.id.clone(), action_series(&action.id))).collect(),
             running: Mutex::new(None),
         }
     }
@@ -162,6 +162,7 @@ impl JobSeries {
             | JobEvent::Retry { .. }
             | JobEvent::Stalled { .. }
             | JobEvent::RsyncExit { .. }
+            | JobEvent::Late { .. }
             | JobEvent::NotRun { .. }
             | JobEvent::Missed { .. }
             | JobEvent::NextRun(_) => {}

@@ -29,6 +29,7 @@ use crate::history::read::Last;
 mod action;
 mod job;
 mod legacy;
+mod notify;
 mod peer;
 mod registrar;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub(crate) mod tests;
 mod text;
 mod textfile;
 
+pub use notify::{Notifications, Telling};
 use registrar::Registrar;
 
 /// The metrics of one instance.
@@ -45,6 +47,7 @@ pub struct Metrics {
     jobs: job::Families,
     actions: action::Families,
     peers: peer::Families,
+    notifications: Notifications,
 }
 
 impl Metrics {
@@ -60,6 +63,7 @@ impl Metrics {
             jobs: job::Families::new(&registrar, &config.jobs),
             actions: action::Families::new(&registrar, &config.jobs),
             peers: peer::Families::new(&registrar, &config.jobs),
+            notifications: Notifications::new(&registrar, config),
             registry: registrar.into_registry(),
         })
     }
@@ -67,6 +71,11 @@ impl Metrics {
     /// Takes over what is known of jobs from before this process.
     pub fn restore(&self, last: &[(String, Last)]) {
         last.iter().for_each(|(job, last)| self.jobs.restore(job, last));
+    }
+
+    /// What counts notifications.
+    pub fn notifications(&self) -> Notifications {
+        self.notifications.clone()
     }
 
     /// The page, in the text format 0.0.4 of Prometheus. Families are in alphabetical order, as are the series of each.

@@ -398,12 +398,17 @@ pub(crate) fn config() -> Config {
         peer: Some(peer("nas")),
         lock_files: vec![LockFile { location: nas("/run/lock"), wait }],
         blocks_on: vec![Block { location: nas("/run/block"), wait }],
+        before: vec![],
+        on_failure: vec![],
+        after: vec![],
+        max_age: None,
+        notify: vec![],
         actions: vec![
             action("copy", ActionKind::Sync(sync)),
             action("note", ActionKind::Command(Command::Shell("true".into()))),
         ],
         when: vec![],
-        after: vec![],
+        after_jobs: vec![],
         retries: 0,
     };
     Config {

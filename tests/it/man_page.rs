@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "check",
     "next",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 16] = [
     "reload",
     "history",
     "show",
+    "notify-test",
     "schema",
     "version",
     "completions",

@@ -52,12 +52,33 @@ pub(super) fn action(
         true => command(&fields).map(ActionKind::Command),
         false => sync(&fields, is_remote, peer, limits).map(ActionKind::Sync),
     };
-    let timeout = fields.positive_duration("timeout", "leave it out for no bound");
-    let success_exit_codes = success_exit_codes(&fields, is_command);
-    let retries = fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0);
-    let retry_wait = fields.duration("retry_wait").unwrap_or(DEFAULT_RETRY_WAIT);
+    let bounds = Bounds::read(&fields, is_command);
     word?;
-    Some(Action { id: id?, kind: kind?, timeout, success_exit_codes, retries, retry_wait })
+    Some(bounds.of(id?, kind?))
+}
+
+/// What every kind of action may say about its end.
+pub(super) struct Bounds {
+    timeout: Option<Duration>,
+    success_exit_codes: Vec<i32>,
+    retries: u32,
+    retry_wait: Duration,
+}
+
+impl Bounds {
+    pub(super) fn read(fields: &Fields<'_>, is_command: bool) -> Self {
+        Self {
+            timeout: fields.positive_duration("timeout", "leave it out for no bound"),
+            success_exit_codes: success_exit_codes(fields, is_command),
+            retries: fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0),
+            retry_wait: fields.duration("retry_wait").unwrap_or(DEFAULT_RETRY_WAIT),
+        }
+    }
+
+    pub(super) fn of(self, id: ActionId, kind: ActionKind) -> Action {
+        let Self { timeout, success_exit_codes, retries, retry_wait } = self;
+        Action { id, kind, timeout, success_exit_codes, retries, retry_wait }
+    }
 }
 
 fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
@@ -146,9 +167,9 @@ pub(super) fn command(fields: &Fields<'_>) -> Option<Command> {
 }
 
 /// Each element with its variables replaced. An argument may be empty, a path may not.
-fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node], expected: &str) -> Option<Vec<OsString>> {
+pub(super) fn expand_all(fields: &Fields<'_>, key: &str, nodes: &[Node], expected: &str) -> Option<Vec<OsString>> {
     let expand = |node: &Node| match &node.value {
-        Value::Scalar(text) if !text.contains('\0') && (key == "args" || !text.is_empty()) => {
+        Value::Scalar(text) if !text.contains('\0') && (matches!(key, "args" | "command") || !text.is_empty()) => {
             fields.ctx.expand(node, text)
         }
         _ => {

@@ -6,7 +6,7 @@ use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys;
 use crate::config::model::{Carrier, Condition, Job, JobId, Peer};
-use crate::config::raw::Node;
+use crate::config::raw::{Node, Value};
 use crate::config::ssh_config::jump;
 use crate::config::value;
 
@@ -63,24 +63,25 @@ fn reachable(fields: &Fields<'_>, own: Option<&Peer>) -> Option<Peer> {
     Site { ctx: fields.ctx, node, by: Carrier::Native, local_user: reach::local_user(fields.ctx) }.peer(said)
 }
 
-/// The names in `after`; [`judge_after`] says whether they can be.
+/// The names in `after`; [`judge_after`] says whether they can be. Its mappings are commands.
 pub(super) fn after(job: &Fields<'_>) -> Option<Vec<JobId>> {
     let Some(nodes) = job.one_or_list("after") else { return Some(Vec::new()) };
-    let ids: Vec<_> = nodes.iter().map(|node| job.text_node("after", node).map(|(_, id)| JobId::new(id))).collect();
+    let names = nodes.iter().filter(|node| matches!(node.value, Value::Scalar(_)));
+    let ids: Vec<_> = names.map(|node| job.text_node("after", node).map(|(_, id)| JobId::new(id))).collect();
     ids.into_iter().collect()
 }
 
 /// Reports what a job comes after, and cannot: only a job before it that runs in the same runs.
 pub(super) fn judge_after(top: &Fields<'_>, node: &Node, job: &Job, before: &[Job]) {
     let Some(after) = fields::peek(node, "after") else { return };
-    for id in &job.after {
+    for id in &job.after_jobs {
         let Some(named) = before.iter().find(|earlier| earlier.id == *id) else {
             let report = Report::error(format!(
                 "there is no job {} before job {}",
                 quoted(id.as_str()),
                 quoted(job.id.as_str())
             ));
-            let help = "a run performs the jobs in the order of the file: `after` names earlier ones".to_owned();
+            let help = "`after` names jobs that stand before this one; a command there is `- command: …`".to_owned();
             top.ctx.report(after.span.clone(), report.help(help));
             continue;
         };

@@ -1,29 +1,32 @@
 //! A job: its id, where it runs to, when, what it waits for and holds, and its actions.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use super::action::action;
 use super::conditions;
 use super::file::{blocks_on, lock_files};
 use super::limits::Limits;
+use super::notify::notify;
 use super::peer::{self, peer};
 use super::when;
-use super::{Seen, carrier, id};
+use super::{Seen, carrier, hook, id};
 use crate::config::context::{Context, Report};
 use crate::config::fields::{self, Fields, quoted};
 use crate::config::keys;
-use crate::config::model::{Action, Carrier, Job, JobId, Peer};
+use crate::config::model::{Action, Carrier, Job, JobId, Peer, Target};
 use crate::config::raw::Node;
 use crate::config::value;
 
 /// What holds for every job that does not say otherwise.
-pub(super) type Defaults<'a> = (&'a when::Defaults, Carrier, &'a Limits);
+pub(super) type Defaults<'a> = (&'a when::Defaults, Carrier, &'a Limits, &'a [Arc<Target>]);
 
 /// Reads one job.
 pub(super) fn job(
     ctx: &Context<'_>,
     node: &Node,
-    (defaults, transport, limits): Defaults<'_>,
+    (defaults, transport, limits, targets): Defaults<'_>,
     ids: &mut Seen,
 ) -> Option<Job> {
     let is_remote = peer::is_remote(node);
@@ -45,11 +48,16 @@ pub(super) fn job(
     let lock_files = lock_files(&fields);
     let blocks_on = blocks_on(&fields);
     let when = conditions::when(&fields, peer.as_ref().and_then(Option::as_ref));
-    let after = conditions::after(&fields);
+    let after_jobs = conditions::after(&fields);
     let retries = fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0);
     let limits = Limits::read(&fields, limits);
     let timezone = schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.timezone.clone());
-    let actions = actions(&fields, is_remote, peer.clone().flatten().zip(carrier).as_ref(), (&limits, timezone));
+    let mut action_ids = Seen::new("action id");
+    let peer_of_syncs = peer.clone().flatten().zip(carrier);
+    let actions = actions(&fields, is_remote, peer_of_syncs.as_ref(), (&limits, timezone), &mut action_ids);
+    let [before, on_failure, after] = hook::HOOKS.map(|key| hook::hooks(&fields, key, &mut action_ids));
+    let max_age = fields.positive_duration("max_age", "leave it out for no bound");
+    let notify = notify(&fields);
     kind?;
     carrier?;
     Some(Job {
@@ -58,10 +66,15 @@ pub(super) fn job(
         peer: peer?,
         lock_files: lock_files?,
         blocks_on: blocks_on?,
+        before: before?,
         actions: actions?,
         when: when?,
-        after: after?,
+        after_jobs: after_jobs?,
         retries,
+        on_failure: on_failure?,
+        after: after?,
+        max_age,
+        notify: notify?.unwrap_or_else(|| targets.to_vec()),
     })
 }
 
@@ -70,6 +83,7 @@ fn actions(
     is_remote: bool,
     peer: Option<&(Peer, Carrier)>,
     limits: (&Limits, TimeZone),
+    ids: &mut Seen,
 ) -> Option<Vec<Action>> {
     job.require("actions")?;
     let nodes = job.list("actions", "a list of actions, each with `action: sync` or `action: command`")?;
@@ -77,7 +91,6 @@ fn actions(
         let report = Report::warning(format!("{} has no actions: it will do nothing", job.name));
         job.ctx.report(job.get("actions")?.span.clone(), report);
     }
-    let mut ids = Seen::new("action id");
-    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &limits, &mut ids)).collect();
+    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &limits, ids)).collect();
     actions.into_iter().collect()
 }

@@ -6,8 +6,10 @@
 mod action;
 mod conditions;
 mod file;
+mod hook;
 mod job;
 mod limits;
+pub(super) mod notify;
 mod opts;
 mod peer;
 mod reach;
@@ -85,8 +87,11 @@ fn config(ctx: &Context<'_>, root: &Node, path: &Path) -> Option<Config> {
     let at_once =
         fields.read("concurrency", "a whole number, 1 or more", |text| value::integer(text).filter(|n| *n > 0));
     let limits = limits::Limits::read(&fields, &limits::Limits::default());
-    let jobs = jobs(&fields, (&defaults, carrier.unwrap_or_default(), &limits));
+    let targets = notify::notify(&fields).map(Option::unwrap_or_default);
+    let everywhere = targets.as_deref().unwrap_or_default();
+    let jobs = jobs(&fields, (&defaults, carrier.unwrap_or_default(), &limits, everywhere));
     carrier?;
+    targets?;
     Some(Config {
         path: path.to_owned(),
         rsync_id: rsync_id?,

@@ -193,9 +193,12 @@ fn a_short_wait_is_made_a_reasonable_one() {
     assert_eq!(config.jobs[0].blocks_on[0].wait.every, Duration::from_secs(1));
 }
 
+/// Keys whose values are mappings.
+const MAPPINGS: [&str; 7] = ["metrics", "history", "when", "http", "mail", "headers", "header_files"];
+
 /// A file with one mapping of each kind, in which `KEY: []` (a list is right for no single value) replaces the kind's own.
 fn with_key(kind: &Kind, key: &str) -> String {
-    let wrong = format!("{key}: {}", if ["metrics", "history", "when"].contains(&key) { "7" } else { "{}" });
+    let wrong = format!("{key}: {}", if MAPPINGS.contains(&key) { "7" } else { "{}" });
     let at = |other: &Kind| if kind == other { wrong.as_str() } else { "" };
     let remote_job = kind == &keys::REMOTE_JOB;
     let job_type = if remote_job { "type: remote, " } else { "type: local, " };
@@ -207,7 +210,13 @@ fn with_key(kind: &Kind, key: &str) -> String {
         true => format!("bwlimit: [{{{wrong}}}]\n"),
         false => String::new(),
     };
-    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY) + &window;
+    let way = match kind {
+        kind if kind == &keys::HTTP => format!("http: {{{wrong}}}"),
+        kind if kind == &keys::MAIL => format!("mail: {{{wrong}}}"),
+        _ => at(&keys::TARGET).to_owned(),
+    };
+    let targets = if key == "notify" { String::new() } else { format!("notify: [{{{way}}}]\n") };
+    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY) + &window + &targets;
     let file = format!("{{{}{}}}", keep(file_type), [at(&keys::LOCAL_FILE), at(&keys::REMOTE_FILE)].concat());
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
     let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());
@@ -217,6 +226,7 @@ fn with_key(kind: &Kind, key: &str) -> String {
         true => format!("when: [{{{command}{wrong}}}], "),
         false => String::new(),
     };
+    let actions = if key == "before" { actions } else { format!("{actions}before: [{{{}}}], ", at(&keys::HOOK)) };
     let job = format!(
         "{{{}{files}{actions}{when}{}}}",
         keep(job_type),
