@@ -32,6 +32,7 @@ pub mod history;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod page;
 
 pub mod cli;
 pub mod daemon;

@@ -25,7 +25,7 @@ const LAYERS: [&[&str]; 7] = [
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["control", "http"],
+    &["control", "http", "page"],
     &["cli", "daemon", "main", "pid_file"],
 ];
 
