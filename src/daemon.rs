@@ -17,7 +17,7 @@ use crate::control;
 use crate::director::{Director, Mode, Signals, lanes};
 use crate::event::{Events, Observer};
 use crate::history::{self, History};
-use crate::http;
+use crate::http::{self, Pages, Site};
 use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
@@ -54,6 +54,9 @@ pub enum StartError {
     /// The metrics port.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// Who may read there, or its certificate.
+    #[error(transparent)]
+    Access(#[from] http::AccessError),
     /// The system refuses something that every instance needs.
     #[error("could not {operation}")]
     System {
@@ -89,13 +92,15 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         None => log,
     };
 
+    let pool = Pool::new(config.ssh.clone(), events.clone());
     let mut services = Services::default();
     if options.mode == Mode::Daemon {
+        let access = http::Access::load(&config.metrics)?;
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
-        services.serve(listener?, metrics);
+        let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
+        services.serve(listener?, metrics, pages, access);
         services.control(&control::path(config), board);
     }
-    let pool = Pool::new(config.ssh.clone(), events.clone());
     let transport = match config.uses_native_transport() {
         true => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
         false => None,
@@ -195,13 +200,15 @@ struct Services {
 }
 
 impl Services {
-    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>) {
+    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>, pages: Pages, access: http::Access) {
         if let Ok(addr) = listener.local_addr() {
-            tracing::info!(%addr, "metrics on http://{addr}/metrics");
+            let scheme = if access.is_secure() { "https" } else { "http" };
+            tracing::info!(%addr, "metrics on {scheme}://{addr}/metrics");
         }
         let (ready, shutdown) = (self.ready.subscribe(), self.shutdown.clone());
+        let site = Site { metrics, ready, pages, access };
         self.tasks.spawn(async move {
-            if let Err(error) = http::serve(listener, metrics, ready, shutdown).await {
+            if let Err(error) = http::serve(listener, site, shutdown).await {
                 tracing::error!("the metrics server ended: {error}");
             }
         });

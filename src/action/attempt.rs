@@ -11,7 +11,7 @@ use super::{Plan, Runner, judge};
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
-use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop};
+use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, moved};
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
 use crate::ssh::Ticket;
@@ -98,7 +98,7 @@ impl Attempt<'_> {
         let spec = Spec {
             program: plan.program.clone(),
             args: process.args.to_vec(),
-            env: ticket.iter().map(Ticket::variable).map(|(name, value)| (name.into(), value.into())).collect(),
+            env: self.environment(ticket.as_ref()),
             stdin: process.stdin.map(Arc::clone),
             cwd: None,
             kill_grace: self.runner.kill_grace,
@@ -110,6 +110,13 @@ impl Attempt<'_> {
             Some(ticket) => self.join(exit, ticket, stop).await,
             None => exit,
         })
+    }
+
+    /// What the process is told of where it belongs, and of its way to the peer.
+    fn environment(&self, ticket: Option<&Ticket>) -> Vec<(OsString, OsString)> {
+        let own = (moved::JOB_VARIABLE.into(), self.job.as_str().into());
+        let way = ticket.map(Ticket::variable).map(|(name, value)| (name.into(), value.into()));
+        [own].into_iter().chain(way).collect()
     }
 
     /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`.

@@ -50,9 +50,24 @@ pub(super) const METRICS: Kind = Kind {
         "startup_retry_wait_seconds",
         "startup_retry_limit",
         "legacy_names",
+        "auth",
+        "tls",
     ],
     idle: &[],
 };
+
+/// `metrics.auth`.
+pub(super) const AUTH: Kind = Kind { name: "`auth`", keys: &["page", "metrics"], idle: &[] };
+
+/// `metrics.auth.page`, `metrics.auth.metrics`.
+pub(super) const CREDENTIALS: Kind = Kind {
+    name: "who may read",
+    keys: &["user", "password_file", "password_credential", "password_hash", "bearer_file", "bearer_credential"],
+    idle: &[],
+};
+
+/// `metrics.tls`.
+pub(super) const TLS: Kind = Kind { name: "`tls`", keys: &["cert", "key"], idle: &[] };
 
 /// `history`.
 pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "max_size", "output_max"], idle: &[] };
@@ -137,8 +152,20 @@ pub(super) const COMMAND: Kind = Kind {
 };
 
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 9] =
-    [&SYNC, &COMMAND, &LOCAL_FILE, &REMOTE_FILE, &REMOTE_JOB, &LOCAL_JOB, &METRICS, &HISTORY, &TOP];
+pub(super) const ALL: [&Kind; 12] = [
+    &SYNC,
+    &COMMAND,
+    &LOCAL_FILE,
+    &REMOTE_FILE,
+    &REMOTE_JOB,
+    &LOCAL_JOB,
+    &CREDENTIALS,
+    &TLS,
+    &AUTH,
+    &METRICS,
+    &HISTORY,
+    &TOP,
+];
 
 /// What people write who know another program, and what we call it.
 const OTHER_NAMES: &[(&str, &str)] = &[
@@ -203,6 +230,8 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "source" => "source: /srv/photos/",
         "dest" => "dest: /srv/backup/photos/",
         "command" => "command: /usr/bin/logger",
+        "cert" => "cert: /etc/rsyncdirector/tls/cert.pem",
+        "key" => "key: /etc/rsyncdirector/tls/key.pem",
         _ => return None,
     })
 }

@@ -105,7 +105,12 @@ fn files(html: &mut Html, files: &[FileRow]) {
     );
     for file in files {
         let (sign, class) = if file.in_the_way { ("‖", "warn") } else { ("·", "idle") };
-        put!(html, "<tr><th scope=\"row\"><code>{}</code><td data-of=\"role\">{}<td data-of=\"held by\">", file.file, file.role);
+        put!(
+            html,
+            "<tr><th scope=\"row\"><code>{}</code><td data-of=\"role\">{}<td data-of=\"held by\">",
+            file.file,
+            file.role
+        );
         put!(html, "<span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {}</span>", class, sign, file.holder);
         put!(html, "<td data-of=\"shared with\">");
         if file.shared_with.is_empty() {
@@ -181,9 +186,9 @@ pub(super) fn bytes(bytes: i64) -> String {
 impl Moved {
     /// What has been moved since an earlier look, `seconds` ago.
     pub fn since(self, earlier: Option<(Self, f64)>) -> Self {
-        let rate = earlier.filter(|(before, seconds)| *seconds > 0.0 && before.bytes <= self.bytes).map(
-            |(before, seconds)| ((self.bytes - before.bytes) as f64 / seconds) as u64,
-        );
+        let rate = earlier
+            .filter(|(before, seconds)| *seconds > 0.0 && before.bytes <= self.bytes)
+            .map(|(before, seconds)| ((self.bytes - before.bytes) as f64 / seconds) as u64);
         Self { rate, ..self }
     }
 }

@@ -25,7 +25,7 @@ use jiff::tz::TimeZone;
 
 pub use html::Html;
 pub use job::{FileRow, JobView, job};
-pub use overview::overview;
+pub use overview::{STRIPS_MAX, overview};
 pub use run::{ActionView, Line, RunJob, RunView, run};
 
 use crate::history::read::Outcome;

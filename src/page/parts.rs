@@ -47,13 +47,7 @@ pub(super) fn state(state: &State) -> Mark {
 
 /// A word with its sign, which a screen reader need not say.
 pub(super) fn badge(html: &mut Html, mark: Mark) {
-    put!(
-        html,
-        "<span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {}</span>",
-        mark.class,
-        mark.sign,
-        mark.word
-    );
+    put!(html, "<span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {}</span>", mark.class, mark.sign, mark.word);
 }
 
 /// `2026-11-21 02:00:05`, in the zone.

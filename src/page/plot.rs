@@ -27,7 +27,13 @@ pub(super) fn bars(
     say: impl Fn(f64) -> String,
 ) {
     let most = runs.iter().filter_map(&value).fold(0.0, f64::max);
-    put!(html, "<figure><figcaption><b>{}</b> of the last {} runs, at most {}</figcaption>", title, runs.len(), say(most));
+    put!(
+        html,
+        "<figure><figcaption><b>{}</b> of the last {} runs, at most {}</figcaption>",
+        title,
+        runs.len(),
+        say(most)
+    );
     put!(
         html,
         "<svg class=\"plot\" viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
@@ -103,7 +109,11 @@ pub(super) fn phases(html: &mut Html, phases: &[Phase]) {
     if phases.is_empty() {
         return;
     }
-    put!(html, "<div class=\"phases\"><svg viewBox=\"0 0 {} 16\" preserveAspectRatio=\"none\" aria-hidden=\"true\">", Decimal(WIDTH));
+    put!(
+        html,
+        "<div class=\"phases\"><svg viewBox=\"0 0 {} 16\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",
+        Decimal(WIDTH)
+    );
     let mut x = 0.0;
     for (index, phase) in phases.iter().enumerate() {
         let width = if whole > 0.0 { phase.lasted.as_secs_f64() / whole * WIDTH } else { WIDTH / phases.len() as f64 };

@@ -162,7 +162,11 @@ fn action(html: &mut Html, view: &ActionView, id: &str) {
         put!(html, "<p class=\"why\">{}</p>", Shown(message));
     }
     if !action.command.is_empty() {
-        put!(html, "<pre class=\"command\" tabindex=\"0\" role=\"region\" aria-label=\"Command line\"><code>{}</code></pre>", action.command);
+        put!(
+            html,
+            "<pre class=\"command\" tabindex=\"0\" role=\"region\" aria-label=\"Command line\"><code>{}</code></pre>",
+            action.command
+        );
     }
 }
 
@@ -172,7 +176,12 @@ fn log(html: &mut Html, view: &ActionView) {
         return;
     }
     if view.more {
-        put!(html, "<p class=\"note\">The last {} lines; <a href=\"/logs/{}\">all that was kept</a></p>", view.lines.len(), view.action.id);
+        put!(
+            html,
+            "<p class=\"note\">The last {} lines; <a href=\"/logs/{}\">all that was kept</a></p>",
+            view.lines.len(),
+            view.action.id
+        );
     }
     put!(html, "<pre class=\"log\" tabindex=\"0\" role=\"region\" aria-label=\"What {} printed\">", view.action.action);
     for line in &view.lines {

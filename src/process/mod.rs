@@ -14,6 +14,7 @@
 
 pub mod guard;
 mod lines;
+pub mod moved;
 mod run;
 mod spawn;
 mod sweep;

@@ -194,7 +194,8 @@ fn a_short_wait_is_made_a_reasonable_one() {
 
 /// A file with one mapping of each kind, in which `KEY: []` (a list is right for no single value) replaces the kind's own.
 fn with_key(kind: &Kind, key: &str) -> String {
-    let wrong = format!("{key}: {}", if ["metrics", "history"].contains(&key) { "7" } else { "{}" });
+    let wrong =
+        format!("{key}: {}", if ["metrics", "history", "page", "auth", "tls"].contains(&key) { "7" } else { "{}" });
     let at = |other: &Kind| if kind == other { wrong.as_str() } else { "" };
     let remote_job = kind == &keys::REMOTE_JOB;
     let job_type = if remote_job { "type: remote, " } else { "type: local, " };
@@ -202,7 +203,21 @@ fn with_key(kind: &Kind, key: &str) -> String {
     let action = if kind == &keys::COMMAND { "action: command, " } else { "action: sync, " };
     let keep = |own: &str| if own.starts_with(&format!("{key}:")) { String::new() } else { own.to_owned() };
     let nested = |name: &str, kind| if key == name { String::new() } else { format!("{name}: {{{}}}\n", at(kind)) };
-    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY);
+    let inner = |name: &str, kinds: &[&Kind]| {
+        let text: Vec<&str> = kinds.iter().map(|kind| at(kind)).filter(|text| !text.is_empty()).collect();
+        if text.is_empty() { String::new() } else { format!("{name}: {{{}}}", text.join(", ")) }
+    };
+    let page =
+        if kind == &keys::CREDENTIALS { inner("page", &[&keys::CREDENTIALS]) } else { at(&keys::AUTH).to_owned() };
+    let access = if page.is_empty() { inner("tls", &[&keys::TLS]) } else { format!("auth: {{{page}}}") };
+    let metrics = || {
+        if key == "metrics" && kind == &keys::TOP {
+            String::new()
+        } else {
+            format!("metrics: {{{}{access}}}\n", at(&keys::METRICS))
+        }
+    };
+    let own = metrics() + &nested("history", &keys::HISTORY);
     let file = format!("{{{}{}}}", keep(file_type), [at(&keys::LOCAL_FILE), at(&keys::REMOTE_FILE)].concat());
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
     let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());
