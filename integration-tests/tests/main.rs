@@ -18,6 +18,7 @@ mod metrics;
 mod names;
 mod odd_peers;
 mod outcomes;
+mod page;
 mod peers;
 mod pid_file;
 mod schedule;
