@@ -43,9 +43,10 @@ pub fn job(view: &JobView<'_>, seen: &Seen<'_>) -> Html {
     let job = view.job;
     put!(html, "<p class=\"way\"><a href=\"/\">{}</a> /</p>\n<h1>{}</h1>\n", seen.status.instance, job.job);
     put!(html, "<div id=\"state\" class=\"card\" role=\"group\" aria-label=\"State\">");
-    html.live("state", |html| state(html, job, seen));
-    put!(html, "</div>\n<div id=\"facts\">");
-    html.live("facts", |html| facts(html, view, seen));
+    html.live("state", |html| {
+        state(html, job, seen);
+        facts(html, view, seen);
+    });
     put!(html, "</div>\n");
     if !view.files.is_empty() {
         put!(html, "<h2>Locks and blocks</h2>\n<div id=\"files\">");

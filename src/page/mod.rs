@@ -77,15 +77,14 @@ pub fn whole(title: &str, instance: &str, version: &str, content: &Html) -> Stri
 <link rel="stylesheet" href="/style.css">
 <script src="/script.js" defer></script>
 <a class="skip" href="#main">Skip to the content</a>
-<header><nav aria-label="Pages"><a class="brand" href="/"><img src="/icon.svg" alt="" width="28" height="28"> {}</a></nav>
+<header><nav aria-label="Pages"><a class="brand" href="/"><img src="/icon.svg" alt="" width="28" height="28"> rsyncdirector</a></nav>
 <p id="line" class="line" hidden></p></header>
 <main id="main">
 {}
 </main>
-<footer><p>rsyncdirector {} · <a href="/metrics">metrics</a></p></footer>
+<footer><p>Release {} · <a href="/metrics">metrics</a></p></footer>
 "##,
         title,
-        instance,
         instance,
         *content,
         version

@@ -49,11 +49,14 @@ pub struct Line {
 /// The content of the page.
 pub fn run(view: &RunView, seen: &Seen<'_>) -> Html {
     let mut html = Html::default();
-    put!(html, "<p class=\"way\"><a href=\"/\">{}</a> /</p>\n<h1>Run {}</h1>\n", seen.status.instance, view.run);
-    if let Some(first) = view.jobs.first() {
-        put!(html, "<p class=\"lead\">Started by {} at ", first.job.trigger);
-        parts::time(&mut html, first.job.started, seen);
-        put!(html, ", with {}.</p>\n", human::count(view.jobs.len() as u64, "job", "jobs"));
+    put!(html, "<p class=\"way\"><a href=\"/\">{}</a> /</p>\n", seen.status.instance);
+    match view.jobs.first() {
+        Some(first) => {
+            put!(html, "<h1>Run of {}</h1>\n", parts::stamp(first.job.started, seen));
+            let jobs = human::count(view.jobs.len() as u64, "job", "jobs");
+            put!(html, "<p class=\"lead\">Number {}, started by {}, {}</p>\n", view.run, first.job.trigger, jobs);
+        }
+        None => put!(html, "<h1>Run {}</h1>\n<p class=\"lead\">It has just begun.</p>\n", view.run),
     }
     // What a screen reader is told while it goes on.
     put!(html, "<p class=\"unseen\" id=\"all\" role=\"status\">");
