@@ -149,7 +149,7 @@ impl Pages {
                 ("Jobs".to_owned(), page::overview(&seen(recent).seen()))
             }
             View::Job(id) => {
-                let recent = self.recent_of(&[id.clone()], LATELY).await;
+                let recent = self.recent_of(std::slice::from_ref(id), LATELY).await;
                 (id.clone(), self.job(id, &seen(recent).seen()).await?)
             }
             View::Run(run) => {
@@ -334,7 +334,7 @@ fn holder(
     if let JobState::Waiting { file: waited_for, obstacle, .. } = &status.state
         && *waited_for == file.to_string()
     {
-        return (obstacle.clone(), true);
+        return (obstacle.strip_prefix("held by ").unwrap_or(obstacle).to_owned(), true);
     }
     if role == "lock" && matches!(status.state, JobState::Acting { .. }) {
         return ("this job".to_owned(), false);

@@ -1,9 +1,9 @@
 //! One job: what it does, its runs, its files, and who else uses them.
 
+use super::Seen;
 use super::html::{Html, Segment, Shown, put};
 use super::parts::{self, between};
 use super::plot;
-use super::{Moved, Seen};
 use crate::history::read::JobRun;
 use crate::human;
 use crate::status::JobStatus;
@@ -105,14 +105,14 @@ fn files(html: &mut Html, files: &[FileRow]) {
          <th scope=\"col\">Is its<th scope=\"col\">Held by<th scope=\"col\">Shared with</tr></thead><tbody>"
     );
     for file in files {
-        let (sign, class) = if file.in_the_way { ("‖", "warn") } else { ("·", "idle") };
+        let class = if file.in_the_way { "wait" } else { "idle" };
         put!(
             html,
             "<tr><th scope=\"row\"><code>{}</code><td data-of=\"role\">{}<td data-of=\"held by\">",
             file.file,
             file.role
         );
-        put!(html, "<span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {}</span>", class, sign, file.holder);
+        put!(html, "<b class=\"{}\">{}</b>", class, file.holder);
         put!(html, "<td data-of=\"shared with\">");
         if file.shared_with.is_empty() {
             put!(html, "<span class=\"quiet\">no other job</span>");
@@ -131,6 +131,14 @@ fn runs(html: &mut Html, runs: &[JobRun], seen: &Seen<'_>) {
         put!(html, "<p class=\"quiet\">It has not run yet.</p>");
         return;
     }
+    if runs.iter().filter(|run| run.ended.is_some()).count() > 1 {
+        plots(html, runs, seen);
+    }
+    table(html, runs, seen);
+}
+
+/// One run alone makes no picture.
+fn plots(html: &mut Html, runs: &[JobRun], seen: &Seen<'_>) {
     put!(html, "<div class=\"plots\">");
     plot::timeline(html, runs, seen);
     let lasted = |run: &JobRun| run.ended.map(|ended| between(run.started, ended).as_secs_f64());
@@ -142,6 +150,9 @@ fn runs(html: &mut Html, runs: &[JobRun], seen: &Seen<'_>) {
         plot::bars(html, "Bytes transferred", runs, seen, bytes, |bytes| human::bytes(bytes as u64));
     }
     put!(html, "</div>");
+}
+
+fn table(html: &mut Html, runs: &[JobRun], seen: &Seen<'_>) {
     put!(
         html,
         "<table class=\"runs\"><caption class=\"unseen\">The last runs</caption><thead><tr><th scope=\"col\">Started\
@@ -182,14 +193,4 @@ fn row(html: &mut Html, run: &JobRun, seen: &Seen<'_>) {
 
 pub(super) fn bytes(bytes: i64) -> String {
     human::bytes(u64::try_from(bytes).unwrap_or_default())
-}
-
-impl Moved {
-    /// What has been moved since an earlier look, `seconds` ago.
-    pub fn since(self, earlier: Option<(Self, f64)>) -> Self {
-        let rate = earlier
-            .filter(|(before, seconds)| *seconds > 0.0 && before.bytes <= self.bytes)
-            .map(|(before, seconds)| ((self.bytes - before.bytes) as f64 / seconds) as u64);
-        Self { rate, ..self }
-    }
 }

@@ -62,6 +62,16 @@ pub struct Moved {
     pub rate: Option<u64>,
 }
 
+impl Moved {
+    /// What has been moved since an earlier look, `seconds` ago.
+    pub fn since(self, earlier: Option<(Self, f64)>) -> Self {
+        let rate = earlier
+            .filter(|(before, seconds)| *seconds > 0.0 && before.bytes <= self.bytes)
+            .map(|(before, seconds)| ((self.bytes - before.bytes) as f64 / seconds) as u64);
+        Self { rate, ..self }
+    }
+}
+
 /// A page around its content.
 pub fn whole(title: &str, instance: &str, version: &str, content: &Html) -> String {
     let mut page = Html::default();

@@ -1,7 +1,7 @@
 //! All jobs of an instance.
 
 use super::html::{Html, Segment, Shown, put};
-use super::parts::{self, Mark};
+use super::parts;
 use super::{Seen, parts::between};
 use crate::human::count;
 use crate::status::{JobStatus, State, Status};
@@ -50,21 +50,14 @@ fn sum(html: &mut Html, status: &Status) {
     let running = count_of(&|job| matches!(job.state, State::Busy | State::Acting { .. }));
     let idle = count_of(&|job| matches!(job.state, State::Idle));
     let entries = [
-        (failed, "failed last", parts::outcome("failed")),
-        (waiting, "waiting", Mark { word: "", sign: "‖", class: "warn" }),
-        (running, "running", parts::outcome("running")),
-        (idle, "idle", Mark { word: "", sign: "·", class: "idle" }),
+        (failed, "failed last", "bad"),
+        (waiting, "waiting", "wait"),
+        (running, "running", "busy"),
+        (idle, "idle", "idle"),
     ];
     put!(html, "<span>{}</span>", count(status.jobs.len() as u64, "job", "jobs"));
-    for (n, word, mark) in entries.into_iter().filter(|(n, ..)| *n > 0) {
-        put!(
-            html,
-            " <span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {} {}</span>",
-            mark.class,
-            mark.sign,
-            n,
-            word
-        );
+    for (n, word, class) in entries.into_iter().filter(|(n, ..)| *n > 0) {
+        put!(html, " <b class=\"{}\">{} {}</b>", class, n, word);
     }
 }
 
@@ -75,27 +68,27 @@ fn row(html: &mut Html, number: usize, job: &JobStatus, strips: bool, seen: &See
         put!(html, "<td>");
         match job.run {
             Some(run) => {
-                put!(html, "<a class=\"plain\" href=\"/runs/{}\">", run);
+                put!(html, "<a href=\"/runs/{}\">", run);
                 parts::badge(html, parts::state(&job.state));
                 put!(html, "</a>");
             }
             None => parts::badge(html, parts::state(&job.state)),
         }
         parts::doing(html, job, seen);
-        put!(html, "<td data-of=\"last\">");
+        put!(html, "<td>");
         last(html, job, seen);
-        put!(html, "<td data-of=\"success\">");
+        put!(html, "<td>");
         match job.last_success {
-            Some(at) => parts::ago(html, at, seen),
+            Some(at) => parts::plain_ago(html, at, seen),
             None => put!(html, "<span class=\"quiet\">never</span>"),
         }
-        put!(html, "<td data-of=\"next\">");
+        put!(html, "<td>");
         match job.next_run {
-            Some(at) => parts::time(html, at, seen),
+            Some(at) => parts::plain_time(html, at, seen),
             None => put!(html, "<span class=\"quiet\">none</span>"),
         }
         if strips {
-            put!(html, "<td data-of=\"lately\">");
+            put!(html, "<td>");
             parts::strip(html, seen.recent.get(&job.job).map_or(&[], Vec::as_slice));
         }
     });
@@ -118,15 +111,18 @@ fn last(html: &mut Html, job: &JobStatus, seen: &Seen<'_>) {
     };
     match run {
         Some(run) => {
-            put!(html, "<a class=\"plain\" href=\"/runs/{}\">", run);
+            put!(html, "<a href=\"/runs/{}\">", run);
             parts::badge(html, parts::outcome(word));
-            put!(html, "</a> ");
+            put!(html, "</a>");
         }
         None => parts::badge(html, parts::outcome(word)),
     }
-    put!(html, " <small>");
-    parts::ago(html, at, seen);
-    put!(html, "</small>");
+    // That of a success stands beside it.
+    if word != "succeeded" {
+        put!(html, " <small>");
+        parts::plain_ago(html, at, seen);
+        put!(html, "</small>");
+    }
     if let Some(detail) = detail.filter(|_| word != "succeeded") {
         put!(html, "<p class=\"note\">{}</p>", Shown(shortened(detail)));
     }

@@ -28,8 +28,8 @@ pub(super) fn outcome(word: &str) -> Mark {
         "succeeded" => mark("succeeded", "✓", "good"),
         "failed" => mark("failed", "✕", "bad"),
         "skipped" => mark("skipped", "–", "warn"),
-        "missed" => mark("missed", "?", "warn"),
-        "interrupted" => mark("interrupted", "!", "bad"),
+        "missed" => mark("missed", "?", "lost"),
+        "interrupted" => mark("interrupted", "!", "cut"),
         "running" => mark("running", "▸", "busy"),
         _ => mark("ended", "·", "idle"),
     }
@@ -40,14 +40,14 @@ pub(super) fn state(state: &State) -> Mark {
     match state {
         State::Idle => mark("idle", "·", "idle"),
         State::Busy | State::Acting { .. } => mark("running", "▸", "busy"),
-        State::Waiting { on: WaitsOn::Block, .. } => mark("blocked", "‖", "warn"),
-        State::Waiting { on: WaitsOn::Lock, .. } => mark("waits for a lock", "‖", "warn"),
+        State::Waiting { on: WaitsOn::Block, .. } => mark("blocked", "‖", "wait"),
+        State::Waiting { on: WaitsOn::Lock, .. } => mark("waits for a lock", "‖", "wait"),
     }
 }
 
-/// A word with its sign, which a screen reader need not say.
+/// A word with its sign, which the style sheet puts before it by its class.
 pub(super) fn badge(html: &mut Html, mark: Mark) {
-    put!(html, "<span class=\"badge {}\"><i aria-hidden=\"true\">{}</i> {}</span>", mark.class, mark.sign, mark.word);
+    put!(html, "<b class=\"{}\">{}</b>", mark.class, mark.word);
 }
 
 /// `2026-11-21 02:00:05`, in the zone.
@@ -66,6 +66,16 @@ fn short(at: Timestamp, seen: &Seen<'_>) -> String {
         "%-d %b %Y"
     };
     then.strftime(format).to_string()
+}
+
+/// A moment as people say it, without its precise form, for a page with many.
+pub(super) fn plain_time(html: &mut Html, at: Timestamp, seen: &Seen<'_>) {
+    put!(html, "{}", short(at, seen));
+}
+
+/// `3 h ago`, the same way.
+pub(super) fn plain_ago(html: &mut Html, at: Timestamp, seen: &Seen<'_>) {
+    put!(html, "{} ago", rough(between(at, seen.at)));
 }
 
 /// A moment as people say it, with its precise form behind it.

@@ -26,14 +26,10 @@ pub(super) fn bars(
     value: impl Fn(&JobRun) -> Option<f64>,
     say: impl Fn(f64) -> String,
 ) {
-    let most = runs.iter().filter_map(&value).fold(0.0, f64::max);
-    put!(
-        html,
-        "<figure><figcaption><b>{}</b> of the last {} runs, at most {}</figcaption>",
-        title,
-        runs.len(),
-        say(most)
-    );
+    let values = runs.iter().filter_map(&value);
+    let most = values.clone().fold(0.0, f64::max);
+    let number = human::count(values.count() as u64, "run", "runs");
+    put!(html, "<figure><figcaption><b>{}</b> of the last {}, at most {}</figcaption>", title, number, say(most));
     put!(
         html,
         "<svg class=\"plot\" viewBox=\"0 0 {} {}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">",

@@ -9,7 +9,7 @@ use super::parts::{self, between};
 use super::plot::{self, Phase};
 use crate::history::read::{ActionRun, JobRun};
 use crate::human;
-use crate::status::State;
+use crate::status::{JobStatus, State, WaitsOn};
 
 /// A run.
 pub struct RunView {
@@ -105,16 +105,19 @@ fn summary(html: &mut Html, run_job: &RunJob, seen: &Seen<'_>) {
         put!(html, ": {}", *detail);
     }
     put!(html, "</p>");
-    let now = seen.status.jobs.iter().find(|now| {
-        now.job == job.job && job.outcome == "running" && now.run.and_then(|run| i64::try_from(run).ok()) == job.run
-    });
-    if let Some(now) = now {
+    if let Some(now) = under_way(job, seen) {
         if let State::Waiting { .. } = now.state {
             parts::badge(html, parts::state(&now.state));
         }
         parts::doing(html, now, seen);
     }
     plot::phases(html, &phases(run_job, seen));
+}
+
+/// How the job stands now, if it is still in that run.
+fn under_way<'a>(job: &JobRun, seen: &Seen<'a>) -> Option<&'a JobStatus> {
+    let is_this = |now: &&JobStatus| now.job == job.job && now.run.and_then(|run| i64::try_from(run).ok()) == job.run;
+    seen.status.jobs.iter().find(is_this).filter(|_| job.outcome == "running")
 }
 
 /// How a job of a run spent its time. What lies between the parts, milliseconds, is left out.
@@ -125,12 +128,18 @@ fn phases(run_job: &RunJob, seen: &Seen<'_>) -> Vec<Phase> {
         let ms = u64::try_from(ms?).ok()?;
         Some(Phase { name: name.to_owned(), lasted: Duration::from_millis(ms) })
     });
+    let waits = under_way(job, seen).and_then(|now| match &now.state {
+        State::Waiting { on: WaitsOn::Block, since, .. } => Some(("blocked", since)),
+        State::Waiting { on: WaitsOn::Lock, since, .. } => Some(("locking", since)),
+        _ => None,
+    });
+    let waits = waits.map(|(name, since)| Phase { name: name.to_owned(), lasted: between(*since, seen.at) });
     let acted = run_job.actions.iter().map(|view| {
         let action = &view.action;
         let end = action.ended.unwrap_or(if action.outcome == "running" { seen.at } else { action.started });
         Phase { name: action.action.clone(), lasted: between(action.started, end) }
     });
-    waited.chain(acted).collect()
+    waited.chain(waits).chain(acted).collect()
 }
 
 fn action(html: &mut Html, view: &ActionView, id: &str) {
