@@ -86,7 +86,6 @@ fn secret(fields: &Fields<'_>, key: &str) -> Option<Password> {
     if key == "password_hash" {
         let is_hash = ["$5$", "$6$"].iter().any(|id| text.starts_with(id)) && text.matches('$').count() >= 3;
         if !is_hash {
-            // The value is not shown: it may be a password.
             let report = Report::error(format!("{} must be a hash as `openssl passwd -6` prints it", fields.key(key)));
             fields.ctx.report(node.span.clone(), report);
         }
