@@ -218,10 +218,11 @@ fn each_page_is_fit_for_keyboards_screen_readers_and_phones() {
              return { main: all('main').length, nav: all('nav[aria-label]').length, h1: all('h1').length, lang: document.documentElement.lang,
                captions: all('table').every(t => t.caption), scopes: all('th').every(t => t.scope),
                names: all('progress, svg[role=img], pre[tabindex]').every(e => e.ariaLabel), live: all('[role=status]').length > 0,
-               first: all('a[href]')[0].textContent, ids: new Set(all('[id]').map(e => e.id)).size == all('[id]').length }",
+               first: all('a[href]')[0].textContent,
+               hidden: all('.skip, .unseen').every(e => e.getBoundingClientRect().right < 0 || e.offsetWidth <= 1), ids: new Set(all('[id]').map(e => e.id)).size == all('[id]').length }",
         );
         let expected = serde_json::json!({"main": 1, "nav": 1, "h1": 1, "lang": "en", "captions": true, "scopes": true, "names": true,
-            "live": true, "first": "Skip to the content", "ids": true});
+            "live": true, "hidden": true, "first": "Skip to the content", "ids": true});
         assert_eq!(structure, expected, "{name}");
     }
 }
