@@ -38,6 +38,10 @@ const JOBS: &str = "jobs:
   type: local
   cron_schedule: '*/30 * * * *'
   actions: [{action: command, id: dump, command: 'echo dumping; sleep 0.1; echo disk full >&2; exit 7'}]
+- id: films
+  type: local
+  cron_schedule: '0 3 1 * *'
+  actions: [{action: sync, id: copy, source: @/src/, dest: @/films, opts: ['-a', '--bwlimit=2500', '--info=progress2']}]
 ";
 
 impl Scene {
@@ -101,6 +105,11 @@ fn the_overview_of_a_running_sync_moves_without_a_reload() {
         seen.len() >= 4
     });
     assert!(seen.iter().all(|note| note.contains("copy") && note.contains("MB")), "{seen:?}");
+    // One whose rsync tells its share.
+    browser.wait_for_text("#j4", "left");
+    let share = || browser.eval("return document.querySelector('#j4 progress').value").as_u64();
+    let before = share().expect("a share");
+    wait::until("its share grows", || share().is_some_and(|now| now > before));
     assert_eq!(browser.eval("return window.mark"), "still here");
     assert_eq!(
         browser.eval("return performance.getEntriesByType('resource').filter(r => r.initiatorType == 'fetch').length"),
@@ -119,7 +128,7 @@ fn a_blocked_job_shows_its_holder_and_goes_on_when_it_is_free() {
     browser.wait_for_text("#files", "shared.lock");
     browser.wait_for_text("#files", "other");
     scene.sandbox.write("go", "");
-    browser.wait_for_text("#state", "idle");
+    browser.wait_for_text("#word", "idle");
     browser.wait_for_text("#runs tbody", "succeeded");
 }
 
@@ -157,6 +166,33 @@ fn a_run_shows_its_log_while_it_runs_and_later() {
     browser.wait_for_text(".log", "it ends");
     browser.wait_for_text("#s0", "succeeded");
     assert!(browser.text(".phases").contains("first"));
+}
+
+#[test]
+fn a_page_with_a_password_is_live_for_who_has_it() {
+    let sandbox = Sandbox::new();
+    sandbox.define_hold();
+    let hash = std::process::Command::new("openssl").args(["passwd", "-6", "open sesame"]).output().expect("openssl");
+    sandbox.define("hash", String::from_utf8_lossy(&hash.stdout).trim());
+    let config = sandbox.config(
+        "metrics: {addr: 127.0.0.1, port: 0, auth: {page: {user: ann, password_hash: '<hash>'}}}
+jobs:
+- {id: j, type: local, actions: [{action: command, id: c, command: <hold>}]}
+",
+    );
+    let director = sandbox.start(&config);
+    for path in ["/", "/jobs/j", "/events?of=/"] {
+        let answer = director.get(path);
+        assert!(answer.status == 401 && answer.head.contains("www-authenticate: Basic"), "{path}: {}", answer.head);
+    }
+    assert_eq!((director.get("/metrics").status, director.get("/healthz").status), (200, 200));
+    let browser = Browser::start(Scripts::On);
+    browser.open(&format!("http://ann:open%20sesame@{}/", director.metrics_addr()));
+    browser.wait_for_text("#j0", "idle");
+    director.hup();
+    browser.wait_for_text("#j0", "running");
+    sandbox.write("go", "");
+    browser.wait_for_text("#j0", "succeeded");
 }
 
 #[test]
@@ -268,6 +304,7 @@ fn the_listener_speaks_https_and_takes_a_renewed_certificate() {
     };
     certificate("first.example");
     sandbox.write("token", "hunter2\n");
+    sandbox.chmod("token", 0o600);
     let body = "metrics: {addr: 127.0.0.1, port: 0, tls: {cert: @/cert.pem, key: @/key.pem}, auth: {metrics: {bearer_file: @/token}}}
 jobs:
 - {id: j, type: local, actions: [{action: command, id: c, command: 'true'}]}

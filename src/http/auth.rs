@@ -213,6 +213,8 @@ fn equal(a: &Sum, b: &Sum) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// What `openssl passwd -6 -salt abcdefgh secret` prints.
@@ -279,6 +281,9 @@ mod tests {
         let empty = file("\n");
         let error = |secret| Gate::load(&Credentials::Bearer(secret), None).err().expect("refused").to_string();
         assert!(error(Secret::File(empty.path().into())).contains("is empty"));
+        std::fs::set_permissions(&empty, std::fs::Permissions::from_mode(0o644)).expect("its mode");
+        let open = Gate::load(&Credentials::Bearer(Secret::File(empty.path().into())), None).err().expect("refused");
+        assert!(crate::error_chain(&open).contains("its mode 0644 lets others in"), "{open:?}");
         assert!(error(Secret::File("/nowhere/token".into())).contains("/nowhere/token"));
         assert!(error(Secret::Credential("token".into())).contains("CREDENTIALS_DIRECTORY"));
         let credentials = Credentials::Basic { user: "ann".into(), password: Password::Hash("$6$x".into()) };

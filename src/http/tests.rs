@@ -9,9 +9,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use jiff::Timestamp;
+
 use super::*;
-use crate::config::{Config, Credentials, Secret};
-use crate::event::Events;
+use crate::config::{Config, Credentials, JobId, Secret};
+use crate::event::{Events, JobEvent, Observer, RunEvent, RunId, Trigger};
 use crate::lock::Stores;
 use crate::metrics::tests::config;
 use crate::ssh::Pool;
@@ -169,10 +171,10 @@ fn config_page() -> String {
 }
 
 /// The pages of an instance without a history.
-fn pages(config: &Config) -> Pages {
+fn pages(config: &Config, board: &Arc<Board>) -> Pages {
     let pool = Pool::new(config.ssh.clone(), Events::new(Vec::new()));
     let stores = Stores::new(pool, SOON, "here".into());
-    Pages::new(config, Board::new(config, "2.0.0", &[]), None, None, stores)
+    Pages::new(config, Arc::clone(board), None, None, stores)
 }
 
 #[tokio::test]
@@ -206,10 +208,39 @@ async fn the_pages_are_not_for_sites_that_were_made_to_lead_here() {
     assert!(server.send(&ask("/metrics")).await.starts_with("HTTP/1.1 200 "));
 }
 
+#[tokio::test]
+async fn who_looks_is_sent_what_changes_and_nothing_else() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /events?of=%2F HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("write");
+    let first = event(&mut client).await;
+    assert!(first.contains("\"j0\":") && first.contains("\"sum\":"), "{first}");
+    let job = JobId::new(server.board.status().jobs[0].job.as_str());
+    let run = Some(RunId(7));
+    let event_of = |event| RunEvent::Job { run, job: job.clone(), event };
+    server.board.observe(Timestamp::UNIX_EPOCH, &event_of(JobEvent::Started { trigger: Trigger::Hup }));
+    let second = event(&mut client).await;
+    assert!(second.contains("\"j0\":") && second.contains("/runs/7"), "{second}");
+    assert!(!second.contains("\"j1\":"), "{second}");
+}
+
+/// What is sent up to the end of the next event.
+async fn event(client: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    while !text.contains("data: ") || !text.ends_with("\n\n\r\n") {
+        let read = timeout(10 * SOON, client.read(&mut bytes)).await.expect("in time").expect("read");
+        assert!(read > 0, "it ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    text
+}
+
 /// A server on a free port.
 struct Server {
     address: SocketAddr,
     ready: watch::Sender<bool>,
+    board: Arc<Board>,
     shutdown: CancellationToken,
     tasks: JoinSet<std::io::Result<()>>,
 }
@@ -227,9 +258,10 @@ impl Server {
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let metrics = Metrics::new(&config, "2.0.0");
-        let site = Site { metrics, ready: is_ready, pages: pages(&config), access };
+        let board = Board::new(&config, "2.0.0", &[]);
+        let site = Site { metrics, ready: is_ready, pages: pages(&config, &board), access };
         tasks.spawn(serve(listener, site, shutdown.clone()));
-        Self { address, ready, shutdown, tasks }
+        Self { address, ready, board, shutdown, tasks }
     }
 
     async fn connect(&self) -> TcpStream {

@@ -42,12 +42,15 @@ pub fn job(view: &JobView<'_>, seen: &Seen<'_>) -> Html {
     let mut html = Html::default();
     let job = view.job;
     put!(html, "<p class=\"way\"><a href=\"/\">{}</a> /</p>\n<h1>{}</h1>\n", seen.status.instance, job.job);
-    put!(html, "<div id=\"state\" class=\"card\" role=\"group\" aria-label=\"State\">");
+    // The state's word is an element of its own: a screen reader says it when it changes, not with each look at the progress.
+    put!(html, "<div class=\"card\" role=\"group\" aria-label=\"State\"><p class=\"big\" id=\"word\" role=\"status\">");
+    html.live("word", |html| parts::badge(html, parts::state(&job.state)));
+    put!(html, "</p><div id=\"state\">");
     html.live("state", |html| {
         state(html, job, seen);
         facts(html, view, seen);
     });
-    put!(html, "</div>\n");
+    put!(html, "</div></div>\n");
     if !view.files.is_empty() {
         put!(html, "<h2>Locks and blocks</h2>\n<div id=\"files\">");
         html.live("files", |html| files(html, &view.files));
@@ -60,15 +63,10 @@ pub fn job(view: &JobView<'_>, seen: &Seen<'_>) -> Html {
 }
 
 fn state(html: &mut Html, job: &JobStatus, seen: &Seen<'_>) {
-    put!(html, "<p class=\"big\" role=\"status\">");
-    parts::badge(html, parts::state(&job.state));
     if let Some(run) = job.run {
-        put!(html, " <a href=\"/runs/{}\">run {}</a>", run, run);
+        let trigger = job.trigger.as_deref().unwrap_or("somebody");
+        put!(html, "<p><a href=\"/runs/{}\">This run</a> <small>started by {}</small></p>", run, trigger);
     }
-    if let Some(trigger) = &job.trigger {
-        put!(html, " <small>started by {}</small>", *trigger);
-    }
-    put!(html, "</p>");
     parts::doing(html, job, seen);
 }
 
