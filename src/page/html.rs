@@ -47,7 +47,7 @@ impl Html {
         self.text
     }
 
-    /// See [`put!`].
+    /// What the macro `put` calls: each `{}` in the markup stands for one value, in order.
     pub fn put(&mut self, markup: &'static str, values: &[&dyn Value]) {
         let mut pieces = markup.split("{}");
         self.text.push_str(pieces.next().unwrap_or_default());
