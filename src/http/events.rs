@@ -18,7 +18,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::Site;
-use super::pages::{Pages, View, decoded};
+use super::pages::Pages;
+use super::view::{View, decoded};
 use super::visitor::Visitor;
 use crate::clock::Ticks;
 

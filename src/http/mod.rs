@@ -31,15 +31,18 @@ use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
+mod answers;
 mod auth;
 mod bind;
 mod events;
 mod file;
+mod holders;
 mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod view;
 mod visitor;
 
 pub use auth::{AuthError, Gate};
@@ -112,14 +115,14 @@ fn router(site: Site) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/", get(pages::page))
-        .route("/jobs/{*job}", get(pages::page))
-        .route("/runs/{run}", get(pages::page))
-        .route("/logs/{action}", get(pages::log))
+        .route("/", get(answers::page))
+        .route("/jobs/{*job}", get(answers::page))
+        .route("/runs/{run}", get(answers::page))
+        .route("/logs/{action}", get(answers::log))
         .route("/events", get(events::events))
-        .route("/style.css", get(pages::style))
-        .route("/script.js", get(pages::script))
-        .route("/icon.svg", get(pages::icon))
+        .route("/style.css", get(answers::style))
+        .route("/script.js", get(answers::script))
+        .route("/icon.svg", get(answers::icon))
         .fallback(|| async { (StatusCode::NOT_FOUND, "not found; there are /, /metrics, /healthz and /readyz\n") })
         .layer(axum::middleware::from_fn(visitor::careful))
         .with_state(site)

@@ -8,24 +8,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::Site;
-use super::visitor::Visitor;
+use super::holders;
+use super::view::View;
 use crate::clock::{self, Ticks};
-use crate::config::{ActionId, Config, Job, JobId, Location, Place};
+use crate::config::{ActionId, Config, Job, JobId};
 use crate::event::RunId;
 use crate::history::read::{self, Filter, Outcome, OutputLine};
 use crate::history::{History, schema};
-use crate::lock::record::in_the_way;
-use crate::lock::{Answer, Stores};
+use crate::lock::Stores;
 use crate::logging::escaped_bytes;
-use crate::page::{self, ActionView, FileRow, Html, JobView, Line, Moved, RunJob, RunView, Seen};
+use crate::page::{self, ActionView, Html, JobView, Line, Moved, RunJob, RunView, Seen};
 use crate::process::moved;
 use crate::status::{Board, JobStatus, State as JobState, Status};
 
@@ -35,8 +31,6 @@ const RUNS: u32 = 50;
 const LATELY: usize = 12;
 /// Lines of an action's output on a run's page.
 const LINES: usize = 300;
-/// A look at this host's lock files takes no longer.
-const LOOK_MAX: Duration = Duration::from_secs(1);
 /// A look at what processes have moved counts for this long.
 const MOVED_FRESH: Duration = Duration::from_millis(400);
 /// A rate is that of about this time.
@@ -58,55 +52,12 @@ struct Inner {
     watchers: Arc<Semaphore>,
 }
 
-/// One of the pages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum View {
-    Overview,
-    Job(String),
-    Run(i64),
-}
-
 /// The content of a page and its title.
 pub(super) struct Content {
     pub(super) title: String,
     pub(super) html: Html,
     /// Whether something goes on, whose progress nobody tells.
     pub(super) moves: bool,
-}
-
-impl View {
-    /// The page at a path, as a URL has it.
-    pub(super) fn at(path: &str) -> Option<Self> {
-        if path == "/" {
-            return Some(Self::Overview);
-        }
-        if let Some(job) = path.strip_prefix("/jobs/") {
-            // Before a name of dots stands a blank (`page::html::Segment`).
-            return decoded(job).map(|job| Self::Job(job.trim_start().to_owned()));
-        }
-        path.strip_prefix("/runs/")?.parse().ok().map(Self::Run)
-    }
-}
-
-/// A text without its percent-encoding (RFC 3986); `None` if it is not UTF-8 then.
-pub(super) fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, more @ ..] = rest {
-        rest = more;
-        let code = match (first, more) {
-            (b'%', [high, low, ..]) => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
-            _ => None,
-        };
-        match code {
-            Some((high, low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &more[2..];
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 impl Pages {
@@ -164,7 +115,7 @@ impl Pages {
     }
 
     /// Asks the history something, on a thread for that.
-    async fn ask<T: Send + 'static + Default>(
+    pub(super) async fn ask<T: Send + 'static + Default>(
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> T {
@@ -210,27 +161,10 @@ impl Pages {
         let config = jobs.iter().find(|config| config.id.as_str() == id)?;
         let filter = Filter { job: Some(id.to_owned()), failed: false, limit: RUNS };
         let runs = self.ask(move |database| read::jobs(database, &filter)).await;
-        let files = self.files(config, &jobs, job).await;
+        let files = holders::files(&self.0.stores, config, &jobs, job).await;
         let actions = config.actions.iter().map(|action| action.id.as_str()).collect();
         let view = JobView { job, schedule: &config.schedule.expression, actions, runs: &runs, files };
         Some(page::job(&view, seen))
-    }
-
-    /// The lock files and blocks of a job, those here looked at.
-    async fn files(&self, job: &Job, all: &[Arc<Job>], status: &JobStatus) -> Vec<FileRow> {
-        let locks = job.lock_files.iter().map(|lock| ("lock", &lock.location));
-        let files: Vec<_> = locks.chain(job.blocks_on.iter().map(|block| ("block", &block.location))).collect();
-        let here: Vec<Location> =
-            files.iter().map(|(_, file)| (*file).clone()).filter(|file| file.place == Place::Local).collect();
-        let answers = tokio::time::timeout(LOOK_MAX, self.0.stores.look(&here)).await.unwrap_or_default();
-        let found: HashMap<Location, _> = here.into_iter().zip(answers).collect();
-        let row = |(role, file): (&'static str, &Location)| {
-            let (holder, in_the_way) = holder(role, file, found.get(file), status);
-            let shared = all.iter().filter(|other| other.id != job.id && uses(other, file));
-            let shared_with = shared.map(|other| other.id.to_string()).collect();
-            FileRow { role, file: file.to_string(), holder, in_the_way, shared_with }
-        };
-        files.into_iter().map(row).collect()
     }
 
     async fn run(&self, run: i64) -> RunView {
@@ -317,89 +251,4 @@ fn last_lines(lines: &[OutputLine]) -> (Vec<Line>, bool) {
         OutputLine::Gap(n) => Line { is_error: false, text: format!("… {n} lines were not kept …") },
     };
     (shown.iter().map(line).collect(), shown.len() < lines.len())
-}
-
-fn uses(job: &Job, file: &Location) -> bool {
-    job.lock_files.iter().any(|lock| lock.location == *file)
-        || job.blocks_on.iter().any(|block| block.location == *file)
-}
-
-/// Who has a file, as far as that is known, and whether that is in the way of the job.
-fn holder(
-    role: &str,
-    file: &Location,
-    found: Option<&Result<Answer, crate::lock::Unreachable>>,
-    status: &JobStatus,
-) -> (String, bool) {
-    if let JobState::Waiting { file: waited_for, obstacle, .. } = &status.state
-        && *waited_for == file.to_string()
-    {
-        return (obstacle.strip_prefix("held by ").unwrap_or(obstacle).to_owned(), true);
-    }
-    if role == "lock" && matches!(status.state, JobState::Acting { .. }) {
-        return ("this job".to_owned(), false);
-    }
-    match found {
-        Some(Ok(Answer::Found(found))) => match in_the_way(found, &[], clock::now()) {
-            Some(holder) => (holder, true),
-            None => ("nobody".to_owned(), false),
-        },
-        Some(Ok(Answer::Failed(why)) | Err(crate::lock::Unreachable { why, .. })) => (format!("unknown: {why}"), true),
-        _ => ("not looked at now".to_owned(), false),
-    }
-}
-
-/// A page.
-pub(super) async fn page(_: Visitor, State(site): State<Site>, uri: Uri) -> Response {
-    let content = match View::at(uri.path()) {
-        Some(view) => site.pages.content(&view).await,
-        None => None,
-    };
-    let (status, title, html) = match content {
-        Some(Content { title, html, .. }) => (StatusCode::OK, title, html),
-        None => {
-            let text = "There is no such job or run. Old runs are forgotten after a time (history.max_age).";
-            (StatusCode::NOT_FOUND, "Not found".to_owned(), page::notice("Not found", text))
-        }
-    };
-    let instance = site.pages.board().status().instance;
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
-    (status, headers, page::whole(&title, &instance, crate::VERSION, &html)).into_response()
-}
-
-/// All that was kept of what an action printed.
-pub(super) async fn log(_: Visitor, State(site): State<Site>, Path(action): Path<i64>) -> Response {
-    let lines = site.pages.ask(move |database| read::output(database, action)).await;
-    if lines.is_empty() {
-        return (StatusCode::NOT_FOUND, "nothing was kept\n").into_response();
-    }
-    let mut text = String::new();
-    for line in &lines {
-        match line {
-            OutputLine::Out(line) => text.push_str(&escaped_bytes(line)),
-            OutputLine::Error(line) => text.extend(["! ", &escaped_bytes(line)]),
-            OutputLine::Gap(n) => text.push_str(&format!("… {n} lines were not kept …")),
-        }
-        text.push('\n');
-    }
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], text).into_response()
-}
-
-/// The style sheet.
-pub(super) async fn style(_: Visitor) -> Response {
-    asset("text/css; charset=utf-8", page::STYLE)
-}
-
-/// The script.
-pub(super) async fn script(_: Visitor) -> Response {
-    asset("text/javascript; charset=utf-8", page::SCRIPT)
-}
-
-/// The picture.
-pub(super) async fn icon(_: Visitor) -> Response {
-    asset("image/svg+xml", page::ICON)
-}
-
-fn asset(kind: &'static str, text: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "max-age=300")], text).into_response()
 }
