@@ -6,9 +6,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use base64ct::{Base64, Encoding};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::procs;
 use crate::wait::{self, DEADLINE};
 
 /// Where pictures for people are left, below the workspace.
@@ -19,7 +21,7 @@ pub struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 /// Whether pages may run scripts.
@@ -45,8 +47,8 @@ impl Browser {
             lines.find_map(|line| line.rsplit_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
         let address = (Ipv4Addr::LOCALHOST, port.expect("chromedriver tells its port")).into();
         let profile = tempfile::Builder::new().prefix("rd-browser").tempdir_in("/tmp").expect("a directory");
-        let mut browser = Self { driver, address, session: String::new(), _profile: profile };
-        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        let mut browser = Self { driver, address, session: String::new(), profile };
+        let profile = format!("--user-data-dir={}", browser.profile.path().display());
         let setting = if scripts == Scripts::On { 1 } else { 2 };
         let options = json!({
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
@@ -155,8 +157,12 @@ fn read_answer(stream: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> 
 impl Drop for Browser {
     fn drop(&mut self) {
         // Ends the browser; the driver alone would leave it.
-        let _ = self.ask("DELETE", &format!("/session/{}", self.session), &Value::Null);
+        let _ = self.ask("DELETE", &format!("/session/{}", self.session), &json!({}));
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // One that did not end, and the helpers of any.
+        for left in procs::mentioning(self.profile.path()) {
+            procs::signal(left.pid, Signal::KILL);
+        }
     }
 }
