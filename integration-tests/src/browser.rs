@@ -160,9 +160,11 @@ impl Drop for Browser {
         let _ = self.ask("DELETE", &format!("/session/{}", self.session), &json!({}));
         let _ = self.driver.kill();
         let _ = self.driver.wait();
-        // One that did not end, and the helpers of any.
-        for left in procs::mentioning(self.profile.path()) {
-            procs::signal(left.pid, Signal::KILL);
-        }
+        // One that did not end, and the helpers of any; only then is its directory nobody's.
+        let _ = wait::within(DEADLINE, || {
+            let left = procs::mentioning(self.profile.path());
+            left.iter().for_each(|left| procs::signal(left.pid, Signal::KILL));
+            left.is_empty().then_some(())
+        });
     }
 }
