@@ -19,7 +19,7 @@ use crate::director::{self, Director, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
 use crate::history::read::Last;
 use crate::history::{self, History};
-use crate::http;
+use crate::http::{self, Pages, Site};
 use crate::human::count;
 use crate::job::{Identity, Performer};
 use crate::lock::Stores;
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The metrics port.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// Who may read there, or its certificate.
+    #[error(transparent)]
+    Access(#[from] http::AccessError),
     /// The system refuses something that every instance needs.
     #[error("could not {operation}")]
     System {
@@ -103,11 +106,17 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let taps = recorder.chain(told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn OutputTap>));
     let log = log.with_tap(Arc::new(taps.collect::<Vec<_>>()));
 
+    let pool = Pool::new(config.ssh.clone(), events.clone());
     let mut services = Services::default();
     let (orders, inbox) = director::orders();
+    let mut on_reload: Box<dyn Fn(&Config) + Send> = Box::new(|_| {});
     if options.mode == Mode::Daemon {
+        let access = http::Access::load(&config.metrics)?;
         let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
-        services.serve(listener?, metrics);
+        let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
+        let shown = pages.clone();
+        on_reload = Box::new(move |config| shown.configure(config));
+        services.serve(listener?, metrics, pages, access);
         services.late(lateness, events.clone());
     }
     let (mut post, end_of_post) = (JoinSet::new(), CancellationToken::new());
@@ -115,7 +124,6 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     if let Some((_, courier)) = told {
         post.spawn(courier.run(end_of_post.clone(), flush));
     }
-    let pool = Pool::new(config.ssh.clone(), events.clone());
     // A daemon's next configuration may need it.
     let transport = match config.uses_native_transport() || options.mode == Mode::Daemon {
         true => Some(Transport::start(pool.clone()).map_err(system("open the socket for rsyncs"))?),
@@ -127,8 +135,16 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let paused = Paused::open(config.history.directory.as_ref().and_then(of_daemon).as_deref());
     let seen = |(job, last): &(String, Last)| Some((JobId::new(job.as_str()), last.seen_until?));
     let seen_until = last.iter().filter_map(seen).collect();
-    let mut director =
-        Director::new(Setup { config: config.clone(), host, mode: options.mode, paused, seen_until, inbox, performer });
+    let mut director = Director::new(Setup {
+        config: config.clone(),
+        host,
+        mode: options.mode,
+        paused,
+        seen_until,
+        inbox,
+        performer,
+        on_reload,
+    });
 
     director.begin();
     if options.mode == Mode::Daemon {
@@ -256,13 +272,15 @@ struct Services {
 }
 
 impl Services {
-    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>) {
+    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>, pages: Pages, access: http::Access) {
         if let Ok(addr) = listener.local_addr() {
-            tracing::info!(%addr, "metrics on http://{addr}/metrics");
+            let scheme = if access.is_secure() { "https" } else { "http" };
+            tracing::info!(%addr, "metrics on {scheme}://{addr}/metrics");
         }
         let (ready, shutdown) = (self.ready.subscribe(), self.shutdown.clone());
+        let site = Site { metrics, ready, pages, access };
         self.tasks.spawn(async move {
-            if let Err(error) = http::serve(listener, metrics, ready, shutdown).await {
+            if let Err(error) = http::serve(listener, site, shutdown).await {
                 tracing::error!("the metrics server ended: {error}");
             }
         });

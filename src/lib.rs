@@ -34,6 +34,7 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod notify;
+pub mod page;
 
 pub mod cli;
 pub mod daemon;

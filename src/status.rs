@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::config::{Config, JobId};
 use crate::event::{JobEvent, JobOutcome, Observer, Obstacle, RunEvent, RunId};
@@ -129,7 +130,11 @@ pub struct Ended {
 }
 
 /// Keeps the status.
-pub struct Board(Mutex<Inner>);
+pub struct Board {
+    inner: Mutex<Inner>,
+    /// Counts what changed it, for who wants to be woken; costs nothing while nobody does.
+    changes: watch::Sender<u64>,
+}
 
 struct Inner {
     status: Status,
@@ -151,7 +156,8 @@ impl Board {
             config: std::path::absolute(&config.path).unwrap_or_else(|_| config.path.clone()),
             jobs: config.jobs.iter().map(|config| job(&config.id)).collect(),
         };
-        Arc::new(Self(Mutex::new(Inner { status, causes: Causes::default() })))
+        let inner = Mutex::new(Inner { status, causes: Causes::default() });
+        Arc::new(Self { inner, changes: watch::Sender::new(0) })
     }
 
     /// How it stands.
@@ -159,19 +165,31 @@ impl Board {
         self.inner().status.clone()
     }
 
+    /// Tells of changes. What it holds is only a count of them.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Observer for Board {
     fn observe(&self, at: Timestamp, event: &RunEvent) {
         let RunEvent::Job { run, job, event: told } = event else { return };
+        self.note(at, *run, job, (event, told));
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Board {
+    fn note(&self, at: Timestamp, run: Option<RunId>, job: &JobId, (event, told): (&RunEvent, &JobEvent)) {
         let Inner { status, causes } = &mut *self.inner();
         causes.observe(event);
         let Some(known) = status.jobs.iter_mut().find(|known| known.job == job.as_str()) else { return };
         let explain = |outcome: &JobOutcome| causes.explain(job, outcome);
-        known.apply(at, *run, told, explain);
+        known.apply(at, run, told, explain);
     }
 
     fn configured(&self, config: &Config) {

@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
 
+pub mod browser;
 pub mod director;
 pub mod dropbear;
 pub mod faults;

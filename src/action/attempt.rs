@@ -16,7 +16,7 @@ use super::{Plan, Runner, judge, stall};
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId, Sync};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
-use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream};
+use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream, moved};
 use crate::rsync::bwlimit;
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
@@ -120,12 +120,7 @@ impl Attempt<'_> {
         let spec = Spec {
             program: plan.program.clone(),
             args: paced(self.action, process.args, process.at_once),
-            env: ticket
-                .iter()
-                .map(Ticket::variable)
-                .map(|(name, value)| (name.into(), value.into()))
-                .chain(self.runner.env.iter().cloned())
-                .collect(),
+            env: self.environment(ticket.as_ref()),
             stdin: process.stdin.map(Arc::clone),
             cwd: None,
             kill_grace: self.runner.kill_grace,
@@ -160,6 +155,13 @@ impl Attempt<'_> {
                 run.await
             }
         }
+    }
+
+    /// What the process is told of where it belongs, and of its way to the peer.
+    fn environment(&self, ticket: Option<&Ticket>) -> Vec<(OsString, OsString)> {
+        let own = (moved::JOB_VARIABLE.into(), self.job.as_str().into());
+        let way = ticket.map(Ticket::variable).map(|(name, value)| (name.into(), value.into()));
+        [own].into_iter().chain(way).chain(self.runner.env.iter().cloned()).collect()
     }
 
     /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`.

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::http::{Access, AccessError, AuthError};
 use crate::human::count;
 
-use super::{Exit, config_path, load, print};
+use super::{Exit, complain, config_path, load, print};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,14 @@ pub(super) fn run(args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let config = &loaded.config;
+    match Access::load(&config.metrics) {
+        // Credentials are there in the service only.
+        Ok(_) | Err(AccessError::Auth(AuthError::NoCredentials(_))) => {}
+        Err(error) => {
+            complain(&error);
+            return Exit::Configuration;
+        }
+    }
     let actions: usize = config.jobs.iter().map(|job| job.actions.len()).sum();
     let jobs = count(config.jobs.len() as u64, "job", "jobs");
     let actions = count(actions as u64, "action", "actions");

@@ -58,9 +58,24 @@ pub(super) const METRICS: Kind = Kind {
         "startup_retry_wait_seconds",
         "startup_retry_limit",
         "legacy_names",
+        "auth",
+        "tls",
     ],
     idle: &[],
 };
+
+/// `metrics.auth`.
+pub(super) const AUTH: Kind = Kind { name: "`auth`", keys: &["page", "metrics"], idle: &[] };
+
+/// `metrics.auth.page`, `metrics.auth.metrics`.
+pub(super) const CREDENTIALS: Kind = Kind {
+    name: "who may read",
+    keys: &["user", "password_file", "password_credential", "password_hash", "bearer_file", "bearer_credential"],
+    idle: &[],
+};
+
+/// `metrics.tls`.
+pub(super) const TLS: Kind = Kind { name: "`tls`", keys: &["cert", "key"], idle: &[] };
 
 /// `history`.
 pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "max_size", "output_max"], idle: &[] };
@@ -216,7 +231,7 @@ pub(super) const HTTP: Kind = Kind {
 pub(super) const MAIL: Kind = Kind { name: "`mail`", keys: &["to", "from", "sendmail"], idle: &[] };
 
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 15] = [
+pub(super) const ALL: [&Kind; 18] = [
     &CONDITION,
     &SYNC,
     &COMMAND,
@@ -229,6 +244,9 @@ pub(super) const ALL: [&Kind; 15] = [
     &TARGET,
     &HTTP,
     &MAIL,
+    &CREDENTIALS,
+    &TLS,
+    &AUTH,
     &METRICS,
     &HISTORY,
     &TOP,
@@ -309,6 +327,8 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "to" => "to: \"18:00\"",
         "rate" => "rate: 5M",
         "url" => "url: https://example.org/hook",
+        "cert" => "cert: /etc/rsyncdirector/tls/cert.pem",
+        "key" => "key: /etc/rsyncdirector/tls/key.pem",
         _ => return None,
     })
 }

@@ -82,6 +82,53 @@ pub struct Metrics {
     pub startup_retry_limit: u32,
     /// Whether the metric names of RsyncDirector 1.x are served too.
     pub legacy_names: bool,
+    /// Who may see the pages; `None` is whoever asks from this host.
+    pub page_auth: Option<Credentials>,
+    /// Who may see the metrics; `None` is everyone.
+    pub metrics_auth: Option<Credentials>,
+    /// What makes the listener one of HTTPS.
+    pub tls: Option<Tls>,
+}
+
+/// What a client must send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer(SecretFile),
+    /// A user and a password (RFC 7617), for which browsers ask.
+    Basic {
+        /// The user, without a colon.
+        user: String,
+        /// The password.
+        password: Password,
+    },
+}
+
+/// A password, or what it can be judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// Itself.
+    Secret(SecretFile),
+    /// As crypt(5) has it, `$5$` or `$6$`.
+    Hash(String),
+}
+
+/// Where a secret is: the first line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretFile {
+    /// This file.
+    File(PathBuf),
+    /// A credential that the service manager hands over: systemd.exec(5), LoadCredential=.
+    Credential(String),
+}
+
+/// A server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file of the certificate, followed by those that lead to a known authority.
+    pub cert: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
 }
 
 /// How connections to peers are made.

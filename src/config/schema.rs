@@ -315,6 +315,48 @@ mod documentation {
         startup_retry_limit: Option<Number>,
         /// Whether the metric names of RsyncDirector 1.x are served too. Default: true.
         legacy_names: Option<bool>,
+        /// Who may read. Default: the metrics everyone, the pages whoever asks from this host.
+        auth: Option<Auth>,
+        /// Serve HTTPS instead of HTTP.
+        tls: Option<Tls>,
+    }
+
+    /// Who may read what the listener serves. /healthz and /readyz answer everyone.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Auth {
+        /// Who may see the pages.
+        page: Option<Credentials>,
+        /// Who may see /metrics.
+        metrics: Option<Credentials>,
+    }
+
+    /// What a client must send: a user and a password, or a token.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Credentials {
+        /// The user.
+        user: Option<String>,
+        /// File with the password in its first line.
+        password_file: Option<String>,
+        /// Credential of the service manager with the password in its first line.
+        password_credential: Option<String>,
+        /// The password as `openssl passwd -6` prints it.
+        password_hash: Option<String>,
+        /// File with the token in its first line.
+        bearer_file: Option<String>,
+        /// Credential of the service manager with the token in its first line.
+        bearer_credential: Option<String>,
+    }
+
+    /// The listener's certificate, read again when its files change.
+    #[derive(JsonSchema)]
+    #[schemars(deny_unknown_fields)]
+    struct Tls {
+        /// PEM file of the certificate, followed by those that lead to a known authority.
+        cert: String,
+        /// PEM file of its key.
+        key: String,
     }
 
     /// Waits for its blocks, takes its lock files, performs its actions, releases its lock files.
@@ -629,6 +671,9 @@ mod tests {
         check_keys("/$defs/Http", &keys::HTTP);
         check_keys("/$defs/Mail", &keys::MAIL);
         check_keys("/$defs/Hook", &keys::HOOK);
+        check_keys("/$defs/Auth", &keys::AUTH);
+        check_keys("/$defs/Credentials", &keys::CREDENTIALS);
+        check_keys("/$defs/Tls", &keys::TLS);
         check_keys("/$defs/Job/oneOf/0", &keys::LOCAL_JOB);
         check_keys("/$defs/Job/oneOf/1", &keys::REMOTE_JOB);
         check_keys("/$defs/WaitedFor/oneOf/0", &keys::LOCAL_FILE);

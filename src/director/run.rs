@@ -45,6 +45,8 @@ pub struct Setup {
     pub inbox: Inbox,
     /// Who performs the jobs.
     pub performer: Performer,
+    /// Who else is told of another configuration, beside the observers of events.
+    pub on_reload: Box<dyn Fn(&Config) + Send>,
 }
 
 /// Runs lanes of jobs.
@@ -55,6 +57,7 @@ pub struct Director {
     paused: Paused,
     inbox: Inbox,
     performer: Performer,
+    on_reload: Box<dyn Fn(&Config) + Send>,
     /// Name and jobs of each; one that a new configuration does not have any more has no jobs.
     lanes: Vec<(String, Vec<Arc<Job>>)>,
     core: Core,
@@ -69,7 +72,7 @@ pub struct Director {
 impl Director {
     /// A director, which does nothing before [`Director::run`].
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, host, mode, paused, seen_until, inbox, performer } = setup;
+        let Setup { config, host, mode, paused, seen_until, inbox, performer, on_reload } = setup;
         let known = Known { paused: paused.jobs().clone(), seen_until };
         let lanes = lanes::lanes(&config, &host, mode, &known);
         let (plans, lanes) = lanes.into_iter().map(|lane| (lane.plan, (lane.name, lane.jobs))).unzip();
@@ -80,6 +83,7 @@ impl Director {
             paused,
             inbox,
             performer,
+            on_reload,
             lanes,
             core: Core::new(plans, clock::now()),
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
@@ -293,6 +297,7 @@ impl Director {
         let known = Known { paused: self.paused.jobs().clone(), seen_until: BTreeMap::new() };
         let lanes = lanes::lanes(&config, &self.host, self.mode, &known);
         self.performer.runner.events.configured(&config);
+        (self.on_reload)(&config);
         let plans = lanes::replan(&mut self.lanes, lanes);
         self.config = config;
         let commands = self.core.replan(plans, clock::now());

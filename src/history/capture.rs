@@ -6,6 +6,8 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
+use super::read::{self, OutputLine};
+
 /// Longer lines are cut, bytes.
 const LINE_MAX: usize = 4096;
 
@@ -61,6 +63,15 @@ impl Capture {
         }
     }
 
+    /// What is kept so far.
+    pub(super) fn so_far(&self) -> Vec<OutputLine> {
+        let text = self.tail.iter().fold(self.head.clone(), |mut text, line| {
+            text.extend_from_slice(line);
+            text
+        });
+        read::lines(&text, self.dropped, self.head.len())
+    }
+
     /// Compresses it, which takes its time.
     pub(super) fn finish(self) -> Captured {
         let gap = self.head.len();
@@ -97,6 +108,8 @@ mod tests {
     fn of_much_the_first_and_the_last_are_kept() {
         let mut capture = Capture::new(40);
         (0..100).for_each(|n| capture.add(false, format!("line {n:02}\n").as_bytes()));
+        let so_far = capture.so_far();
+        assert_eq!((so_far.len(), &so_far[2]), (5, &OutputLine::Gap(96)));
         let (text, dropped, gap) = text(capture);
         assert_eq!(text, "oline 00\noline 01\noline 98\noline 99\n");
         assert_eq!((dropped, gap), (96, 18));

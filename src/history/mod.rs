@@ -92,6 +92,12 @@ impl History {
         self.flush_within(FLUSH_MAX);
     }
 
+    /// What an action that runs has printed so far, as far as it is kept; nothing of one that has ended, which is in the database.
+    pub fn printed(&self, run: RunId, job: &JobId, action: &ActionId) -> Vec<read::OutputLine> {
+        let key = (run, job.clone(), action.clone());
+        self.output().get(&key).map(Capture::so_far).unwrap_or_default()
+    }
+
     fn flush_within(&self, limit: Duration) {
         let (done, wait) = mpsc::sync_channel(1);
         if self.hurry.try_send(done).is_ok() && self.queue.try_send(Note::Hurry).is_ok() {

@@ -105,6 +105,42 @@ pub fn jobs(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<JobR
     rows.collect()
 }
 
+/// How a job of a run ended: what an overview tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The run; none for one that did not start.
+    pub run: Option<i64>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// As in [`JobRun`].
+    pub outcome: String,
+    /// Why, for people.
+    pub detail: Option<String>,
+}
+
+/// The last runs of a job, the newest first: its index alone is read, so this is quick for many jobs.
+///
+/// # Errors
+/// As the database has them.
+pub fn outcomes(database: &Connection, job: &str, limit: usize) -> rusqlite::Result<Vec<Outcome>> {
+    let mut statement = database.prepare_cached(
+        "SELECT run, started, ended, coalesce(outcome, 'running'), detail FROM job_run
+         WHERE job = ? ORDER BY started DESC LIMIT ?",
+    )?;
+    let rows = statement.query_map(params![job, limit], |row| {
+        Ok(Outcome {
+            run: row.get(0)?,
+            started: time(row.get(1)?),
+            ended: row.get::<_, Option<i64>>(2)?.map(time),
+            outcome: row.get(3)?,
+            detail: row.get(4)?,
+        })
+    })?;
+    rows.collect()
+}
+
 /// The run that began last.
 ///
 /// # Errors
@@ -210,10 +246,15 @@ pub fn output(database: &Connection, action_run: i64) -> rusqlite::Result<Vec<Ou
         Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, u64>(1)?, row.get::<_, usize>(2)?))
     });
     let Some((text, dropped, gap)) = found.optional()? else { return Ok(Vec::new()) };
-    let mut lines = Vec::new();
     let mut bytes = Vec::new();
     // As much as can be read of it.
     let _ = ZlibDecoder::new(&text[..]).read_to_end(&mut bytes);
+    Ok(lines(&bytes, dropped, gap))
+}
+
+/// The lines of a captured text, whose gap of so many is at that offset.
+pub(super) fn lines(bytes: &[u8], dropped: u64, gap: usize) -> Vec<OutputLine> {
+    let mut lines = Vec::new();
     let mut offset = 0;
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         if offset == gap && dropped > 0 {
@@ -227,7 +268,7 @@ pub fn output(database: &Connection, action_run: i64) -> rusqlite::Result<Vec<Ou
             None => {}
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// What is remembered of a job for ever.

@@ -1,4 +1,4 @@
-//! The TCP listener: metrics and health for whoever asks.
+//! The TCP listener: metrics and health for whoever asks, and pages for people.
 //!
 //! [`bind`] takes the port when the daemon starts, so that a port in use ends the start instead of leaving a process
 //! that nobody can watch; [`serve`] answers until it is told to stop.
@@ -8,65 +8,137 @@
 //! | `/metrics` | the page of [`Metrics::encode`] |
 //! | `/healthz` | 200: the process answers |
 //! | `/readyz` | 200 once the daemon takes triggers, 503 before that and while it stops |
-//! | `/` | these names |
+//! | `/` | how the instance and its jobs stand ([`crate::page`]) |
+//! | `/jobs/ID`, `/runs/RUN` | a job, a run |
+//! | `/logs/N` | what an action printed, as text |
+//! | `/events?of=PATH` | what changes on a page, as server-sent events (`events`) |
+//! | `/style.css`, `/script.js`, `/icon.svg` | what the pages need |
 //!
-//! Deliberately absent: anything that changes state, TLS and authentication, and, as the listener answers everyone,
-//! anything that shows paths or logs.
+//! The pages show paths and logs: without `metrics.auth.page` they answer this host alone (`visitor`).
+//!
+//! Deliberately absent: anything that changes state.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 
+mod answers;
+mod auth;
 mod bind;
+mod events;
+mod file;
+mod holders;
+mod pages;
 mod server;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod view;
+mod visitor;
 
+pub use auth::{AuthError, Gate};
 pub use bind::{BindError, bind};
-pub use server::{serve, serve_router};
+pub use pages::Pages;
+pub use server::{Accept, Client, serve, serve_router};
+pub use tls::{Acceptor, TlsError};
 
 /// The media type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const INDEX: &str = "\
-rsyncdirector
+/// Why the listener cannot be as secure as it is to be.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// Who may read.
+    #[error("`metrics.auth`")]
+    Auth(#[from] AuthError),
+    /// The certificate.
+    #[error("`metrics.tls`")]
+    Tls(#[from] TlsError),
+}
 
-/metrics  metrics for Prometheus
-/healthz  200 while the process answers
-/readyz   200 while it takes triggers, else 503
-";
+/// Who may read what, and by HTTPS.
+#[derive(Clone, Default)]
+pub struct Access {
+    page: Option<Gate>,
+    metrics: Option<Gate>,
+    tls: Option<Acceptor>,
+}
 
+impl Access {
+    /// Reads the secrets, the certificate and its key.
+    ///
+    /// # Errors
+    /// The first that cannot be read or used.
+    pub fn load(metrics: &crate::config::Metrics) -> Result<Self, AccessError> {
+        let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let gate = |credentials: &Option<_>| {
+            credentials.as_ref().map(|credentials| Gate::load(credentials, directory.clone())).transpose()
+        };
+        Ok(Self {
+            page: gate(&metrics.page_auth)?,
+            metrics: gate(&metrics.metrics_auth)?,
+            tls: metrics.tls.as_ref().map(Acceptor::load).transpose()?,
+        })
+    }
+
+    /// Whether the listener is one of HTTPS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+/// What is served.
 #[derive(Clone)]
-struct Shared {
-    metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
+pub struct Site {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` says.
+    pub ready: watch::Receiver<bool>,
+    /// What the pages show.
+    pub pages: Pages,
+    /// Who may read.
+    pub access: Access,
 }
 
 /// The routes. Other paths answer 404, other methods than GET and HEAD 405.
-fn router(metrics: Arc<Metrics>, ready: watch::Receiver<bool>) -> Router {
+fn router(site: Site) -> Router {
     Router::new()
-        .route("/", get(|| async { INDEX }))
-        .route("/metrics", get(page))
+        .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; there are /metrics, /healthz and /readyz\n") })
-        .with_state(Shared { metrics, ready })
+        .route("/", get(answers::page))
+        .route("/jobs/{*job}", get(answers::page))
+        .route("/runs/{run}", get(answers::page))
+        .route("/logs/{action}", get(answers::log))
+        .route("/events", get(events::events))
+        .route("/style.css", get(answers::style))
+        .route("/script.js", get(answers::script))
+        .route("/icon.svg", get(answers::icon))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; there are /, /metrics, /healthz and /readyz\n") })
+        .layer(axum::middleware::from_fn(visitor::careful))
+        .with_state(site)
 }
 
-async fn page(State(shared): State<Shared>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], shared.metrics.encode())
+async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
+    if let Some(gate) = &site.access.metrics
+        && !gate.admits(&headers).await
+    {
+        return visitor::unauthorized(gate);
+    }
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], site.metrics.encode()).into_response()
 }
 
-async fn readiness(State(shared): State<Shared>) -> impl IntoResponse {
-    if *shared.ready.borrow() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+async fn readiness(State(site): State<Site>) -> impl IntoResponse {
+    if *site.ready.borrow() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
 }
 
 /// The address that a configuration names.

@@ -5,21 +5,26 @@
 //! time; those beyond wait in the kernel's queue. A client has [`HEADER_TIMEOUT`] to send a request, an idle one counts
 //! as slow, and a connection is closed after [`MAX_AGE`] whatever it does.
 
+use std::future::{Ready, ready};
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use super::Site;
+use super::tls::Acceptor;
 
 /// Connections that are served at a time. Prometheus keeps one.
 const MAX_CONNECTIONS: usize = 64;
@@ -33,45 +38,67 @@ const CLOSING: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers requests until `shutdown` is cancelled, then closes idle connections at once and busy ones within 100 ms.
-/// `ready` is what `/readyz` says.
 ///
 /// # Errors
 /// None for now: a failure to accept is logged and tried again.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    ready: watch::Receiver<bool>,
-    shutdown: CancellationToken,
-) -> io::Result<()> {
-    serve_router(listener, super::router(metrics, ready), shutdown).await;
+pub async fn serve(listener: TcpListener, site: Site, shutdown: CancellationToken) -> io::Result<()> {
+    match site.access.tls.clone() {
+        None => serve_router(listener, super::router(site), shutdown).await,
+        Some(tls) => serve_router(Secure { listener, tls }, super::router(site), shutdown).await,
+    }
     Ok(())
 }
 
+/// Who asks, as far as the transport knows; every request carries it as an extension. `None` is a process of this host on a Unix
+/// socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Client(pub Option<SocketAddr>);
+
 /// What connections come from.
 pub trait Accept {
-    /// A connection.
+    /// A connection on which HTTP is spoken.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What is to be done before that, with the client; it may take its time.
+    type Opening: Future<Output = io::Result<Self::Stream>> + Send + 'static;
 
     /// The next one.
     ///
     /// # Errors
     /// The kernel's answer.
-    fn connection(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn connection(&self) -> impl Future<Output = io::Result<(Self::Opening, Client)>> + Send;
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
+    type Opening = Ready<io::Result<TcpStream>>;
 
-    async fn connection(&self) -> io::Result<TcpStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn connection(&self) -> io::Result<(Self::Opening, Client)> {
+        self.accept().await.map(|(stream, address)| (ready(Ok(stream)), Client(Some(address))))
     }
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    type Opening = Ready<io::Result<UnixStream>>;
 
-    async fn connection(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn connection(&self) -> io::Result<(Self::Opening, Client)> {
+        self.accept().await.map(|(stream, _)| (ready(Ok(stream)), Client(None)))
+    }
+}
+
+/// A listener of HTTPS.
+struct Secure {
+    listener: TcpListener,
+    tls: Acceptor,
+}
+
+impl Accept for Secure {
+    type Stream = TlsStream<TcpStream>;
+    type Opening = tokio_rustls::Accept<TcpStream>;
+
+    async fn connection(&self) -> io::Result<(Self::Opening, Client)> {
+        let (stream, address) = self.listener.accept().await?;
+        Ok((self.tls.current().accept(stream), Client(Some(address))))
     }
 }
 
@@ -83,8 +110,8 @@ pub async fn serve_router(listener: impl Accept, router: Router, shutdown: Cance
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.connection(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok(stream) => {
-                    connections.spawn(converse(stream, router.clone(), shutdown.clone()));
+                Ok((opening, client)) => {
+                    connections.spawn(converse(opening, client, router.clone(), shutdown.clone()));
                 }
                 Err(error) => recover(&error, &shutdown).await,
             },
@@ -96,14 +123,29 @@ pub async fn serve_router(listener: impl Accept, router: Router, shutdown: Cance
 
 /// Serves one connection to its end.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+    opening: impl Future<Output = io::Result<S>>,
+    client: Client,
     router: Router,
     shutdown: CancellationToken,
 ) {
+    let stream = tokio::select! {
+        stream = tokio::time::timeout(HEADER_TIMEOUT, opening) => match stream {
+            Ok(Ok(stream)) => stream,
+            // No TLS, or none that we speak.
+            Ok(Err(error)) => return tracing::debug!(%error, "a connection did not come about"),
+            Err(_) => return,
+        },
+        () = shutdown.cancelled() => return,
+    };
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // An error is the client's doing (gone, too slow, not HTTP): nothing that anyone here could mend.
     tokio::select! {

@@ -9,8 +9,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use jiff::Timestamp;
+
 use super::*;
+use crate::config::{Config, Credentials, JobId, SecretFile};
+use crate::event::{Events, JobEvent, Observer, RunEvent, RunId, Trigger};
+use crate::lock::Stores;
 use crate::metrics::tests::config;
+use crate::ssh::Pool;
+use crate::status::Board;
 
 /// Bound on what is expected to happen at once.
 const SOON: Duration = Duration::from_secs(1);
@@ -24,9 +31,18 @@ async fn each_path_answers() {
         ("GET /metrics?x=y", ok, "content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
         ("GET /healthz", ok, "\r\n\r\nok\n"),
         ("GET /readyz", "HTTP/1.1 503 ", "\r\n\r\nnot ready\n"),
-        ("GET /", ok, "/metrics "),
+        ("GET /", ok, "<h1>laptop</h1>"),
+        ("GET /", ok, "content-security-policy: default-src 'none'; "),
+        ("GET /jobs/nobody", "HTTP/1.1 404 ", "no such job or run"),
+        ("GET /runs/1", "HTTP/1.1 404 ", "no such job or run"),
+        ("GET /logs/1", "HTTP/1.1 404 ", "nothing was kept"),
+        ("GET /events?of=/nowhere", "HTTP/1.1 404 ", "events of which page?"),
+        ("GET /events?of=%2Fjobs%2Fnobody", "HTTP/1.1 204 ", ""),
+        ("GET /style.css", ok, "content-type: text/css"),
+        ("GET /script.js", ok, "x-content-type-options: nosniff\r\n"),
         ("GET /nowhere", "HTTP/1.1 404 ", "\r\n\r\nnot found;"),
         ("GET /metrics/", "HTTP/1.1 404 ", "\r\n\r\nnot found;"),
+        ("POST /", "HTTP/1.1 405 ", "allow: GET,HEAD\r\n"),
         ("POST /metrics", "HTTP/1.1 405 ", "allow: GET,HEAD\r\n"),
         ("DELETE /", "HTTP/1.1 405 ", "allow: GET,HEAD\r\n"),
     ];
@@ -154,24 +170,98 @@ fn config_page() -> String {
     Metrics::new(&config(), "2.0.0").encode()
 }
 
+/// The pages of an instance without a history.
+fn pages(config: &Config, board: &Arc<Board>) -> Pages {
+    let pool = Pool::new(config.ssh.clone(), Events::new(Vec::new()));
+    let stores = Stores::new(pool, SOON, "here".into());
+    Pages::new(config, Arc::clone(board), None, None, stores)
+}
+
+#[tokio::test]
+async fn what_is_asked_for_a_password_is_not_shown_without() {
+    let token = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&token, "secret\n").expect("written");
+    let gate = || Gate::load(&Credentials::Bearer(SecretFile::File(token.path().into())), None).expect("loads");
+    let server = Server::start_with(Access { page: Some(gate()), ..Access::default() }).await;
+    for path in ["/", "/jobs/photos", "/runs/1", "/logs/1", "/events?of=/", "/script.js"] {
+        let answer = server.ask(&format!("GET {path}")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 401 ") && answer.contains("www-authenticate: Bearer "),
+            "{path}: {answer}"
+        );
+    }
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert!(!server.ask(&format!("GET {path}")).await.starts_with("HTTP/1.1 401 "), "{path}");
+    }
+    let server = Server::start_with(Access { metrics: Some(gate()), ..Access::default() }).await;
+    assert!(server.ask("GET /metrics").await.starts_with("HTTP/1.1 401 "));
+    assert!(server.ask("GET /").await.starts_with("HTTP/1.1 200 "));
+    let with_token = "GET /metrics HTTP/1.1\r\nauthorization: Bearer secret\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(server.send(with_token).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn the_pages_are_not_for_sites_that_were_made_to_lead_here() {
+    let server = Server::start().await;
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    assert!(server.send(&ask("/")).await.starts_with("HTTP/1.1 403 "));
+    assert!(server.send(&ask("/metrics")).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn who_looks_is_sent_what_changes_and_nothing_else() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.write_all(b"GET /events?of=%2F HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("write");
+    let first = event(&mut client).await;
+    assert!(first.contains("\"j0\":") && first.contains("\"sum\":"), "{first}");
+    let job = JobId::new(server.board.status().jobs[0].job.as_str());
+    let run = Some(RunId(7));
+    let event_of = |event| RunEvent::Job { run, job: job.clone(), event };
+    server.board.observe(Timestamp::UNIX_EPOCH, &event_of(JobEvent::Started { trigger: Trigger::Hup }));
+    let second = event(&mut client).await;
+    assert!(second.contains("\"j0\":") && second.contains("/runs/7"), "{second}");
+    assert!(!second.contains("\"j1\":"), "{second}");
+}
+
+/// What is sent up to the end of the next event.
+async fn event(client: &mut TcpStream) -> String {
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    while !text.contains("data: ") || !text.ends_with("\n\n\r\n") {
+        let read = timeout(10 * SOON, client.read(&mut bytes)).await.expect("in time").expect("read");
+        assert!(read > 0, "it ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    text
+}
+
 /// A server on a free port.
 struct Server {
     address: SocketAddr,
     ready: watch::Sender<bool>,
+    board: Arc<Board>,
     shutdown: CancellationToken,
     tasks: JoinSet<std::io::Result<()>>,
 }
 
 impl Server {
     async fn start() -> Self {
+        Self::start_with(Access::default()).await
+    }
+
+    async fn start_with(access: Access) -> Self {
         let config = config();
         let listener = bind(&config.metrics).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (ready, is_ready) = watch::channel(false);
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, Metrics::new(&config, "2.0.0"), is_ready, shutdown.clone()));
-        Self { address, ready, shutdown, tasks }
+        let metrics = Metrics::new(&config, "2.0.0");
+        let board = Board::new(&config, "2.0.0", &[]);
+        let site = Site { metrics, ready: is_ready, pages: pages(&config, &board), access };
+        tasks.spawn(serve(listener, site, shutdown.clone()));
+        Self { address, ready, board, shutdown, tasks }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -180,8 +270,11 @@ impl Server {
 
     /// Sends a request of this method and path; the answer as text.
     async fn ask(&self, request: &str) -> String {
+        self.send(&format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
+    }
+
+    async fn send(&self, request: &str) -> String {
         let mut client = self.connect().await;
-        let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         client.write_all(request.as_bytes()).await.expect("write");
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.expect("an answer");

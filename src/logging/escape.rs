@@ -17,6 +17,13 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
+/// The same for bytes, which need not be UTF-8.
+pub fn escaped_bytes(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(bytes.len());
+    escape_into(&mut out, bytes);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Whether nothing in `bytes` needs escaping; line feeds and carriage returns count as in need of it.
 pub(super) fn is_clean(bytes: &[u8]) -> bool {
     no_control(bytes, |b| b == b'\t') && clean_beyond_ascii(bytes)

@@ -30,7 +30,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::config::{ActionId, JobId};
 use crate::event::RunId;
 
-pub use escape::escaped;
+pub use escape::{escaped, escaped_bytes};
 pub use events::EventLog;
 pub use journal::detect_format;
 pub use outcome::{Causes, late_text, skip_text};

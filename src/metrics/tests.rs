@@ -442,6 +442,9 @@ fn listener() -> crate::config::Metrics {
         startup_timeout: secs(10),
         startup_retry_wait: secs(2),
         startup_retry_limit: 3,
+        page_auth: None,
+        metrics_auth: None,
+        tls: None,
         legacy_names: true,
     }
 }

@@ -16,6 +16,7 @@
 mod clone;
 pub mod guard;
 mod lines;
+pub mod moved;
 mod run;
 mod spawn;
 mod sweep;

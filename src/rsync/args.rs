@@ -46,9 +46,11 @@ pub fn argv(invocation: &Invocation<'_>) -> Vec<OsString> {
     if !options::has(opts, &["human-readable"]) {
         argv.push("--no-human-readable".into());
     }
+    // Its lines end in a carriage return, for which a line buffer does not wait.
     if invocation.progress {
-        // Its lines end in a carriage return, for which a line buffer does not wait.
         argv.extend(["--outbuf=N".into(), "--info=progress2".into()]);
+    } else if tells_progress(opts) && !options::has(opts, &["outbuf"]) {
+        argv.push("--outbuf=N".into());
     } else if is_talkative(opts) && !options::has(opts, &["outbuf"]) {
         // Its output is a pipe: without this, lines would come in blocks of 4 KiB. With it, each is a write of its own, which a
         // silent rsync can be spared.
@@ -95,6 +97,12 @@ pub fn is_talkative(opts: &[OsString]) -> bool {
     const NAMES: [&str; 8] =
         ["verbose", "itemize-changes", "P", "progress", "info", "out-format", "debug", "list-only"];
     options::has(opts, &NAMES)
+}
+
+/// Whether rsync tells how far it is with the whole of its work.
+fn tells_progress(opts: &[OsString]) -> bool {
+    let asks = |value: &OsStr| value.as_bytes().split(|&byte| byte == b',').any(|flag| flag == b"progress2");
+    options::parse(opts).iter().any(|opt| opt.is("info") && opt.value.is_some_and(asks))
 }
 
 /// Whether rsync would take a path for a host's: a colon before any slash (rsync(1)).
@@ -207,6 +215,8 @@ mod tests {
             &format!("-av|--exclude|.cache|{OURS}|--outbuf=L|--|/s/|/d"),
         );
         check(&["-ah"], &["-s", "b"], None, "-ah|--stats|--|-s|b|/d");
+        let progress = format!("-a|--info=stats,progress2|{OURS}|--outbuf=N|--|/s/|/d");
+        check(&["-a", "--info=stats,progress2"], &["/s/"], None, &progress);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["control", "http"],
+    &["control", "http", "page"],
     &["cli", "daemon", "main", "pid_file"],
 ];
 

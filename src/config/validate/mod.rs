@@ -3,6 +3,7 @@
 //! Each function reads one kind of mapping and returns `None` (or a default) where that has failed; the caller then
 //! throws the whole away, since something was reported.
 
+mod access;
 mod action;
 mod conditions;
 mod file;
@@ -192,13 +193,18 @@ fn metrics(top: &Fields<'_>) -> Option<Metrics> {
     let address = "an IP address to listen on, as \"0.0.0.0\", \"127.0.0.1\" or \"::\"";
     let port = "a port, 1 to 65535, or 0 for any that is free";
     let count = "a whole number, 0 or more";
+    let addr = fields.read("addr", address, value::address).unwrap_or_else(|| [0, 0, 0, 0].into());
+    let access::Access { page_auth, metrics_auth, tls } = access::access(&fields, addr);
     Some(Metrics {
-        addr: fields.read("addr", address, value::address).unwrap_or_else(|| [0, 0, 0, 0].into()),
+        addr,
         port: fields.read("port", port, value::integer).unwrap_or(9090),
         startup_timeout: fields.duration("startup_timeout_seconds").unwrap_or(Duration::from_secs(10)),
         startup_retry_wait: fields.duration("startup_retry_wait_seconds").unwrap_or(Duration::from_secs(1)),
         startup_retry_limit: fields.read("startup_retry_limit", count, value::integer).unwrap_or(3),
         legacy_names: fields.read("legacy_names", "`true` or `false`", value::boolean).unwrap_or(true),
+        page_auth,
+        metrics_auth,
+        tls,
     })
 }
 

@@ -194,7 +194,8 @@ fn a_short_wait_is_made_a_reasonable_one() {
 }
 
 /// Keys whose values are mappings.
-const MAPPINGS: [&str; 7] = ["metrics", "history", "when", "http", "mail", "headers", "header_files"];
+const MAPPINGS: [&str; 10] =
+    ["metrics", "history", "page", "auth", "tls", "when", "http", "mail", "headers", "header_files"];
 
 /// A file with one mapping of each kind, in which `KEY: []` (a list is right for no single value) replaces the kind's own.
 fn with_key(kind: &Kind, key: &str) -> String {
@@ -216,7 +217,21 @@ fn with_key(kind: &Kind, key: &str) -> String {
         _ => at(&keys::TARGET).to_owned(),
     };
     let targets = if key == "notify" { String::new() } else { format!("notify: [{{{way}}}]\n") };
-    let own = nested("metrics", &keys::METRICS) + &nested("history", &keys::HISTORY) + &window + &targets;
+    let inner = |name: &str, kinds: &[&Kind]| {
+        let text: Vec<&str> = kinds.iter().map(|kind| at(kind)).filter(|text| !text.is_empty()).collect();
+        if text.is_empty() { String::new() } else { format!("{name}: {{{}}}", text.join(", ")) }
+    };
+    let page =
+        if kind == &keys::CREDENTIALS { inner("page", &[&keys::CREDENTIALS]) } else { at(&keys::AUTH).to_owned() };
+    let access = if page.is_empty() { inner("tls", &[&keys::TLS]) } else { format!("auth: {{{page}}}") };
+    let metrics = || {
+        if key == "metrics" && kind == &keys::TOP {
+            String::new()
+        } else {
+            format!("metrics: {{{}{access}}}\n", at(&keys::METRICS))
+        }
+    };
+    let own = metrics() + &nested("history", &keys::HISTORY) + &window + &targets;
     let file = format!("{{{}{}}}", keep(file_type), [at(&keys::LOCAL_FILE), at(&keys::REMOTE_FILE)].concat());
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
     let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());
