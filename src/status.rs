@@ -176,6 +176,15 @@ impl Board {
 }
 
 impl Observer for Board {
+    fn configured(&self, config: &Config) {
+        let status = &mut self.inner().status;
+        let known = std::mem::take(&mut status.jobs);
+        let job = |id: &JobId| known.iter().find(|known| known.job == id.as_str()).cloned();
+        let jobs = config.jobs.iter().map(|config| job(&config.id).unwrap_or_else(|| JobStatus::new(&config.id, None)));
+        status.jobs = jobs.collect();
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     fn observe(&self, at: Timestamp, event: &RunEvent) {
         let RunEvent::Job { run, job, event: told } = event else { return };
         self.note(at, *run, job, (event, told));
@@ -190,14 +199,6 @@ impl Board {
         let Some(known) = status.jobs.iter_mut().find(|known| known.job == job.as_str()) else { return };
         let explain = |outcome: &JobOutcome| causes.explain(job, outcome);
         known.apply(at, run, told, explain);
-    }
-
-    fn configured(&self, config: &Config) {
-        let status = &mut self.inner().status;
-        let known = std::mem::take(&mut status.jobs);
-        let job = |id: &JobId| known.iter().find(|known| known.job == id.as_str()).cloned();
-        let jobs = config.jobs.iter().map(|config| job(&config.id).unwrap_or_else(|| JobStatus::new(&config.id, None)));
-        status.jobs = jobs.collect();
     }
 }
 
