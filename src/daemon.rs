@@ -148,7 +148,10 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
 
     director.begin();
     if options.mode == Mode::Daemon {
-        services.control(&control::path(config), control::Desk { board, orders, config: config.path.clone() });
+        services.control(
+            &control::path(config),
+            control::Desk { board, orders, config: config.path.clone(), history: history.clone() },
+        );
     }
     services.ready(config, options.mode);
     director.run(&mut signals).await;

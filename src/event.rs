@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::config::{ActionId, Config, JobId, Peer};
@@ -454,6 +455,11 @@ pub trait Observer: Send + std::marker::Sync {
     /// Called once for each event, with the wall-clock time at which it happened.
     fn observe(&self, at: Timestamp, event: &RunEvent);
 
+    /// Waits, not for long, until what was told so far outlives the process. Whoever keeps nothing is ready at once.
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Called when another configuration of the instance takes the place of the first.
     fn configured(&self, _config: &Config) {}
 }
@@ -473,6 +479,13 @@ impl Events {
     /// Tells every observer that another configuration holds now.
     pub fn configured(&self, config: &Config) {
         self.observers.iter().for_each(|observer| observer.configured(config));
+    }
+
+    /// Waits, not for long, until what was told so far outlives the process.
+    pub async fn settle(&self) {
+        for observer in self.observers.iter() {
+            observer.settle().await;
+        }
     }
 
     /// Tells every observer.

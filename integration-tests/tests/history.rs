@@ -138,3 +138,65 @@ fn the_status_of_a_running_instance_tells_what_each_job_does() {
     assert!(!sandbox.exists("run/main.sock"));
     ask(&sandbox, &config, &["status"]).expect_code(1).expect_said("does not run");
 }
+
+/// Killed at eight moments of a run of many short actions: what the last one did before the kill is the most that nothing is known of.
+#[test]
+fn a_kill_at_any_moment_loses_at_most_the_running_action_s_record() {
+    let actions: String =
+        (0..300).map(|n| format!("  - {{action: command, id: c{n}, command: 'echo {n} >> @/ran'}}\n")).collect();
+    let jobs = format!("jobs:\n- id: many\n  type: local\n  actions:\n{actions}");
+    for moment in 0..8u64 {
+        let sandbox = Sandbox::new();
+        let config = sandbox.config(&jobs);
+        let mut director = sandbox.start(&config);
+        director.hup();
+        wait::until("it runs", || sandbox.exists("ran") && sandbox.lines("ran").len() as u64 > 3 + moment * 5);
+        std::thread::sleep(std::time::Duration::from_micros(700 * moment));
+        director.kill();
+        let ran = sandbox.lines("ran").len();
+        drop(sandbox.start(&config));
+        let shown = json(&sandbox, &config, &["show"]);
+        let job = &shown["jobs"][0];
+        assert_eq!(job["outcome"], "interrupted");
+        let outcomes: Vec<&str> =
+            job["actions"].as_array().expect("a list").iter().filter_map(|action| action["outcome"].as_str()).collect();
+        let succeeded = outcomes.iter().filter(|outcome| **outcome == "succeeded").count();
+        assert!(succeeded + 1 >= ran, "{ran} actions ran and of {succeeded} the end is known");
+        assert!(outcomes.len() <= succeeded + 1, "at most the last one was under way: {outcomes:?}");
+        assert!(outcomes[succeeded..].iter().all(|outcome| *outcome == "interrupted"), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_is_followed_to_its_end() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.config(
+        "jobs:
+- {id: quick, type: local, actions: [{action: command, id: q, command: 'echo first'}]}
+- {id: slow, type: local, actions: [{action: command, id: s, command: 'echo second; echo third >&2; until [ -e @/go ]; do sleep 0.05; done; echo last'}]}
+",
+    );
+    let director = sandbox.start(&config);
+    director.hup();
+    wait::until("the second job runs", || json(&sandbox, &config, &["status"])["jobs"][1]["state"]["name"] == "acting");
+    let mut command = sandbox.command();
+    command.args(["show", "--follow", "--config"]).arg(&config).stdout(std::process::Stdio::piped());
+    let mut follower = command.spawn().expect("it starts");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().expect("piped")));
+    let mut until = |expected: &str| {
+        let mut seen = Vec::new();
+        for line in lines.by_ref() {
+            seen.push(line.expect("UTF-8"));
+            if seen.last().is_some_and(|line| line.contains(expected)) {
+                return seen;
+            }
+        }
+        panic!("{expected} was not said: {seen:?}");
+    };
+    assert!(until("! third").iter().any(|line| line == "    | first"));
+    sandbox.write("go", "");
+    let rest = until("slow: succeeded");
+    assert_eq!(rest.iter().filter(|line| line.contains("| last")).count(), 1, "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("second")), "{rest:?}");
+    assert!(follower.wait().expect("it ends").success());
+}

@@ -113,6 +113,7 @@ impl Runner {
             report.message = "killed: a lock was lost".into();
         }
         send(JobEvent::ActionFinished { action: action.id.clone(), report: report.clone() });
+        self.events.settle().await;
         report
     }
 

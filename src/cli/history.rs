@@ -8,10 +8,12 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::instance::Which;
+use super::follow::follow;
+use super::instance::{Which, runtime};
 use super::table::{self, Kind, Table, WIDTH};
 use super::{Exit, complain, complain_of, print};
 use crate::config::Config;
+use crate::control::{self, Client};
 use crate::history::read::{self, ActionRun, Filter, JobRun, OutputLine};
 use crate::history::schema;
 use crate::logging::escaped;
@@ -41,6 +43,9 @@ pub(super) struct Args {
 pub(super) struct ShowArgs {
     /// The run, as `history` and the log number it; the latest by default
     run: Option<i64>,
+    /// Go on until the run is over, with what its actions print
+    #[arg(long, short, conflicts_with = "json")]
+    follow: bool,
     #[command(flatten)]
     which: Which,
     /// Print JSON instead of text
@@ -70,7 +75,7 @@ pub(super) fn run(args: &Args) -> Exit {
 
 pub(super) fn show(args: &ShowArgs) -> Exit {
     let nothing = if args.json { "null" } else { "nothing ran yet" };
-    answer(&args.which, nothing, |_, database| {
+    answer(&args.which, nothing, |config, database| {
         let run = match args.run {
             Some(run) => Some(run),
             None => read::latest_run(database)?,
@@ -83,6 +88,14 @@ pub(super) fn show(args: &ShowArgs) -> Exit {
         if jobs.is_empty() {
             complain_of(&format!("there is no run {run} in the history"));
             return Ok(Exit::NotFound);
+        }
+        if args.follow {
+            let runtime = match runtime() {
+                Ok(runtime) => runtime,
+                Err(exit) => return Ok(exit),
+            };
+            follow(database, Client::new(control::path(config)), &runtime, run)?;
+            return Ok(Exit::Success);
         }
         if args.json {
             let jobs: Result<Vec<Value>, _> = jobs.iter().map(|job| job_as_json(database, job)).collect();
@@ -201,20 +214,8 @@ fn describe(database: &Connection, job: &JobRun, out: &mut Vec<u8>) -> rusqlite:
 }
 
 fn describe_action(database: &Connection, action: &ActionRun, out: &mut Vec<u8>) -> rusqlite::Result<()> {
-    let time =
-        took(action.started, action.ended, &action.outcome).map(|time| format!(" after {}", human::duration(time)));
-    let why = action.message.as_ref().filter(|message| !message.is_empty()).map(|message| format!(": {message}"));
-    let line = format!("{}: {}{}{}", action.action, action.outcome, time.unwrap_or_default(), why.unwrap_or_default());
-    say(out, "  ", &line);
+    describe_end_of(action, out);
     say(out, "    $ ", &action.command);
-    if let Some(stats) = &action.stats {
-        let moved = human::bytes(stats.transferred_bytes.unsigned_abs());
-        say(
-            out,
-            "    ",
-            &format!("{} of {} files transferred, {moved}, {} deleted", stats.transferred, stats.files, stats.deleted),
-        );
-    }
     for line in read::output(database, action.id)? {
         match line {
             OutputLine::Out(line) => say(out, "    | ", &String::from_utf8_lossy(&line)),
@@ -225,8 +226,29 @@ fn describe_action(database: &Connection, action: &ActionRun, out: &mut Vec<u8>)
     Ok(())
 }
 
+/// How an action came out, and what it moved.
+pub(super) fn describe_end_of(action: &ActionRun, out: &mut Vec<u8>) {
+    let time =
+        took(action.started, action.ended, &action.outcome).map(|time| format!(" after {}", human::duration(time)));
+    let why = action.message.as_ref().filter(|message| !message.is_empty()).map(|message| format!(": {message}"));
+    let line = format!("{}: {}{}{}", action.action, action.outcome, time.unwrap_or_default(), why.unwrap_or_default());
+    say(out, "  ", &line);
+    if let Some(stats) = &action.stats {
+        let moved = human::bytes(stats.transferred_bytes.unsigned_abs());
+        let (transferred, files, deleted) = (stats.transferred, stats.files, stats.deleted);
+        say(out, "    ", &format!("{transferred} of {files} files transferred, {moved}, {deleted} deleted"));
+    }
+}
+
+/// How a job came out.
+pub(super) fn describe_end(job: &JobRun, out: &mut Vec<u8>) {
+    let time = took(job.started, job.ended, &job.outcome).map(|time| format!(" after {}", human::duration(time)));
+    let why = job.detail.as_ref().map(|detail| format!(": {detail}"));
+    say(out, "", &format!("{}: {}{}{}", job.job, job.outcome, time.unwrap_or_default(), why.unwrap_or_default()));
+}
+
 /// A line whose harmful characters are escaped.
-fn say(out: &mut Vec<u8>, indent: &str, text: &str) {
+pub(super) fn say(out: &mut Vec<u8>, indent: &str, text: &str) {
     // Writing to memory does not fail.
     let _ = writeln!(out, "{indent}{}", escaped(text));
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod environment;
+mod follow;
 mod history;
 mod instance;
 mod locks;

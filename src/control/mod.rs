@@ -5,6 +5,7 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `GET /v1/status` | how the instance and its jobs stand: a [`Status`](crate::status::Status) |
+//! | `GET /v1/output?run=N` | what the actions of a run have printed that run now: a list of [`Printed`] |
 //! | `POST /v1/now` | runs jobs now, or once more behind what runs: a [`Done`] |
 //! | `POST /v1/cancel` | ends jobs, and takes them out of the queue: a [`Done`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | suspends the schedule of jobs, and ends that: a [`Done`] |
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -31,10 +32,13 @@ use serde_json::json;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, JobId, LoadError};
+use crate::config::{self, ActionId, Config, JobId, LoadError};
 use crate::director::{Done, Order, Orders, Refusal};
+use crate::event::RunId;
+use crate::history::History;
+use crate::history::read::OutputLine;
 use crate::http;
-use crate::status::Board;
+use crate::status::{self, Board};
 
 pub use client::{Client, ClientError};
 pub use socket::{Socket, bind};
@@ -65,6 +69,31 @@ pub struct Desk {
     pub orders: Orders,
     /// Its configuration file.
     pub config: PathBuf,
+    /// What its actions print.
+    pub history: Option<Arc<History>>,
+}
+
+/// What an action that runs has printed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Printed {
+    /// Its job.
+    pub job: String,
+    /// Its id.
+    pub action: String,
+    /// As far as it is kept.
+    pub lines: Vec<Line>,
+}
+
+/// A line of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// Of standard output.
+    Out(String),
+    /// Of standard error.
+    Error(String),
+    /// So many were left out here.
+    LeftOut(u64),
 }
 
 /// Which jobs somebody means.
@@ -87,6 +116,7 @@ fn router(desk: Desk) -> Router {
     };
     Router::new()
         .route("/v1/status", get(|State(desk): State<Desk>| async move { as_json(&desk.board.status()) }))
+        .route("/v1/output", get(output))
         .route("/v1/now", order(Order::Now))
         .route("/v1/cancel", order(Order::Cancel))
         .route("/v1/pause", order(Order::Pause))
@@ -94,6 +124,30 @@ fn router(desk: Desk) -> Router {
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { reload(&desk).await }))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request; a newer release may have it") })
         .with_state(desk)
+}
+
+/// What the actions of a run have printed that run now.
+async fn output(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response {
+    let run = query.as_deref().and_then(|query| query.strip_prefix("run=")?.parse().ok());
+    let Some(run) = run else { return refuse(StatusCode::BAD_REQUEST, "say which run: /v1/output?run=N") };
+    let printed = desk.board.status().jobs.into_iter().filter(|job| job.run == Some(run)).filter_map(|job| {
+        let status::State::Acting { action, .. } = job.state else { return None };
+        let (of_job, of_action) = (JobId::new(job.job.as_str()), ActionId::new(action.as_str()));
+        let lines = desk.history.as_ref()?.printed(RunId(run), &of_job, &of_action);
+        Some(Printed { job: job.job, action, lines: lines.into_iter().map(Line::from).collect() })
+    });
+    as_json(&printed.collect::<Vec<_>>())
+}
+
+impl From<OutputLine> for Line {
+    fn from(line: OutputLine) -> Self {
+        let text = |line: &[u8]| String::from_utf8_lossy(line).into_owned();
+        match line {
+            OutputLine::Out(line) => Self::Out(text(&line)),
+            OutputLine::Error(line) => Self::Error(text(&line)),
+            OutputLine::Gap(lines) => Self::LeftOut(lines),
+        }
+    }
 }
 
 async fn carry_out(desk: &Desk, make: fn(Vec<JobId>) -> Order, body: &[u8]) -> Response {

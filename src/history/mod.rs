@@ -1,8 +1,8 @@
 //! What happened, kept: every run, job and action of an instance in an SQLite database, with what the actions printed.
 //!
 //! [`History::open`] prepares the database ([`schema`]) and gives an observer. Each event is handed to a thread of its own
-//! (`writer`), which writes it in one transaction, so nobody who works waits for the disk, and a kill loses what was not
-//! written in the last moments. What an action prints is collected in memory, bounded (`capture`), and written when it ends.
+//! (`writer`), which writes what has gathered in one transaction. When an action or a job is over, what comes next waits for its record for
+//! [`SETTLE_MAX`] at most, so a kill loses no more than what is known of the running action, and a slow disk delays nothing. What an action prints is collected in memory, bounded (`capture`), and written when it ends.
 //! [`read`] asks questions; it opens the database for reading only, while it is written.
 //!
 //! No trouble with the database is ever trouble of a run: one that cannot be read is set aside and begun anew; one that cannot be
@@ -24,7 +24,9 @@ use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use self::capture::Capture;
 use crate::config::{ActionId, JobId};
@@ -33,6 +35,10 @@ use crate::logging::OutputTap;
 
 /// Events that wait for the disk; what comes while so many wait is not recorded.
 const WAITING_MAX: usize = 10_000;
+/// Those who wait for the disk at a time.
+const WAITERS_MAX: usize = 64;
+/// How long the next action waits for the record of the last: a kill then finds it written. A disk that takes longer delays nothing more.
+const SETTLE_MAX: Duration = Duration::from_millis(50);
 /// How long the end of the process waits for what is not written yet.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
@@ -55,12 +61,15 @@ type Key = (RunId, JobId, ActionId);
 /// The recorder of one instance.
 pub struct History {
     queue: SyncSender<Note>,
-    hurry: SyncSender<SyncSender<()>>,
+    hurry: SyncSender<Waiting>,
     output: Mutex<HashMap<Key, Capture>>,
     output_max: usize,
     /// Whether it was said that the disk cannot keep up.
     overflowed: AtomicBool,
 }
+
+/// Somebody who waits until all is written.
+type Waiting = Box<dyn FnOnce() + Send>;
 
 /// What the writing thread is told.
 enum Note {
@@ -77,7 +86,7 @@ impl History {
     /// Prepares the database and starts the thread that writes it. Whatever was under way according to it is marked as interrupted.
     pub fn open(options: Options) -> Arc<Self> {
         let (queue, notes) = mpsc::sync_channel(WAITING_MAX);
-        let (hurry, hurried) = mpsc::sync_channel(1);
+        let (hurry, hurried) = mpsc::sync_channel(WAITERS_MAX);
         let output_max = options.output_max;
         let spawned =
             std::thread::Builder::new().name("history".into()).spawn(move || writer::run(options, &notes, &hurried));
@@ -100,9 +109,17 @@ impl History {
 
     fn flush_within(&self, limit: Duration) {
         let (done, wait) = mpsc::sync_channel(1);
-        if self.hurry.try_send(done).is_ok() && self.queue.try_send(Note::Hurry).is_ok() {
+        // Who waits may have gone.
+        if self.call_when_written(Box::new(move || {
+            let _ = done.send(());
+        })) {
             let _ = wait.recv_timeout(limit);
         }
+    }
+
+    /// Has the thread write at once what was told so far. `false` if it cannot.
+    fn call_when_written(&self, waiting: Waiting) -> bool {
+        self.hurry.try_send(waiting).is_ok() && self.queue.try_send(Note::Hurry).is_ok()
     }
 
     fn output(&self) -> MutexGuard<'_, HashMap<Key, Capture>> {
@@ -140,6 +157,18 @@ impl Observer for History {
             _ => None,
         };
         self.tell(Note::Event { at, event: Box::new(event.clone()), output });
+    }
+
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        let (done, written) = oneshot::channel();
+        let called = self.call_when_written(Box::new(move || {
+            let _ = done.send(());
+        }));
+        Box::pin(async move {
+            if called {
+                let _ = tokio::time::timeout(SETTLE_MAX, written).await;
+            }
+        })
     }
 }
 

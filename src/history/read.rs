@@ -149,6 +149,16 @@ pub fn latest_run(database: &Connection) -> rusqlite::Result<Option<i64>> {
     database.query_row("SELECT max(id) FROM run", [], |row| row.get(0))
 }
 
+/// Whether a run is over; also when it is not known.
+///
+/// # Errors
+/// As the database has them.
+pub fn is_over(database: &Connection, run: i64) -> rusqlite::Result<bool> {
+    let mut statement = database.prepare_cached("SELECT outcome IS NULL FROM run WHERE id = ?")?;
+    let is_under_way: Option<bool> = statement.query_row(params![run], |row| row.get(0)).optional()?;
+    Ok(is_under_way != Some(true))
+}
+
 /// The jobs of a run, in the order in which they began.
 ///
 /// # Errors

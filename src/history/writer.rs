@@ -1,14 +1,14 @@
 //! The thread that writes.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::capture::{Capture, Captured};
-use super::{Note, Options, schema};
+use super::{Note, Options, Waiting, schema};
 use crate::config::{ActionId, JobId};
 use crate::event::{ActionReport, ExitStatus, JobEvent, JobOutcome, RunEvent, RunId, SkipReason};
 use crate::logging::{Causes, skip_text};
@@ -20,25 +20,25 @@ const PAGES_AT_ONCE: u32 = 2000;
 /// So many runs are forgotten at once when the database is too large.
 const RUNS_AT_ONCE: u32 = 100;
 
-/// What is told within this time is written at once: the end of an action and the start of the next, when that rsync has begun its work.
-/// A thread that wakes when an rsync ends may cost it 20 ms (`bench/noop.py`).
-const GATHER: Duration = Duration::from_millis(10);
+/// What is told within this time is written at once, unless somebody waits for it. A thread that wakes when an rsync ends may cost that one
+/// 20 ms (`bench/noop.py`).
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Writes what it is told until nobody is left to tell; sooner, and all of it, for whoever waits for that.
-pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<SyncSender<()>>) {
-    // This thread's own on Linux: what is measured in milliseconds comes first. Without the right to be nice it is not.
-    let _ = rustix::process::nice(10);
+pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<Waiting>) {
     let mut writer = Writer { options, database: None, said: false, causes: Causes::default(), open: Rows::default() };
     writer.begin();
     while let Ok(note) = notes.recv() {
-        let waiting = hurry.recv_timeout(GATHER).ok();
+        let first = hurry.recv_timeout(GATHER).ok();
+        // What they wait for was told before they said so.
+        let waiting: Vec<Waiting> = first.into_iter().chain(hurry.try_iter()).collect();
         writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
-        if let Some(done) = waiting {
+        if !waiting.is_empty() {
             while let Ok(note) = notes.try_recv() {
                 writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
             }
-            let _ = done.send(());
         }
+        waiting.into_iter().for_each(|done| done());
     }
 }
 

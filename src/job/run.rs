@@ -79,6 +79,7 @@ impl Performer {
             outcome = JobOutcome::Skipped(SkipReason::Cancelled);
         }
         course.send(JobEvent::Finished { outcome: outcome.clone(), duration: started.elapsed() });
+        self.runner.events.settle().await;
         outcome
     }
 
