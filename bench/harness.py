@@ -165,6 +165,7 @@ class Program:
             "RSYNCMANANGER_CONFIG": str(config),
             "RSYNCMANANGER_LOGLEVEL": "info",
         }
+        self.config, self.environment = config, environment
         self.log = directory / "log"
         self.started = time.time_ns()
         with open(self.log, "wb") as log:

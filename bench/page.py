@@ -4,6 +4,7 @@ import argparse
 import http.client
 import random
 import sqlite3
+import subprocess
 import threading
 import time
 
@@ -67,6 +68,14 @@ def ask(port, path):
     return took, len(body)
 
 
+def command(program, arguments):
+    """The milliseconds that a command about an instance takes."""
+    before = time.time_ns()
+    command = [harness.binary(), *arguments, "--config", program.config]
+    subprocess.run(command, env=program.environment, stdout=subprocess.DEVNULL, check=True)
+    return harness.milliseconds(time.time_ns() - before)
+
+
 def pages(sandbox, rounds, table):
     jobs = "".join(JOB.format(sandbox.dir, number) for number in range(JOBS))
     database = sandbox.dir / "state/pages/history.db"
@@ -78,6 +87,7 @@ def pages(sandbox, rounds, table):
         program.ready()
         time.sleep(1)
         before = program.status("VmRSS")
+        table.row("resident memory when idle, 200 jobs", {"ours": [before / 1024]}, "MB", bar=20)
         with sqlite3.connect(database) as history:
             (run,) = history.execute("SELECT max(id) FROM run").fetchone()
         history.close()
@@ -90,6 +100,9 @@ def pages(sandbox, rounds, table):
             table.row(f"{what}, 200 jobs, 100,000 runs", {"ours": [took for took, _ in answers]}, "ms", bar=bar)
             if path == "/":
                 table.row("its size", {"ours": [answers[0][1] / 1000]}, "kB", bar=60)
+        for arguments in ["history"], ["history", "--failed"], ["history", "--job", "customer-007-home"]:
+            commands = [command(program, arguments) for _ in range(rounds)]
+            table.row(f"rsyncdirector {' '.join(arguments)}", {"ours": commands}, "ms", bar=50)
         time.sleep(12)  # the threads for blocking work are gone
         table.row("resident memory that looking left", {"ours": [(program.status("VmRSS") - before) / 1024]}, "MB", bar=5)
 

@@ -92,3 +92,21 @@ fn the_next_runs_are_listed_in_the_zone_of_the_job() {
     let listed = sandbox.cli(&["next", "--config", &config.display().to_string()]);
     listed.expect_code(0).expect_printed("utc").expect_printed("tokyo").expect_printed("03:17").expect_printed("03:18");
 }
+
+#[test]
+fn next_tells_programs_too_when_jobs_run() {
+    let sandbox = Sandbox::new();
+    let config = sandbox.config(
+        "cron_schedule: '0 3 * * *'\ntimezone: UTC\njobs:
+- {id: a, type: local, actions: []}
+- {id: b, type: local, cron_schedule: '@reboot', actions: []}
+",
+    );
+    let mut command = sandbox.command();
+    command.args(["next", "--json", "-n", "2", "--from", "2028-02-28T12:00:00Z", "--config"]).arg(&config);
+    let plans: serde_json::Value =
+        serde_json::from_str(&integration_tests::Finished::of(command).expect_code(0).stdout).expect("JSON");
+    assert_eq!(plans[0]["jobs"][0], "a");
+    assert_eq!(plans[0]["times"], serde_json::json!(["2028-02-29T03:00:00Z", "2028-03-01T03:00:00Z"]));
+    assert_eq!((&plans[1]["at_start"], &plans[1]["times"]), (&true.into(), &serde_json::json!([])));
+}

@@ -1,6 +1,9 @@
 //! `next`: when jobs will run.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde_json::json;
 
 use super::instance::Which;
 use super::{Exit, complain_of, print};
@@ -22,6 +25,9 @@ pub(super) struct Args {
     /// Start from this time instead of now (RFC 3339: 2028-03-26T00:00:00+01:00)
     #[arg(long, value_name = "TIME")]
     from: Option<Timestamp>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
@@ -34,14 +40,37 @@ pub(super) fn run(args: &Args) -> Exit {
         return Exit::Configuration;
     }
     let from = args.from.unwrap_or_else(clock::now);
-    let lines: Vec<String> = groups(&config, &args.job)
-        .into_iter()
-        .flat_map(|(schedule, lane, jobs)| {
-            let head = format!("{} ({}): {}", schedule.expression, zone(schedule), jobs.join(", "));
-            [head].into_iter().chain(times(&config, schedule, lane, from, args.count))
-        })
-        .collect();
-    print(&lines.join("\n"))
+    let plans: Vec<Plan> =
+        groups(&config, &args.job).into_iter().map(|group| plan(&config, group, from, args.count)).collect();
+    print(&if args.json {
+        format!("{:#}", json!(plans))
+    } else {
+        plans.iter().map(describe).collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// When the jobs of one schedule run.
+#[derive(Serialize)]
+struct Plan {
+    schedule: String,
+    timezone: String,
+    jobs: Vec<String>,
+    /// Whether they run when the instance starts.
+    at_start: bool,
+    times: Vec<Timestamp>,
+    #[serde(skip)]
+    zone: TimeZone,
+}
+
+fn describe(plan: &Plan) -> String {
+    let head = format!("{} ({}): {}", plan.schedule, plan.timezone, plan.jobs.join(", "));
+    let time = |time: &Timestamp| time.to_zoned(plan.zone.clone()).strftime("  %a %Y-%m-%d %H:%M:%S %:z").to_string();
+    let times: Vec<String> = match (plan.at_start, plan.times.is_empty()) {
+        (true, _) => vec!["  once when the daemon starts".into()],
+        (false, true) => vec!["  never".into()],
+        (false, false) => plan.times.iter().map(time).collect(),
+    };
+    [head].into_iter().chain(times).collect::<Vec<_>>().join("\n")
 }
 
 /// Jobs that share a schedule, as the director's lanes do.
@@ -64,18 +93,23 @@ fn zone(schedule: &JobSchedule) -> String {
     schedule.timezone.iana_name().unwrap_or("system time zone").to_owned()
 }
 
-fn times(config: &Config, schedule: &JobSchedule, lane: &str, from: Timestamp, count: usize) -> Vec<String> {
-    if schedule.schedule == Schedule::Reboot {
-        return vec!["  once when the daemon starts".into()];
-    }
+fn plan(
+    config: &Config,
+    (schedule, lane, jobs): (&JobSchedule, &str, Vec<&str>),
+    from: Timestamp,
+    count: usize,
+) -> Plan {
     let host = crate::daemon::host_name();
     let delay = jitter_delay(&host, &config.rsync_id, lane, schedule.jitter);
     let next = |after: &Timestamp| schedule.schedule.next_after(*after, &schedule.timezone);
     let start = from.saturating_sub(delay).expect("a delay is a plain duration");
-    let times: Vec<String> = std::iter::successors(next(&start), next)
-        .take(count)
-        .map(|tick| tick.saturating_add(delay).expect("a delay is a plain duration"))
-        .map(|time| time.to_zoned(schedule.timezone.clone()).strftime("  %a %Y-%m-%d %H:%M:%S %:z").to_string())
-        .collect();
-    if times.is_empty() { vec!["  never".into()] } else { times }
+    let ticks = std::iter::successors(next(&start), next).take(count);
+    Plan {
+        schedule: schedule.expression.clone(),
+        timezone: zone(schedule),
+        jobs: jobs.into_iter().map(str::to_owned).collect(),
+        at_start: schedule.schedule == Schedule::Reboot,
+        times: ticks.map(|tick| tick.saturating_add(delay).expect("a delay is a plain duration")).collect(),
+        zone: schedule.timezone.clone(),
+    }
 }
