@@ -87,7 +87,7 @@ def pages(sandbox, rounds, table):
         program.ready()
         time.sleep(1)
         before = program.status("VmRSS")
-        table.row("resident memory when idle, 200 jobs", {"ours": [before / 1024]}, "MB", bar=20)
+        table.row("resident memory when idle, 200 jobs", {"ours": [before / 1024]}, "MB")
         with sqlite3.connect(database) as history:
             (run,) = history.execute("SELECT max(id) FROM run").fetchone()
         history.close()

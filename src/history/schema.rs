@@ -73,6 +73,9 @@ ALTER TABLE job_state ADD COLUMN last_late INTEGER; -- when it was last told tha
 ",
 ];
 
+/// What SQLite keeps in memory of a database, KiB.
+const CACHE_KIB: i32 = 512;
+
 /// Why there is no database.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -142,6 +145,8 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<usize> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A commit survives the process, as soon as it is made; a power cut may take the last ones, but leaves the others whole.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // It is little that is written at a time; a cache of the whole would stay in memory.
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
