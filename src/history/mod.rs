@@ -2,7 +2,7 @@
 //!
 //! [`History::open`] prepares the database ([`schema`]) and gives an observer. Each event is handed to a thread of its own
 //! (`writer`), which writes what has gathered in one transaction. When an action or a job is over, what comes next waits for its record for
-//! [`SETTLE_MAX`] at most, so a kill loses no more than what is known of the running action, and a slow disk delays nothing. What an action prints is collected in memory, bounded (`capture`), and written when it ends.
+//! 50 ms at most, so a kill loses no more than what is known of the running action, and a slow disk delays nothing. What an action prints is collected in memory, bounded (`capture`), and written when it ends.
 //! [`read`] asks questions; it opens the database for reading only, while it is written.
 //!
 //! No trouble with the database is ever trouble of a run: one that cannot be read is set aside and begun anew; one that cannot be
