@@ -10,7 +10,7 @@ use std::ffi::{CString, OsStr, OsString, c_char, c_int, c_void};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::Spec;
-use super::spawn::{COOKIE, Started};
+use super::spawn::COOKIE;
 
 /// Bytes of the child's stack beside what its arguments need: execvpe(3) takes up to 64 KiB to try the directories of `PATH`.
 const STACK: usize = 128 * 1024;
@@ -27,6 +27,13 @@ const STACK: usize = 128 * 1024;
 const NOT_STARTED: c_int = 127;
 /// The last signal (signal(7)).
 const LAST_SIGNAL: c_int = 64;
+
+/// A child that runs, with our ends of its pipes.
+pub(super) struct Cloned {
+    pub(super) leader: Pid,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
 
 /// What is executed, in the form that the kernel wants.
 pub(super) struct Image {
@@ -61,7 +68,7 @@ impl Image {
     ///
     /// # Errors
     /// What kept it from being executed: nothing of it is left then.
-    pub(super) fn start(&self) -> io::Result<Started> {
+    pub(super) fn start(&self) -> io::Result<Cloned> {
         let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
         let (args, env) = (pointers(&self.args), pointers(&self.env));
@@ -74,7 +81,7 @@ impl Image {
             error: 0,
         };
         let leader = clone(&mut plan, STACK + 2 * size_of_val(&*args))?;
-        Ok(Started { leader, stdout, stderr })
+        Ok(Cloned { leader, stdout, stderr })
     }
 }
 

@@ -5,15 +5,15 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::lines::Lines;
-use super::spawn::{Spawner, Started};
+use super::spawn::{Group, Spawner, Started};
 use super::sweep::Sweep;
-use super::wait::{self, News};
+use super::wait::News;
 use super::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream};
 use crate::clock;
 use crate::event::ExitStatus;
@@ -32,12 +32,9 @@ impl Spawner {
     /// [`SpawnError`] when nothing was started.
     pub async fn run(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
         let failed = |source| SpawnError::Other { program: spec.program.clone(), source };
-        let cookie = self.cookie();
-        let Started { leader, stdout, stderr } = self.spawn(spec, &cookie).await?;
-        let mut group = Group { leader, live: true };
-        output.started(leader.as_raw_nonzero().get().unsigned_abs());
-        let sweep = Sweep { cookie, grace: spec.kill_grace, kill: stop.kill.clone() };
-        let news = wait::watch(leader, self.groups.clone(), sweep).map_err(failed)?;
+        let sweep = Sweep { cookie: self.cookie(), grace: spec.kill_grace, kill: stop.kill.clone() };
+        let Started { mut group, news, stdout, stderr } = self.spawn(spec, sweep).await?;
+        output.started(group.leader.as_raw_nonzero().get().unsigned_abs());
         let mut pipes = Pipes {
             stdout: Pipe::new(stdout).map_err(failed)?,
             stderr: Pipe::new(stderr).map_err(failed)?,
@@ -50,27 +47,6 @@ impl Spawner {
         // A timeout here loses nothing of the action's own: all its processes are gone.
         let _ = tokio::time::timeout(DRAIN, drain).await;
         Ok(exit)
-    }
-}
-
-/// The group of a child. Killed when dropped before it is known to be empty.
-struct Group {
-    leader: Pid,
-    live: bool,
-}
-
-impl Group {
-    fn signal(&self, signal: Signal) {
-        if self.live {
-            // No such group: its last process ended in this moment.
-            let _ = kill_process_group(self.leader, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
     }
 }
 
