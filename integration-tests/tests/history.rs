@@ -12,13 +12,15 @@ const JOBS: &str = "jobs:
 - {id: broken, type: local, actions: [{action: command, id: c, command: 'exit 7'}]}
 ";
 
-fn ask(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Finished {
+/// A command about an instance.
+pub(crate) fn ask(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Finished {
     let mut command = sandbox.command();
     command.args(arguments).arg("--config").arg(config);
     Finished::of(command)
 }
 
-fn json(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Value {
+/// What it prints with `--json`.
+pub(crate) fn json(sandbox: &Sandbox, config: &std::path::Path, arguments: &[&str]) -> Value {
     let answer = ask(sandbox, config, &[arguments, &["--json"]].concat());
     serde_json::from_str(&answer.expect_code(0).stdout).expect("JSON")
 }

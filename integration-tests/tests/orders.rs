@@ -7,22 +7,13 @@ use std::path::Path;
 use integration_tests::{Director, Finished, Sandbox, wait};
 use serde_json::Value;
 
+use crate::history::{ask, json};
+
 /// Two jobs that record that they ran; the first holds on until `go` is there.
 const JOBS: &str = "jobs:
 - {id: first, type: local, actions: [{action: command, id: c, command: 'echo first >> @/ran; until [ -e @/go ]; do sleep 0.05; done'}]}
 - {id: second, type: local, actions: [{action: command, id: c, command: 'echo second >> @/ran'}]}
 ";
-
-fn ask(sandbox: &Sandbox, config: &Path, arguments: &[&str]) -> Finished {
-    let mut command = sandbox.command();
-    command.args(arguments).arg("--config").arg(config);
-    Finished::of(command)
-}
-
-fn json(sandbox: &Sandbox, config: &Path, arguments: &[&str]) -> Value {
-    let answer = ask(sandbox, config, &[arguments, &["--json"]].concat());
-    serde_json::from_str(&answer.expect_code(0).stdout).expect("JSON")
-}
 
 /// What an order came to: `job result`, each.
 fn results(done: &Value) -> Vec<String> {

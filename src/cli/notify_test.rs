@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::instance::runtime;
 use super::run::unknown_job;
 use super::{Exit, complain_of, config_path, load, print};
 use crate::config::{Config, Happening, Job, Target};
@@ -43,15 +44,11 @@ fn try_run(args: &Args) -> Result<Exit, Exit> {
         complain_of("there is nobody to tell: the configuration has no `notify`");
         return Err(Exit::NotFound);
     }
-    let failed = |operation: &'static str| {
-        move |error: std::io::Error| {
-            complain_of(&format!("could not {operation}: {error}"));
-            Exit::CannotStart
-        }
-    };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed("start the runtime"))?;
-    let spawner = Spawner::start().map_err(failed("start what starts children"))?;
+    let runtime = runtime()?;
+    let spawner = Spawner::start().map_err(|error| {
+        complain_of(&format!("could not start what starts children: {error}"));
+        Exit::CannotStart
+    })?;
     let results = runtime.block_on(tell_all(&spawner, &letters));
     // At worst a name that is still being resolved.
     runtime.shutdown_background();

@@ -441,6 +441,16 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The program and its arguments: a shell line goes to `/bin/sh -c`, since the user wrote a shell line; anything else stands as it is.
+    pub fn argv(&self) -> (OsString, Vec<OsString>) {
+        match self {
+            Self::Shell(line) => ("/bin/sh".into(), vec!["-c".into(), line.clone()]),
+            Self::Exec { program, args } => (program.clone(), args.clone()),
+        }
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -113,10 +113,7 @@ fn is_on_ac_power(supplies: &Path) -> io::Result<bool> {
 }
 
 async fn ask(command: &Command, runner: &Runner, stop: &Stop) -> Option<String> {
-    let (program, args) = match command {
-        Command::Shell(line) => ("/bin/sh".into(), vec!["-c".into(), line.clone()]),
-        Command::Exec { program, args } => (program.clone(), args.clone()),
-    };
+    let (program, args) = command.argv();
     let spec = Spec {
         program: program.clone(),
         args,

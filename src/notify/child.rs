@@ -42,10 +42,7 @@ pub(super) async fn command(
     timeout: Duration,
     stop: &Stop,
 ) -> Result<(), ChildError> {
-    let (program, args) = match command {
-        Command::Shell(line) => ("/bin/sh".into(), vec!["-c".into(), line.clone()]),
-        Command::Exec { program, args } => (program.clone(), args.clone()),
-    };
+    let (program, args) = command.argv();
     let spec = spec(program, args, timeout);
     execute(spawner, Spec { env: variables(notice), ..spec }, stop).await
 }
