@@ -35,6 +35,13 @@ pub struct Request {
 #[error("not a lock operation as this version knows it: {0}")]
 pub struct NotUnderstood(String);
 
+impl NotUnderstood {
+    /// Of what broke off in the middle.
+    pub fn unfinished() -> Self {
+        Self("it broke off".into())
+    }
+}
+
 /// What comes in on a session.
 #[derive(Debug, Default)]
 pub struct Requests {
