@@ -179,8 +179,10 @@ fn root(key: &str, path: &Path, problems: &mut Vec<String>) -> Option<Root> {
             None
         }
         Err(error) => {
-            let why = if error.kind() == io::ErrorKind::NotFound { "does not exist".into() } else { error.to_string() };
-            problems.push(format!("`{key}`: {shown}: {why}"));
+            problems.push(match error.kind() {
+                io::ErrorKind::NotFound => format!("`{key}`: {shown} does not exist"),
+                _ => format!("`{key}`: {shown}: {error}"),
+            });
             None
         }
     }
@@ -199,7 +201,9 @@ fn lock_problem(lock: &Path) -> Option<String> {
 /// What of the others lies within a directory that may be written, so that it could be replaced there by a symbolic link.
 fn nested(root: &Root, read: &[Root], write: &[Root]) -> Vec<String> {
     let others = read.iter().chain(write).filter(|other| *other != root && other.real.starts_with(&root.real));
-    let tell = |other: &Root| format!("{} lies in {}, which `write` allows already", other.given.display(), root.given.display());
+    let tell = |other: &Root| {
+        format!("{} lies in {}, which `write` allows already", other.given.display(), root.given.display())
+    };
     others.map(tell).collect()
 }
 
