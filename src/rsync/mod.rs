@@ -4,6 +4,7 @@ pub mod args;
 pub mod bwlimit;
 pub mod exit;
 pub mod expand;
+pub mod filter;
 pub mod guard;
 pub mod options;
 pub mod progress;
