@@ -24,8 +24,10 @@ pub mod lock;
 pub mod process;
 pub mod random;
 pub mod rsync;
+pub mod scan;
 pub mod ssh;
 pub mod status;
+pub mod verify;
 pub mod why;
 
 pub mod control;

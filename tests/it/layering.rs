@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 7] = [
         "schedule",
         "ssh::host_keys",
     ],
-    &["clock", "descriptor", "history", "logging", "metrics", "notify", "process", "random", "ssh", "status", "why"],
+    &["clock", "descriptor", "history", "logging", "metrics", "notify", "process", "random", "scan", "ssh", "status", "verify", "why"],
     &["action", "lock"],
     &["job"],
     &["director"],

@@ -1,0 +1,276 @@
+//! A walk through a tree, in an order that two hosts share, in memory that does not grow with it.
+//!
+//! [`Walk`] is an iterator of [`Entry`]s: the root, then depth first, siblings by the bytes of their names ([`order`]), so that two walks can be
+//! merged as they come. Directories are opened each from its parent, never through a symbolic link, so that what is exchanged meanwhile
+//! leads nowhere else. What the [`Scope`] does not admit is neither told nor entered.
+//!
+//! What cannot be read is told with its problem, and the walk goes on. A name that vanishes between being read and being looked at was never there.
+//!
+//! Deliberately absent: contents (`hash` reads those), threads, and any guess about what a difference means.
+
+mod directory;
+mod entry;
+mod meta;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::{CStr, CString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, openat};
+use rustix::io::Errno;
+
+pub use entry::{Entry, Kind, Meta, Mtime, order};
+
+use self::directory::Names;
+use self::meta::Links;
+use crate::rsync::filter::{FilterError, Scope, Side};
+
+/// So many directories of the way down are kept open; those above are opened again when the walk comes back to them.
+const OPEN_MAX: usize = 64;
+/// A file of filter rules is not larger than this, bytes.
+const RULES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What a walk is to look at.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What belongs to the tree: the scope above its root.
+    pub scope: Scope,
+    /// For which side of a sync.
+    pub side: Side,
+    /// Whether to stay on the file system of the root (`--one-file-system`).
+    pub one_file_system: bool,
+    /// Whether to tell more than kind, size and time.
+    pub meta: bool,
+    /// Whether to look at extended attributes, too.
+    pub attributes: bool,
+}
+
+/// A walk. Each item is an entry, or the end of the walk by rules that cannot be followed.
+pub struct Walk {
+    terms: Terms,
+    root: OwnedFd,
+    device: (u32, u32),
+    /// The directories on the way to the next entry.
+    stack: Vec<Level>,
+    /// The path of the innermost, with a slash at its end unless it is the root.
+    path: Vec<u8>,
+    links: Links,
+    first: Option<Entry>,
+}
+
+struct Level {
+    /// `None` where too many are open.
+    file: Option<OwnedFd>,
+    /// Its name in its parent; of the root empty.
+    name: CString,
+    names: Names,
+    scope: Scope,
+    /// The length of [`Walk::path`] without it.
+    above: usize,
+}
+
+impl Walk {
+    /// Begins at a directory. A link to it is followed, as by rsync when a slash stands behind it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has rules that cannot be followed.
+    pub fn new(root: &Path, terms: Terms) -> Result<Self, WalkError> {
+        let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let about = directory::look_at(&opened).map_err(failed)?;
+        let mut walk = Self {
+            device: (about.stx_dev_major, about.stx_dev_minor),
+            root: opened,
+            stack: Vec::new(),
+            path: Vec::new(),
+            links: Links::default(),
+            first: None,
+            terms,
+        };
+        let again = walk.root.try_clone().map_err(failed)?;
+        let names = Names::read(walk.root.as_fd()).map_err(failed)?;
+        let scope = walk.enter(&walk.terms.scope, &[], &again)?;
+        let entry = walk.entry(again.as_fd(), c"", &about);
+        walk.first = Some(entry);
+        walk.stack.push(Level { file: Some(again), name: CString::default(), names, scope, above: 0 });
+        Ok(walk)
+    }
+
+    /// The scope of a directory, by the files of rules in it.
+    fn enter(&self, scope: &Scope, path: &[u8], directory: &OwnedFd) -> Result<Scope, WalkError> {
+        let mut read = |file: &[u8]| {
+            let name = file.rsplit(|&byte| byte == b'/').next().unwrap_or(file);
+            read_rules(directory, name)
+        };
+        Ok(scope.enter(path, &mut read)?)
+    }
+
+    /// The innermost directory, opened again if need be.
+    fn open_innermost(&mut self) -> io::Result<()> {
+        if self.stack.last().is_none_or(|level| level.file.is_some()) {
+            return Ok(());
+        }
+        let mut file = self.root.try_clone()?;
+        for level in &self.stack[1..] {
+            file = directory::open(&file, &level.name)?;
+        }
+        if let Some(level) = self.stack.last_mut() {
+            level.file = Some(file);
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        if let Some(level) = self.stack.pop() {
+            self.path.truncate(level.above);
+        }
+    }
+
+    fn entry(&mut self, parent: rustix::fd::BorrowedFd<'_>, name: &CStr, about: &Statx) -> Entry {
+        let mut path = self.path.clone();
+        path.extend_from_slice(name.to_bytes());
+        let kind = kind(about);
+        let size = if kind == Kind::File { about.stx_size } else { 0 };
+        let mtime = Mtime { seconds: about.stx_mtime.tv_sec, nanos: about.stx_mtime.tv_nsec };
+        let meta = self.terms.meta.then(|| meta::of(parent, name, about, self.terms.attributes, &mut self.links));
+        let (meta, problem) = match meta.transpose() {
+            Ok(meta) => (meta, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Entry { path, kind, size, mtime, meta, problem }
+    }
+
+    /// What comes of a name; `None` when it does not belong to the tree, or is not there any more.
+    fn told(&mut self, name: &CStr) -> Result<Option<Entry>, WalkError> {
+        let Some(level) = self.stack.last() else { return Ok(None) };
+        let Some(parent) = level.file.as_ref() else { return Ok(None) };
+        let scope = level.scope.clone();
+        let mut path = self.path.clone();
+        path.extend_from_slice(name.to_bytes());
+        let about = match directory::look(parent, name) {
+            Ok(about) => about,
+            Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
+            Err(error) => {
+                let admitted = scope.admits(&path, false, self.terms.side);
+                return Ok(admitted.then(|| unknown(path, &error)));
+            }
+        };
+        let is_directory = kind(&about) == Kind::Directory;
+        if !scope.admits(&path, is_directory, self.terms.side) {
+            return Ok(None);
+        }
+        let parent = parent.try_clone().map_err(|source| WalkError::Root { root: String::new(), source })?;
+        let mut entry = self.entry(parent.as_fd(), name, &about);
+        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
+        if is_directory && !(self.terms.one_file_system && is_elsewhere) {
+            match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
+                Ok((names, opened)) => {
+                    let scope = self.enter(&scope, &path, &opened)?;
+                    self.descend(name.to_owned(), names, opened, scope);
+                }
+                Err(error) => entry.problem = Some(error.to_string()),
+            }
+        }
+        Ok(Some(entry))
+    }
+
+    fn descend(&mut self, name: CString, names: Names, opened: OwnedFd, scope: Scope) {
+        let depth = self.stack.len();
+        if depth > OPEN_MAX {
+            // The root stays open by itself.
+            self.stack[depth - OPEN_MAX].file = None;
+        }
+        let above = self.path.len();
+        self.path.extend_from_slice(name.to_bytes());
+        self.path.push(b'/');
+        self.stack.push(Level { file: Some(opened), name, names, scope, above });
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<Entry, WalkError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(root) = self.first.take() {
+            return Some(Ok(root));
+        }
+        loop {
+            let Some(name) = self.stack.last_mut()?.names.pop() else {
+                self.leave();
+                continue;
+            };
+            if let Err(error) = self.open_innermost() {
+                // It was moved away: what is not told yet cannot be any more.
+                let mut path = self.path.clone();
+                path.extend_from_slice(name.to_bytes());
+                return Some(Ok(unknown(path, &error)));
+            }
+            match self.told(&name) {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Some(Ok(entry)),
+                Err(error) => {
+                    self.stack.clear();
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// Why a tree cannot be walked.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// Its root cannot be read.
+    #[error("could not read {root}")]
+    Root {
+        /// Which.
+        root: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its rules cannot be followed.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {
+    let problem = Some(error.to_string());
+    Entry { path, kind: Kind::Unknown, size: 0, mtime: Mtime::default(), meta: None, problem }
+}
+
+fn kind(about: &Statx) -> Kind {
+    let device = || rustix::fs::makedev(about.stx_rdev_major, about.stx_rdev_minor);
+    match FileType::from_raw_mode(about.stx_mode.into()) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::BlockDevice => Kind::Block(device()),
+        FileType::CharacterDevice => Kind::Character(device()),
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::Unknown => Kind::Unknown,
+    }
+}
+
+/// A file of rules in a directory; `None` if there is none.
+fn read_rules(directory: &OwnedFd, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let name = std::ffi::OsStr::from_bytes(name);
+    let file = match openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => std::fs::File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.take(RULES_MAX).read_to_end(&mut text)?;
+    Ok(Some(text))
+}

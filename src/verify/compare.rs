@@ -1,0 +1,275 @@
+//! Two trees, told in the same order, against each other: pure, one entry of each at a time.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use super::terms::{Depth, Promise};
+use crate::scan::{Entry, Kind, Meta, order};
+
+/// In which way the target differs from the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It is not there.
+    Missing,
+    /// It is there only.
+    Extra,
+    /// It is something of another kind.
+    Type,
+    /// The source is newer.
+    Stale,
+    /// The target is newer.
+    TargetNewer,
+    /// Of the same time, but not of the same length.
+    Size,
+    /// Of the same time and length, but not of the same content.
+    Content,
+    /// Its modes, owners, attributes or links are others.
+    Meta,
+    /// It could not be looked at on one side, so nothing is known.
+    Unreadable,
+    /// It changes while it is looked at.
+    InFlight,
+}
+
+impl Class {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 10] = [
+        Self::Missing,
+        Self::Extra,
+        Self::Type,
+        Self::Stale,
+        Self::TargetNewer,
+        Self::Size,
+        Self::Content,
+        Self::Meta,
+        Self::Unreadable,
+        Self::InFlight,
+    ];
+
+    /// Its name in reports, metrics and the history.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Type => "type",
+            Self::Stale => "stale",
+            Self::TargetNewer => "target_newer",
+            Self::Size => "size",
+            Self::Content => "content",
+            Self::Meta => "meta",
+            Self::Unreadable => "unreadable",
+            Self::InFlight => "in_flight",
+        }
+    }
+}
+
+/// One name at which the trees differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// From the root.
+    pub path: Vec<u8>,
+    /// In which way.
+    pub class: Class,
+    /// More about it, for people: `mode 0644, not 0600`.
+    pub detail: String,
+    /// As the source has it.
+    pub source: Option<Entry>,
+    /// As the target has it.
+    pub target: Option<Entry>,
+}
+
+/// What stands against each other at one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pair {
+    /// On both sides.
+    Both(Entry, Entry),
+    /// At the source only.
+    Source(Entry),
+    /// At the target only.
+    Target(Entry),
+}
+
+/// Joins two sequences that are both in [`order`]. Constant memory.
+pub fn join<E>(
+    source: impl Iterator<Item = Result<Entry, E>>,
+    target: impl Iterator<Item = Result<Entry, E>>,
+) -> impl Iterator<Item = Result<Pair, E>> {
+    let (mut source, mut target) = (source.peekable(), target.peekable());
+    std::iter::from_fn(move || {
+        let next = match (source.peek(), target.peek()) {
+            (None, None) => return None,
+            (Some(Err(_)), _) | (Some(_), None) => Ordering::Less,
+            (_, Some(Err(_))) | (None, Some(_)) => Ordering::Greater,
+            (Some(Ok(source)), Some(Ok(target))) => order(&source.path, &target.path),
+        };
+        Some(match next {
+            Ordering::Less => source.next()?.map(Pair::Source),
+            Ordering::Greater => target.next()?.map(Pair::Target),
+            Ordering::Equal => match (source.next()?, target.next()?) {
+                (Ok(source), Ok(target)) => Ok(Pair::Both(source, target)),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            },
+        })
+    })
+}
+
+/// What judges pairs, one after the other.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    promise: &'a Promise,
+    depth: Depth,
+    /// Which group of names there belongs to one here.
+    links: HashMap<u64, u64>,
+    links_back: HashMap<u64, u64>,
+    /// Directories about whose content nothing is known, on either side; only the last one counts.
+    unknown: Option<Vec<u8>>,
+}
+
+impl<'a> Judge<'a> {
+    /// By this promise, as closely as this.
+    pub fn new(promise: &'a Promise, depth: Depth) -> Self {
+        Self { promise, depth, links: HashMap::new(), links_back: HashMap::new(), unknown: None }
+    }
+
+    /// What is to be said of a pair; `None` when it is in step, or none of this sync's business.
+    pub fn judge(&mut self, pair: Pair) -> Option<Difference> {
+        let (source, target) = match pair {
+            Pair::Both(source, target) => (Some(source), Some(target)),
+            Pair::Source(source) => (Some(source), None),
+            Pair::Target(target) => (None, Some(target)),
+        };
+        let path = source.as_ref().or(target.as_ref())?.path.clone();
+        if source.as_ref().is_some_and(|source| !self.is_copied(source)) {
+            return None;
+        }
+        if self.is_below_unknown(&path) {
+            // One side is not known here: said once, for the directory.
+            return None;
+        }
+        let (class, detail) = self.class(source.as_ref(), target.as_ref())?;
+        if class == Class::Unreadable {
+            self.unknown = Some(path.clone());
+        }
+        Some(Difference { path, class, detail, source, target })
+    }
+
+    fn is_below_unknown(&self, path: &[u8]) -> bool {
+        let Some(unknown) = &self.unknown else { return false };
+        unknown.is_empty() || path.strip_prefix(&unknown[..]).is_some_and(|rest| rest.starts_with(b"/"))
+    }
+
+    /// Whether the sync copies such a thing at all.
+    fn is_copied(&self, entry: &Entry) -> bool {
+        match entry.kind {
+            Kind::File | Kind::Directory | Kind::Unknown => true,
+            Kind::Symlink => self.promise.links,
+            Kind::Block(_) | Kind::Character(_) => self.promise.devices,
+            Kind::Fifo | Kind::Socket => self.promise.specials,
+        }
+    }
+
+    fn class(&mut self, source: Option<&Entry>, target: Option<&Entry>) -> Option<(Class, String)> {
+        for entry in [source, target].into_iter().flatten() {
+            if let Some(problem) = &entry.problem {
+                return Some((Class::Unreadable, problem.clone()));
+            }
+        }
+        match (source, target) {
+            (Some(_), None) => Some((Class::Missing, String::new())),
+            (None, Some(_)) => self.promise.deletes.then(|| (Class::Extra, String::new())),
+            (Some(source), Some(target)) => self.both(source, target),
+            (None, None) => None,
+        }
+    }
+
+    fn both(&mut self, source: &Entry, target: &Entry) -> Option<(Class, String)> {
+        if std::mem::discriminant(&source.kind) != std::mem::discriminant(&target.kind) {
+            return Some((Class::Type, format!("{}, not {}", kind_name(target.kind), kind_name(source.kind))));
+        }
+        if let (Kind::File, Some(found)) = (source.kind, self.file(source, target)) {
+            return found;
+        }
+        if self.depth < Depth::Meta {
+            return None;
+        }
+        let mut details = Vec::new();
+        if source.kind != target.kind {
+            details.push("another device".to_owned());
+        }
+        if self.promise.directory_times && source.kind == Kind::Directory && !self.is_same_time(source, target) {
+            details.push("another time".to_owned());
+        }
+        if let (Some(ours), Some(theirs)) = (&source.meta, &target.meta) {
+            self.metas(source.kind, ours, theirs, &mut details);
+        }
+        (!details.is_empty()).then(|| (Class::Meta, details.join(", ")))
+    }
+
+    /// What is to be said of a file by its length and time; the inner `None` when `--update` leaves it as it is.
+    fn file(&self, source: &Entry, target: &Entry) -> Option<Option<(Class, String)>> {
+        let is_same_time = !self.promise.times || self.is_same_time(source, target);
+        match (is_same_time, source.mtime.cmp(&target.mtime)) {
+            (true, _) if source.size == target.size => None,
+            (true, _) => Some(Some((Class::Size, format!("{} bytes, not {}", target.size, source.size)))),
+            (false, Ordering::Less) if self.promise.keeps_newer => Some(None),
+            (false, Ordering::Less) => Some(Some((Class::TargetNewer, String::new()))),
+            (false, _) => Some(Some((Class::Stale, String::new()))),
+        }
+    }
+
+    fn is_same_time(&self, a: &Entry, b: &Entry) -> bool {
+        match self.promise.window {
+            // Nanoseconds are compared where both sides have them: many file systems have not.
+            0 => {
+                a.mtime.seconds == b.mtime.seconds
+                    && (a.mtime.nanos == b.mtime.nanos || a.mtime.nanos == 0 || b.mtime.nanos == 0)
+            }
+            window => a.mtime.seconds.abs_diff(b.mtime.seconds) <= window,
+        }
+    }
+
+    fn metas(&mut self, kind: Kind, ours: &Meta, theirs: &Meta, details: &mut Vec<String>) {
+        if ours.target != theirs.target {
+            details.push("the link leads elsewhere".to_owned());
+        }
+        // A link has no mode of its own.
+        if self.promise.modes && kind != Kind::Symlink && ours.mode != theirs.mode {
+            details.push(format!("mode {:04o}, not {:04o}", theirs.mode, ours.mode));
+        }
+        if self.promise.owners && ours.owner != theirs.owner {
+            details.push(format!("owner {}, not {}", theirs.owner, ours.owner));
+        }
+        if self.promise.groups && ours.group != theirs.group {
+            details.push(format!("group {}, not {}", theirs.group, ours.group));
+        }
+        if self.promise.attributes && ours.attributes != theirs.attributes {
+            details.push("other attributes".to_owned());
+        }
+        if self.promise.hard_links && !self.is_same_group(ours.links, theirs.links) {
+            details.push("another file with several names".to_owned());
+        }
+    }
+
+    /// Whether the names of a file here are those of one file there, and of no other.
+    fn is_same_group(&mut self, ours: Option<u64>, theirs: Option<u64>) -> bool {
+        match (ours, theirs) {
+            (Some(ours), Some(theirs)) => {
+                *self.links.entry(ours).or_insert(theirs) == theirs
+                    && *self.links_back.entry(theirs).or_insert(ours) == ours
+            }
+            (ours, theirs) => ours == theirs,
+        }
+    }
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "a file",
+        Kind::Directory => "a directory",
+        Kind::Symlink => "a link",
+        Kind::Block(_) | Kind::Character(_) => "a device",
+        Kind::Fifo => "a pipe",
+        Kind::Socket => "a socket",
+        Kind::Unknown => "unknown",
+    }
+}

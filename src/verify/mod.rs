@@ -1,0 +1,12 @@
+//! Whether a replica is the replica: two trees told in the same order, and what is to be said of their differences.
+//!
+//! [`Promise`] says what a sync's options promise at all; [`join`] merges two walks; [`Judge`] says of each pair whether it is in step, or in
+//! which [`Class`] it differs.
+
+pub mod compare;
+pub mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Class, Difference, Judge, Pair, join};
+pub use terms::{Depth, NotVerifiable, Promise};
