@@ -3,6 +3,7 @@
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
+mod docs;
 mod layering;
 mod lock_model;
 mod man_page;

@@ -1,0 +1,64 @@
+//! The configurations in the documents: blocks of YAML that bear the name of a file.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use rsyncdirector::config;
+
+use super::documents;
+use super::markdown::Block;
+
+/// What an instance finds in its environment.
+fn env(name: &str) -> Option<OsString> {
+    let value = match name {
+        "HOME" => "/root",
+        "LOGNAME" => "root",
+        "CREDENTIALS_DIRECTORY" => "/run/credentials/rsyncdirector@web.service",
+        "MEDIA" => "/srv/media",
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+/// The named blocks of YAML of all documents, with the document's path.
+fn named() -> Vec<(String, Block)> {
+    let of_document = |document: super::Document| {
+        let path = document.path.display().to_string();
+        document.blocks.into_iter().map(move |block| (path.clone(), block))
+    };
+    let is_named = |(_, block): &(String, Block)| block.language == "yaml" && block.name.is_some();
+    documents().into_iter().flat_map(of_document).filter(is_named).collect()
+}
+
+#[test]
+fn every_configuration_in_a_document_loads_without_a_word() {
+    let mut count = 0;
+    for (path, block) in named() {
+        let name = block.name.as_deref().expect("it is named");
+        if name.contains('/') {
+            continue;
+        }
+        let shown = format!("{path}:{} {name}", block.line);
+        match config::parse(Path::new(&shown), &block.text, &env) {
+            Ok(loaded) => {
+                assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+                assert!(!loaded.config.jobs.is_empty(), "{shown}");
+            }
+            Err(diagnostics) => panic!("{}", diagnostics.render(false)),
+        }
+        count += 1;
+    }
+    assert!(count >= 12, "only {count} configurations were found");
+}
+
+/// What a document calls a configuration has its name.
+#[test]
+fn a_configuration_is_named_after_its_instance() {
+    for (path, block) in named() {
+        let name = block.name.as_deref().expect("it is named");
+        if let Some(instance) = name.strip_suffix(".yaml").filter(|_| !name.contains('/')) {
+            let line = format!("rsync_id: {instance}\n");
+            assert!(block.text.starts_with(&line), "{path}:{}: {name} does not begin with {line:?}", block.line);
+        }
+    }
+}
