@@ -144,8 +144,8 @@ fn helper() -> Option<ExitCode> {
     })
 }
 
-/// The grammar of the command line, for what must agree with it.
-pub fn grammar() -> clap::Command {
+/// The command line as data, for what is made of it: man pages, completions.
+pub fn command() -> clap::Command {
     Cli::command()
 }
 
@@ -174,7 +174,7 @@ pub fn main() -> ExitCode {
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut grammar(), "rsyncdirector", &mut script);
+            clap_complete::generate(shell, &mut command(), "rsyncdirector", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())
         }
     }

@@ -71,7 +71,7 @@ fn program(words: &[String]) -> Option<Vec<String>> {
 }
 
 fn parse(words: &[String], is_whole: bool) -> Result<(), String> {
-    match cli::grammar().try_get_matches_from(words) {
+    match cli::command().try_get_matches_from(words) {
         Ok(_) => Ok(()),
         Err(error) => match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(()),
