@@ -6,6 +6,7 @@ mod links;
 mod literals;
 mod markdown;
 mod messages;
+mod names;
 
 use std::fs;
 use std::path::{Path, PathBuf};
