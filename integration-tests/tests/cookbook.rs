@@ -159,6 +159,37 @@ fn recipe_3_a_dump_that_breaks_off_is_not_copied() {
 }
 
 #[test]
+fn recipe_5_web_servers_are_fetched_but_not_while_they_are_deployed() {
+    let sandbox = Sandbox::new();
+    let (web1, web2) = (Sshd::start(&sandbox, "web1"), Sshd::start(&sandbox, "web2"));
+    let hosts = [("web1.example.org", &web1), ("web2.example.org", &web2)];
+    let words = [
+        ("/run/lock/rsyncdirector/deploy.lock", "@/deploy.lock"),
+        LOCKS,
+        ("/srv/www", "@/web/www"),
+        ("/var/backups/postgresql", "@/web/postgresql"),
+        ("/backup/", "@/backup/"),
+        ("timeout: 1h", "wait_time: 1, timeout: 2"),
+    ];
+    let config = Recipe::new(5, &sandbox, &hosts, &words).config("web");
+    sandbox.write("web/www/index.html", "hello");
+    sandbox.write("web/postgresql/dump", "rows");
+    sandbox.mkdir("backup");
+
+    sandbox.write("deploy.lock", "");
+    sandbox.once(&config).expect_code(1).expect_said("gave up waiting for");
+    assert!(!sandbox.exists("backup/web1") && !sandbox.exists("backup/web.complete"));
+
+    sandbox.remove("deploy.lock");
+    sandbox.once(&config).expect_code(0);
+    for host in ["web1", "web2"] {
+        assert_eq!(sandbox.read(&format!("backup/{host}/www/index.html")), "hello");
+        assert_eq!(sandbox.read(&format!("backup/{host}/postgresql/dump")), "rows");
+    }
+    assert!(sandbox.exists("backup/web.complete"));
+}
+
+#[test]
 fn recipe_6_a_mirror_does_not_follow_a_mistake() {
     let sandbox = Sandbox::new();
     let master = Sshd::start(&sandbox, "master");
@@ -209,4 +240,25 @@ fn recipe_7_snapshots_share_what_did_not_change() {
     assert_eq!(sandbox.read("snapshots/nas/2020-01-31T000000Z/changing"), "one");
     assert!(!sandbox.exists("snapshots/nas/2020-01-02T000000Z"), "the oldest are forgotten");
     assert!(sandbox.exists("snapshots/nas/2020-01-03T000000Z"), "thirty are kept");
+}
+
+#[test]
+fn recipe_8_eight_rsyncs_go_by_way_of_the_jump_host() {
+    let sandbox = Sandbox::new();
+    let (bastion, archive) = (Sshd::start(&sandbox, "bastion"), Sshd::start(&sandbox, "archive"));
+    let hosts = [("archive.internal.example.net", &archive)];
+    let jump = format!("{}@{}", user(), bastion.addr());
+    let words = [
+        LOCKS,
+        ("jump@bastion.example.net", jump.as_str()),
+        ("/var/mail/vhosts/", "@/mail/"),
+        ("/archive/", "@/archive/"),
+    ];
+    let config = Recipe::new(8, &sandbox, &hosts, &words).config("mail");
+    (0..3000).for_each(|mail| drop(sandbox.write(format!("mail/{}/{mail}", mail % 30), vec![b'x'; 4000])));
+    sandbox.mkdir("archive");
+
+    sandbox.once(&config).expect_code(0).expect_said("rsyncs at once");
+    assert_eq!(sandbox.tree("archive/mail"), sandbox.tree("mail"));
+    assert!(bastion.connections() > 2, "they went by way of it");
 }
