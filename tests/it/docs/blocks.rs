@@ -1,7 +1,9 @@
 //! The configurations in the documents: blocks of YAML that bear the name of a file.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rsyncdirector::config;
 
@@ -35,7 +37,7 @@ fn every_configuration_in_a_document_loads_without_a_word() {
     let mut count = 0;
     for (path, block) in named() {
         let name = block.name.as_deref().expect("it is named");
-        if name.contains('/') {
+        if is_policy(name) {
             continue;
         }
         let shown = format!("{path}:{} {name}", block.line);
@@ -61,4 +63,31 @@ fn a_configuration_is_named_after_its_instance() {
             assert!(block.text.starts_with(&line), "{path}:{}: {name} does not begin with {line:?}", block.line);
         }
     }
+}
+
+/// Each in a directory in which there is what it names, as the program itself judges it.
+#[test]
+fn every_gate_policy_in_a_document_is_right() {
+    let mut count = 0;
+    for (path, block) in named().iter().filter(|(_, block)| block.name.as_deref().is_some_and(is_policy)) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let here = directory.path().display();
+        let text = block.text.replace("[/", &format!("[{here}/")).replace(", /", &format!(", {here}/"));
+        for line in text.lines().filter(|line| line.starts_with("read: ") || line.starts_with("write: ")) {
+            let directories = line.split(['[', ']', ',']).map(str::trim).filter(|word| word.starts_with('/'));
+            directories.for_each(|directory| fs::create_dir_all(directory).expect("a directory"));
+        }
+        let file = directory.path().join("policy.yaml");
+        fs::write(&file, text).expect("the policy");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_rsyncdirector"));
+        let checked = check.args(["gate", "check", "--policy"]).arg(&file).output().expect("the program runs");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{path}:{}: {said}", block.line);
+        count += 1;
+    }
+    assert!(count >= 9, "only {count} policies were found");
+}
+
+fn is_policy(name: &str) -> bool {
+    name.starts_with("gate/")
 }

@@ -6,7 +6,7 @@ use super::document;
 use super::literals::literals;
 
 /// Messages of errors that need no explanation there, with the reason.
-const UNEXPLAINED: [(&str, &str); 10] = [
+const UNEXPLAINED: [(&str, &str); 14] = [
     ("… … failed", "an SSH protocol error, which its cause tells"),
     ("could not …", "what the system refuses, which its cause tells"),
     ("could not … …", "a pid file that cannot be read or written, which its cause tells"),
@@ -15,6 +15,10 @@ const UNEXPLAINED: [(&str, &str); 10] = [
     ("could not keep the message in memory", "no memory"),
     ("the director ends", "a notification at the end of the process"),
     ("could not install the log", "cannot happen outside of tests"),
+    ("could not start …", "the gate's rsync, which its cause tells"),
+    ("could not give up a capability", "what the system refuses, which its cause tells"),
+    ("the client's connection failed", "for the journal of the gate's host"),
+    ("… cannot stand in a line of authorized_keys: it must be text, without line breaks and double quotes", "it says all"),
     ("`metrics.auth`", "the beginning of another message"),
     ("`metrics.tls`", "the beginning of another message"),
 ];
