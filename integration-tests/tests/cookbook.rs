@@ -1,11 +1,12 @@
-//! Recipes of `docs/cookbook.md`, run as they stand there but for hosts, accounts, keys and directories.
+//! Recipes of `docs/cookbook.md`, run as they stand there but for hosts, accounts, keys and directories. Each peer admits the key by its
+//! gate, with the policy of the recipe.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use integration_tests::sandbox::user;
-use integration_tests::{Director, Sandbox, Sshd};
+use integration_tests::{Director, Sandbox, Sshd, director, keys};
 
 const COOKBOOK: &str = include_str!("../../docs/cookbook.md");
 
@@ -39,19 +40,38 @@ impl<'a> Recipe<'a> {
         rest.split("\n```").next().expect("it ends")
     }
 
-    /// The configuration of an instance, written into the sandbox.
-    fn config(&self, id: &str) -> PathBuf {
-        let mut text = format!("{}\n", self.block(&format!("{id}.yaml")));
+    /// A block with the words and paths of the sandbox.
+    fn replaced(&self, name: &str) -> String {
+        let mut text = format!("{}\n", self.block(name));
         for (from, to) in self.words {
-            assert!(text.contains(from) || self.text.contains(from), "{from:?} is not in the recipe");
+            assert!(self.text.contains(from), "{from:?} is not in the recipe");
             text = match from.starts_with('/') {
                 true => replace_path(&text, from, to),
                 false => text.replace(from, to),
             };
         }
+        text
+    }
+
+    /// The configuration of an instance, written into the sandbox.
+    fn config(&self, id: &str) -> PathBuf {
         let key = self.sandbox.user_key().display().to_string();
+        let text = self.replaced(&format!("{id}.yaml"));
         let lines = text.lines().map(|line| self.line(line, &key));
         self.sandbox.config_of(id, &lines.collect::<String>())
+    }
+
+    /// Lets the key do on a peer what a policy of the recipe allows, and nothing else.
+    fn admit(&self, peer: &str, policy: &str) {
+        let text = self.replaced(&format!("gate/{policy}.yaml"));
+        let file = self.sandbox.write(format!("gate/{policy}.yaml"), self.sandbox.expand(&text));
+        let (file, key) = (file.display().to_string(), self.sandbox.user_key().with_extension("pub"));
+        self.sandbox.cli(&["gate", "check", "--policy", &file]).expect_code(0);
+        let program = director::binary().display().to_string();
+        let key = key.display().to_string();
+        let line = self.sandbox.cli(&["gate", "keyline", "--policy", &file, "--program", &program, &key]);
+        line.expect_printed("restrict,command=");
+        self.sandbox.write(format!("sshd-{peer}/authorized_keys"), &line.stdout);
     }
 
     /// A line of a configuration with the peers of the sandbox.
@@ -106,7 +126,9 @@ fn recipe_1_a_laptop_its_backup_host_and_a_second_site_exclude_each_other() {
     sandbox.write("laptop/home/ann/letter", "dear");
     sandbox.write("laptop/home/ann/.cache/junk", "x");
     sandbox.mkdir("backup/laptop");
-    sandbox.mkdir("vault");
+    sandbox.mkdir("vault/backup01");
+    recipe.admit("backup01", "laptop");
+    recipe.admit("offsite", "backup01");
 
     sandbox.once(&laptop).expect_code(0);
     sandbox.once(&offsite).expect_code(0);
@@ -143,9 +165,11 @@ fn recipe_3_a_dump_that_breaks_off_is_not_copied() {
         (" -o postgres", ""),
         ("logger -p user.err", "echo >> @/told"),
     ];
-    let config = Recipe::new(3, &sandbox, &hosts, &words).config("database");
+    let recipe = Recipe::new(3, &sandbox, &hosts, &words);
+    let config = recipe.config("database");
     let dump = "for word; do case $word in --file=*) to=${word#--file=};; esac; done\nmkdir \"$to\"";
     sandbox.mkdir("backup/database");
+    recipe.admit("backup01", "database");
 
     sandbox.script("pg_dump", &format!("{dump}; echo good > \"$to/toc.dat\""));
     sandbox.once(&config).expect_code(0);
@@ -171,10 +195,13 @@ fn recipe_5_web_servers_are_fetched_but_not_while_they_are_deployed() {
         ("/backup/", "@/backup/"),
         ("timeout: 1h", "wait_time: 1, timeout: 2"),
     ];
-    let config = Recipe::new(5, &sandbox, &hosts, &words).config("web");
+    let recipe = Recipe::new(5, &sandbox, &hosts, &words);
+    let config = recipe.config("web");
     sandbox.write("web/www/index.html", "hello");
     sandbox.write("web/postgresql/dump", "rows");
     sandbox.mkdir("backup");
+    recipe.admit("web1", "web");
+    recipe.admit("web2", "web");
 
     sandbox.write("deploy.lock", "");
     sandbox.once(&config).expect_code(1).expect_said("gave up waiting for");
@@ -194,10 +221,12 @@ fn recipe_6_a_mirror_does_not_follow_a_mistake() {
     let sandbox = Sandbox::new();
     let master = Sshd::start(&sandbox, "master");
     let hosts = [("master.example.org", &master)];
-    let words = [LOCKS, ("/srv/releases/", "@/master/"), ("/srv/mirror/", "@/mirror/")];
-    let config = Recipe::new(6, &sandbox, &hosts, &words).config("mirror");
+    let words = [LOCKS, ("/srv/releases", "@/master"), ("/srv/mirror/", "@/mirror/")];
+    let recipe = Recipe::new(6, &sandbox, &hosts, &words);
+    let config = recipe.config("mirror");
     sandbox.mkdir("mirror");
     (0..40).for_each(|release| drop(sandbox.write(format!("master/{release}.tar"), "x")));
+    recipe.admit("master", "mirror");
     sandbox.once(&config).expect_code(0);
     assert_eq!(sandbox.tree("mirror/releases").len(), 40);
 
@@ -217,10 +246,12 @@ fn recipe_7_snapshots_share_what_did_not_change() {
     let sandbox = Sandbox::new();
     let nas = Sshd::start(&sandbox, "nas");
     let hosts = [("nas.example.org", &nas)];
-    let words = [LOCKS, ("/srv/shares/", "@/shares/"), ("/snapshots/", "@/snapshots/")];
-    let config = Recipe::new(7, &sandbox, &hosts, &words).config("snapshots");
+    let words = [LOCKS, ("/srv/shares", "@/shares"), ("/snapshots/", "@/snapshots/")];
+    let recipe = Recipe::new(7, &sandbox, &hosts, &words);
+    let config = recipe.config("snapshots");
     sandbox.write("shares/same", "same");
     sandbox.write("shares/changing", "one");
+    recipe.admit("nas", "snapshots");
 
     sandbox.once(&config).expect_code(0);
     let latest = fs::read_link(sandbox.path("snapshots/nas/latest")).expect("a link to the first");
@@ -254,9 +285,15 @@ fn recipe_8_eight_rsyncs_go_by_way_of_the_jump_host() {
         ("/var/mail/vhosts/", "@/mail/"),
         ("/archive/", "@/archive/"),
     ];
-    let config = Recipe::new(8, &sandbox, &hosts, &words).config("mail");
+    let recipe = Recipe::new(8, &sandbox, &hosts, &words);
+    let config = recipe.config("mail");
     (0..3000).for_each(|mail| drop(sandbox.write(format!("mail/{}/{mail}", mail % 30), vec![b'x'; 4000])));
-    sandbox.mkdir("archive");
+    sandbox.mkdir("archive/mail");
+    recipe.admit("archive", "mail");
+    let line = recipe.text.split("```text\n").nth(1).and_then(|rest| rest.lines().next()).expect("the bastion's line");
+    let line = line.replace("archive.internal.example.net:22", &archive.addr().to_string());
+    let key = keys::public(&sandbox.user_key());
+    sandbox.write("sshd-bastion/authorized_keys", line.replace("ssh-ed25519 AAAA…", &key) + "\n");
 
     sandbox.once(&config).expect_code(0).expect_said("rsyncs at once");
     assert_eq!(sandbox.tree("archive/mail"), sandbox.tree("mail"));

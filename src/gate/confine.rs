@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, unshare_unsafe};
 
+use super::Access;
 use super::admit::Call;
 use super::policy::{Confinement, Policy};
-use super::Access;
 
 /// What a dynamically linked rsync reads beside its data. What is not there is left out.
 const SYSTEM: [&str; 14] = [
@@ -137,8 +137,7 @@ fn shut_in_for(policy: &Policy, call: &Call) -> Result<(), ConfineError> {
 /// # Errors
 /// [`ConfineError`].
 pub fn shut_in_for_locks(policy: &Policy) -> Result<(), ConfineError> {
-    let directories: Vec<PathBuf> =
-        policy.locks.iter().filter_map(|lock| lock.parent().map(Path::to_owned)).collect();
+    let directories: Vec<PathBuf> = policy.locks.iter().filter_map(|lock| lock.parent().map(Path::to_owned)).collect();
     for path in &directories {
         std::fs::create_dir_all(path).map_err(|source| ConfineError::Path { path: path.clone(), source })?;
     }
@@ -229,7 +228,10 @@ fn add_attributes(mount: &OwnedFd, attributes: u64) -> io::Result<()> {
 
 /// Takes from whatever is executed next all of root's rights but those that copy a tree.
 fn give_up_rights(devices: bool) -> Result<(), ConfineError> {
-    let kept = KEPT.into_iter().chain(devices.then_some(CapabilitySet::MKNOD)).fold(CapabilitySet::empty(), CapabilitySet::union);
+    let kept = KEPT
+        .into_iter()
+        .chain(devices.then_some(CapabilitySet::MKNOD))
+        .fold(CapabilitySet::empty(), CapabilitySet::union);
     for right in CapabilitySet::all().difference(kept).iter() {
         match remove_capability_from_bounding_set(right) {
             // The kernel is older than that right.

@@ -60,11 +60,15 @@ mod tests {
     fn a_line_restricts_all_that_sshd_can() {
         assert_eq!(
             line(KEY, "/etc/rsyncdirector/gate/laptop.yaml", None).expect("a line"),
-            format!("restrict,command=\"/usr/bin/rsyncdirector gate --policy /etc/rsyncdirector/gate/laptop.yaml\" {KEY}")
+            format!(
+                "restrict,command=\"/usr/bin/rsyncdirector gate --policy /etc/rsyncdirector/gate/laptop.yaml\" {KEY}"
+            )
         );
         assert_eq!(
             line(&format!("\n{KEY}\n"), "/etc/my gate.yaml", Some("10.0.0.0/8,!10.0.0.1")).expect("a line"),
-            format!("restrict,from=\"10.0.0.0/8,!10.0.0.1\",command=\"/usr/bin/rsyncdirector gate --policy '/etc/my gate.yaml'\" {KEY}")
+            format!(
+                "restrict,from=\"10.0.0.0/8,!10.0.0.1\",command=\"/usr/bin/rsyncdirector gate --policy '/etc/my gate.yaml'\" {KEY}"
+            )
         );
     }
 

@@ -199,7 +199,9 @@ fn lock_problem(lock: &Path) -> Option<String> {
 /// What of the others lies within a directory that may be written, so that it could be replaced there by a symbolic link.
 fn nested(root: &Root, read: &[Root], write: &[Root]) -> Vec<String> {
     let others = read.iter().chain(write).filter(|other| *other != root && other.real.starts_with(&root.real));
-    let tell = |other: &Root| format!("{} lies in {}, which `write` allows already", other.given.display(), root.given.display());
+    let tell = |other: &Root| {
+        format!("{} lies in {}, which `write` allows already", other.given.display(), root.given.display())
+    };
     others.map(tell).collect()
 }
 

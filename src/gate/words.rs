@@ -88,7 +88,8 @@ pub fn split(line: &[u8]) -> Result<Vec<Word>, Refusal> {
             },
             b'!' | b'#' | b'$' | b'&' | b';' | b'|' | b'<' | b'>' | b'(' | b')' | b'{' | b'}' | b'"' | b'\'' | b'`' => {
                 let text = format!("no shell is behind this gate, and {:?} would need one", byte as char);
-                return Err(Refusal::new(text).with_hint("rsync before 3.2.4, or --old-args, leaves such characters to a shell"));
+                return Err(Refusal::new(text)
+                    .with_hint("rsync before 3.2.4, or --old-args, leaves such characters to a shell"));
             }
             b'\n' | 0 => return Err(Refusal::new("a line break or NUL in a command line")),
             b'~' if word.is_none() => {
@@ -126,7 +127,9 @@ mod tests {
 
     #[test]
     fn what_only_a_shell_understands_is_refused() {
-        for line in ["a;b", "a|b", "a&b", "$(a)", "`a`", "a>b", "a<b", "'a'", "\"a\"", "{a,b}", "a#", "a!", "(a)", "a\nb"] {
+        for line in
+            ["a;b", "a|b", "a&b", "$(a)", "`a`", "a>b", "a<b", "'a'", "\"a\"", "{a,b}", "a#", "a!", "(a)", "a\nb"]
+        {
             check_refused(line);
         }
         check_refused("a\\");

@@ -22,12 +22,7 @@ fn every_op(directory: &str) -> Vec<Op> {
         take(&format!("{directory}/x.lock"), "t2", Some("t1")),
         Op::Refresh { path: path("x.lock"), record: record("t1") },
         Op::Remove { path: path("x.lock"), record: record("t1") },
-        Op::Break {
-            path: path("y"),
-            seen: Some(record("t3")),
-            age: Duration::from_secs(5),
-            note: note(Some("it's")),
-        },
+        Op::Break { path: path("y"), seen: Some(record("t3")), age: Duration::from_secs(5), note: note(Some("it's")) },
         Op::Break { path: path("z"), seen: None, age: Duration::from_secs(7), note: note(None) },
     ]
 }
@@ -138,7 +133,12 @@ fn the_answers_are_those_of_the_shell() {
             vec![taken("t2"), look("foreign")],
             vec![Op::Refresh { path: lock.clone(), record: record("t1") }],
             vec![Op::Refresh { path: lock.clone(), record: record("t2") }],
-            vec![Op::Break { path: lock.clone(), seen: Some(record("t1")), age: Duration::ZERO, note: note(Some("t1")) }],
+            vec![Op::Break {
+                path: lock.clone(),
+                seen: Some(record("t1")),
+                age: Duration::ZERO,
+                note: note(Some("t1")),
+            }],
             vec![Op::Remove { path: lock.clone(), record: record("t1") }, look("deep/er/x.lock")],
             vec![Op::Break { path: path("foreign"), seen: None, age: Duration::ZERO, note: note(None) }],
             vec![look("foreign")],

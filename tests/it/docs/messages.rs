@@ -18,7 +18,10 @@ const UNEXPLAINED: [(&str, &str); 14] = [
     ("could not start …", "the gate's rsync, which its cause tells"),
     ("could not give up a capability", "what the system refuses, which its cause tells"),
     ("the client's connection failed", "for the journal of the gate's host"),
-    ("… cannot stand in a line of authorized_keys: it must be text, without line breaks and double quotes", "it says all"),
+    (
+        "… cannot stand in a line of authorized_keys: it must be text, without line breaks and double quotes",
+        "it says all",
+    ),
     ("`metrics.auth`", "the beginning of another message"),
     ("`metrics.tls`", "the beginning of another message"),
 ];
