@@ -35,4 +35,5 @@ mod shards_differential;
 mod shutdown;
 mod signals;
 mod syncs;
+mod systemd;
 mod transport;
