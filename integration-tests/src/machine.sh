@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Owns the mounts and the control group of one machine. Runs in a mount namespace of its own: `machine.sh DIRECTORY NAME
 # ARGUMENTS OF SYSTEMD-NSPAWN…`. Boots it for each line of its standard input, and ends all of it when there is no more.
 set -eu
