@@ -38,6 +38,7 @@ pub mod page;
 
 pub mod cli;
 pub mod daemon;
+pub mod doctor;
 
 pub mod pid_file;
 

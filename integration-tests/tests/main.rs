@@ -6,6 +6,7 @@ mod broken_transfers;
 mod children;
 mod cli;
 mod config_errors;
+mod doctor;
 mod exclusion;
 mod guards;
 mod harness;
