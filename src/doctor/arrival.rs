@@ -70,12 +70,15 @@ fn problem(peer: &Peer, error: &SshError) -> Finding {
             (Check::Resolve, format!("mend `host`, or add {host} to DNS or /etc/hosts: `getent hosts {host}`"))
         }
         SshError::Timeout { doing: "login to", .. } => (Check::Login, "see the log of its sshd".to_owned()),
-        SshError::Timeout { doing: "key exchange with", .. } => {
-            (Check::Connect, "something there takes connections and does not speak SSH in time: see its sshd".to_owned())
-        }
+        SshError::Timeout { doing: "key exchange with", .. } => (
+            Check::Connect,
+            "something there takes connections and does not speak SSH in time: see its sshd".to_owned(),
+        ),
         SshError::Timeout { .. } => (Check::Connect, reaching(peer)),
         SshError::Connect { .. } => (Check::Connect, reaching(peer)),
-        SshError::Forward { .. } => (Check::Connect, "allow it in its sshd_config, and see that it reaches it".to_owned()),
+        SshError::Forward { .. } => {
+            (Check::Connect, "allow it in its sshd_config, and see that it reaches it".to_owned())
+        }
         SshError::HostKey(error) => return host_key(&place, error),
         SshError::Key(error) => return key(Check::Login, &place, error),
         SshError::Auth { .. } => (Check::Login, add_key(peer)),

@@ -191,7 +191,9 @@ pub fn judge(place: &str, rsync: &Installed, ends: &[(&str, &[OsString])]) -> Ve
     findings.push(security(place, version, rsync));
     let lacking: Vec<String> = ends
         .iter()
-        .flat_map(|(name, opts)| build.lacks(opts).into_iter().map(move |lack| format!("{lack}, which {name} asks for")))
+        .flat_map(|(name, opts)| {
+            build.lacks(opts).into_iter().map(move |lack| format!("{lack}, which {name} asks for"))
+        })
         .collect();
     findings.push(match lacking.is_empty() {
         true => Finding::ok(Check::RsyncFeatures, place, "it knows all that the jobs' options ask for"),

@@ -81,7 +81,11 @@ pub fn file((path, who): &Named) -> Finding {
     match File::open(path) {
         Ok(_) => Finding::ok(Check::File, HERE, format!("{shown} can be read ({who})")),
         Err(error) => {
-            let fix = if error.kind() == io::ErrorKind::NotFound { "put it there, or mend the path" } else { "let it be read" };
+            let fix = if error.kind() == io::ErrorKind::NotFound {
+                "put it there, or mend the path"
+            } else {
+                "let it be read"
+            };
             Finding::fail(Check::File, HERE, format!("{shown} cannot be read: {error}, which {who} names"), fix)
         }
     }
@@ -114,7 +118,12 @@ pub fn known_hosts(config: &Config, needs: &Needs) -> Vec<Finding> {
     } else if findings.is_empty() && !files.is_empty() && is_strict {
         let list = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
         let text = format!("no host is known: there is none of {list}");
-        findings.push(Finding::fail(Check::KnownHosts, HERE, text, "`ssh-keyscan HOST >> FILE`, once the key was compared"));
+        findings.push(Finding::fail(
+            Check::KnownHosts,
+            HERE,
+            text,
+            "`ssh-keyscan HOST >> FILE`, once the key was compared",
+        ));
     }
     findings
 }

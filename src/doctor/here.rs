@@ -46,7 +46,12 @@ pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> 
         }
         Err(why) => {
             let text = format!("this host could not be asked: {why}");
-            findings.push(Finding::fail(Check::Shell, HERE, text, "see what it says; as root a unit's user can be stood in for"));
+            findings.push(Finding::fail(
+                Check::Shell,
+                HERE,
+                text,
+                "see what it says; as root a unit's user can be stood in for",
+            ));
         }
     }
     if eyes.are_ours() {
@@ -148,7 +153,11 @@ impl Asked {
         if unit.is_some_and(|unit| !unit.is_root()) {
             for lock in &needs.here.locks {
                 let directory = lock.location.path.parent().unwrap_or(Path::new("/"));
-                asked.own(directory, Own::Lock(format!("{}, the lock of {}", lock.location.path.display(), lock.of())), false);
+                asked.own(
+                    directory,
+                    Own::Lock(format!("{}, the lock of {}", lock.location.path.display(), lock.of())),
+                    false,
+                );
             }
             files::keys(needs).iter().for_each(|key| asked.own(key, Own::Key, false));
             for (path, who) in files::read(config, needs) {
@@ -246,9 +255,15 @@ impl Own {
             false => "make it, and give the user write access to it",
         };
         match (is_read, seen.exists()) {
-            (true, _) if seen.exists() && seen.is_readable() => Finding::ok(check, HERE, format!("{shown} can be read, {what}")),
-            (true, true) => Finding::fail(check, HERE, format!("{shown} cannot be read by the unit's user, {what}"), fix),
-            (true, false) => Finding::fail(check, HERE, format!("{shown} is not there, {what}"), "put it there, or mend the path"),
+            (true, _) if seen.exists() && seen.is_readable() => {
+                Finding::ok(check, HERE, format!("{shown} can be read, {what}"))
+            }
+            (true, true) => {
+                Finding::fail(check, HERE, format!("{shown} cannot be read by the unit's user, {what}"), fix)
+            }
+            (true, false) => {
+                Finding::fail(check, HERE, format!("{shown} is not there, {what}"), "put it there, or mend the path")
+            }
             (false, true) if seen.is_dir() && seen.is_writable() => {
                 Finding::ok(check, HERE, format!("{shown} can be written, {what}"))
             }
@@ -269,7 +284,9 @@ fn starting(config: &Config) -> Vec<Finding> {
     let control = if runs {
         Finding::ok(Check::ControlSocket, HERE, format!("the instance runs and listens on {shown}"))
     } else if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        let text = format!("{shown} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have: `status` would not work");
+        let text = format!(
+            "{shown} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have: `status` would not work"
+        );
         Finding::warn(Check::ControlSocket, HERE, text, "use a shorter `pid_file_dir`")
     } else {
         Finding::ok(Check::ControlSocket, HERE, format!("the instance does not run; {shown} is free"))

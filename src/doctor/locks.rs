@@ -33,11 +33,15 @@ pub async fn lock(config: &Config, stores: &Stores, place: &str, wanted: &Wanted
         Err(why) if why.contains(GATE) => {
             return Finding::ok(Check::Lock, place, format!("the gate lets us look at {shown} (lock of {of})"));
         }
-        Err(why) => return refused(place, &format!("the directory of {shown}, the lock of {of}, cannot be looked at"), &why),
+        Err(why) => {
+            return refused(place, &format!("the directory of {shown}, the lock of {of}, cannot be looked at"), &why);
+        }
     };
     let is_there = Some(directory.as_path()) == path.parent();
     match probe(config, &*backend, &directory, path).await {
-        Ok(()) if is_there => Finding::ok(Check::Lock, place, format!("{shown} can be made and removed (lock of {of})")),
+        Ok(()) if is_there => {
+            Finding::ok(Check::Lock, place, format!("{shown} can be made and removed (lock of {of})"))
+        }
         Ok(()) => {
             let text = format!("{shown} can be made, with its directory in {} (lock of {of})", directory.display());
             Finding::ok(Check::Lock, place, text)
@@ -85,7 +89,8 @@ async fn look(backend: &dyn LockBackend, path: &Path) -> Result<Found, String> {
 
 /// The nearest directory above a file that is there. A symbolic link counts as one: the way to a file is followed.
 async fn nearest(backend: &dyn LockBackend, path: &Path) -> Result<PathBuf, String> {
-    let above: Vec<&Path> = path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty() && *path != Path::new("~")).collect();
+    let above: Vec<&Path> =
+        path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty() && *path != Path::new("~")).collect();
     let looks = above.iter().map(|path| Op::Look { path: path.to_path_buf() }).collect();
     let answers = backend.perform(looks).await.map_err(|Unreachable { why, .. }| why)?;
     for (path, answer) in above.iter().zip(answers) {

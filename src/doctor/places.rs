@@ -101,7 +101,12 @@ pub fn space(place: &str, what: &str, seen: &Seen) -> Option<Finding> {
     let share = |room: Room| (u128::from(room.free) * 100 / u128::from(room.total.max(1))) as u64;
     if let Some(room) = seen.inodes.filter(|room| room.free == 0) {
         let text = format!("no inode of {} is free at {above}, {what}: no file can be made", room.total);
-        return Some(Finding::fail(Check::Space, place, text, "remove files there, or make the file system with more inodes"));
+        return Some(Finding::fail(
+            Check::Space,
+            place,
+            text,
+            "remove files there, or make the file system with more inodes",
+        ));
     }
     let bytes = seen.bytes?;
     let (free, total) = (human::bytes(bytes.free), human::bytes(bytes.total));
@@ -131,7 +136,7 @@ pub fn clock(place: &str, theirs: i64, before: f64, after: f64) -> Finding {
     }
     let way = if off > 0.0 { "ahead of" } else { "behind" };
     let text = format!(
-        "its clock is {} {way} ours: locks do not mind, since each host judges their age by its own, but logs, `--update` and schedules \
+        "its clock is at least {} {way} ours: locks do not mind, since each host judges their age by its own, but logs, `--update` and schedules \
          of both hosts do not agree",
         human::duration(std::time::Duration::from_secs_f64(off.abs()))
     );

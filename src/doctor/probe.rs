@@ -97,6 +97,8 @@ pub struct Seen {
     above_flags: String,
     /// Which that is.
     pub above: String,
+    /// Where its file system is mounted.
+    pub mount: String,
     /// Its file system's bytes, where they are told.
     pub bytes: Option<Room>,
     /// Its inodes, where the file system counts them.
@@ -170,6 +172,7 @@ impl Answers {
                 flags: Some(rest(index, "path")).filter(|flags| !flags.is_empty()).unwrap_or("-").to_owned(),
                 above_flags: above_flags.to_owned(),
                 above: above.to_owned(),
+                mount: mount(rest(index, "bytes")).to_owned(),
                 bytes: room(rest(index, "bytes"), 1024),
                 inodes: room(rest(index, "inodes"), 1),
                 setgid: Some(rest(index, "setgid")).filter(|path| !path.is_empty()).map(str::to_owned),
@@ -209,6 +212,11 @@ fn room(line: &str, unit: u64) -> Option<Room> {
     let (used, free) = (numbers[1].parse::<u64>().ok()?, numbers[2].parse::<u64>().ok()?);
     let total = (used + free).saturating_mul(unit);
     (total > 0).then_some(Room { total, free: free.saturating_mul(unit) })
+}
+
+/// What stands behind the share.
+fn mount(line: &str) -> &str {
+    line.rsplit_once("% ").map(|(_, mount)| mount).unwrap_or_default()
 }
 
 #[cfg(test)]

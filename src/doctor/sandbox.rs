@@ -76,8 +76,16 @@ fn paths(unit: &Unit, wants: &Wants) -> Vec<Finding> {
         match unit.access(path) {
             Access::Free => {}
             Access::Hidden(by) if by.starts_with("PrivateTmp") => {
-                let text = format!("{by} gives the unit a {} of its own: no other sees its lock file, of {who}", path.display());
-                findings.push(Finding::fail(Check::UnitPaths, HERE, text, "put lock files into /run/lock, or use PrivateTmp=no"));
+                let text = format!(
+                    "{by} gives the unit a {} of its own: no other sees its lock file, of {who}",
+                    path.display()
+                );
+                findings.push(Finding::fail(
+                    Check::UnitPaths,
+                    HERE,
+                    text,
+                    "put lock files into /run/lock, or use PrivateTmp=no",
+                ));
             }
             Access::Hidden(by) => {
                 let text = format!("{by} hides {}, the lock or block file of {who}", path.display());
@@ -240,7 +248,8 @@ fn devices_denied(unit: &Unit) -> Option<&'static str> {
 /// rsync of another user does not even try what only a superuser's can (rsync(1), `--super`).
 fn as_user(unit: &Unit, end: &End) -> Option<Finding> {
     let (name, user) = (&end.name, unit.user());
-    let owned = [("owner", "owners"), ("devices", "devices"), ("xattrs", "extended attributes but those of users (`user.*`)")];
+    let owned =
+        [("owner", "owners"), ("devices", "devices"), ("xattrs", "extended attributes but those of users (`user.*`)")];
     let mut lost: Vec<&str> = owned.iter().filter(|(option, _)| end.keeps(option)).map(|(_, what)| *what).collect();
     if end.keeps("group") {
         lost.push("groups that the user is not in");
@@ -250,7 +259,8 @@ fn as_user(unit: &Unit, end: &End) -> Option<Finding> {
     }
     let list = lost.join(", ");
     if end.has(&["super"]) {
-        let text = format!("the unit runs as {user}, and --super makes {name} try to keep {list}: it would end with 23");
+        let text =
+            format!("the unit runs as {user}, and --super makes {name} try to keep {list}: it would end with 23");
         return Some(Finding::fail(Check::UnitRights, HERE, text, "leave --super out, or run the unit as root"));
     }
     let text = format!("the unit runs as {user}: {name} does not keep {list}, and does not say so");
@@ -265,11 +275,14 @@ fn set_id(unit: &Unit, end: &End, setgid: Option<&str>) -> Option<Finding> {
     let (name, fix) = (&end.name, drop_in(unit, "RestrictSUIDSGID=no") + "; or add --chmod=ug-s");
     Some(match setgid {
         Some(directory) => {
-            let text = format!("RestrictSUIDSGID=yes refuses the setgid directory {directory} of {name}: rsync would end with 23");
+            let text = format!(
+                "RestrictSUIDSGID=yes refuses the setgid directory {directory} of {name}: rsync would end with 23"
+            );
             Finding::fail(Check::UnitRights, HERE, text, fix)
         }
         None => {
-            let text = format!("RestrictSUIDSGID=yes: {name} ends with 23 as soon as its source has a setuid or setgid file");
+            let text =
+                format!("RestrictSUIDSGID=yes: {name} ends with 23 as soon as its source has a setuid or setgid file");
             Finding::warn(Check::UnitRights, HERE, text, fix)
         }
     })
@@ -291,8 +304,11 @@ fn privileged_command(unit: &Unit, name: &str, command: &Command) -> Option<Find
         let text = format!("NoNewPrivileges=yes keeps `{program}` of {name} (`{shown}`) from working");
         return Some(Finding::fail(Check::UnitRights, HERE, text, drop_in(unit, "NoNewPrivileges=no")));
     }
-    if let Some(program) = uses(&["mount", "umount"]).filter(|_| !unit.has("cap_sys_admin") || !unit.may_call(&["mount"])) {
-        let text = format!("`{program}` of {name} (`{shown}`) needs CAP_SYS_ADMIN and @mount, which the unit does not have");
+    if let Some(program) =
+        uses(&["mount", "umount"]).filter(|_| !unit.has("cap_sys_admin") || !unit.may_call(&["mount"]))
+    {
+        let text =
+            format!("`{program}` of {name} (`{shown}`) needs CAP_SYS_ADMIN and @mount, which the unit does not have");
         let fix = "let systemd mount it (an automount unit), or add both".to_owned();
         return Some(Finding::fail(Check::UnitRights, HERE, text, fix));
     }
@@ -313,12 +329,20 @@ fn network(unit: &Unit, wants: &Wants) -> Vec<Finding> {
         refuse("PrivateNetwork=yes leaves no network to reach peers".into(), "PrivateNetwork=no");
     }
     if wants.peers > 0 && !allows("AF_INET") && !allows("AF_INET6") {
-        refuse("RestrictAddressFamilies= has neither AF_INET nor AF_INET6 to reach peers".into(), "RestrictAddressFamilies=AF_INET AF_INET6");
+        refuse(
+            "RestrictAddressFamilies= has neither AF_INET nor AF_INET6 to reach peers".into(),
+            "RestrictAddressFamilies=AF_INET AF_INET6",
+        );
     }
     if !allows("AF_UNIX") {
-        refuse("RestrictAddressFamilies= lacks AF_UNIX, for the control socket and for rsync's connections".into(), "RestrictAddressFamilies=AF_UNIX");
+        refuse(
+            "RestrictAddressFamilies= lacks AF_UNIX, for the control socket and for rsync's connections".into(),
+            "RestrictAddressFamilies=AF_UNIX",
+        );
     }
-    if wants.peers > 0 && unit.list("IPAddressDeny").any(|denied| denied == "any" || denied == "::/0" || denied == "0.0.0.0/0") {
+    if wants.peers > 0
+        && unit.list("IPAddressDeny").any(|denied| denied == "any" || denied == "::/0" || denied == "0.0.0.0/0")
+    {
         let text = "IPAddressDeny=any: see that IPAddressAllow= has every peer";
         findings.push(Finding::warn(Check::UnitNetwork, HERE, text, drop_in(unit, "IPAddressAllow=ADDRESS")));
     }

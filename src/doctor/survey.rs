@@ -111,9 +111,8 @@ impl Survey {
         let mut findings = Vec::new();
         for (what, question) in writes.chain(self.rooms.iter().cloned()) {
             let path = &answers.paths[question];
-            let rooms = (path.bytes.map(|room| (room.total, room.free)), path.inodes.map(|room| room.total));
-            if !seen.contains(&rooms) {
-                seen.push(rooms);
+            if !seen.contains(&&path.mount) {
+                seen.push(&path.mount);
                 findings.extend(places::space(place, &what, path));
             }
         }

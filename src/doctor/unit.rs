@@ -159,7 +159,14 @@ impl Unit {
             let paths: Vec<String> = names.map(|name| format!("{parent}/{name}")).collect();
             rule(&paths.iter().map(String::as_str).collect::<Vec<_>>(), Access::Free);
         }
-        for property in ["TemporaryFileSystem", "InaccessiblePaths", "ReadOnlyPaths", "BindReadOnlyPaths", "ReadWritePaths", "BindPaths"] {
+        for property in [
+            "TemporaryFileSystem",
+            "InaccessiblePaths",
+            "ReadOnlyPaths",
+            "BindReadOnlyPaths",
+            "ReadWritePaths",
+            "BindPaths",
+        ] {
             for entry in self.list(property) {
                 // `-` and `+` before a path (systemd.exec(5)); a bind is `source:destination:options`, or the path for both.
                 let entry = entry.trim_start_matches(['-', '+', '!']);
@@ -194,7 +201,11 @@ impl Unit {
             words.extend([format!("--inh-caps={ambient}"), format!("--ambient-caps={ambient}")]);
         }
         words.extend(bounding.map(|bounding| format!("--bounding-set={bounding}")));
-        if words.is_empty() { Vec::new() } else { ["setpriv".to_owned()].into_iter().chain(words).map(OsString::from).collect() }
+        if words.is_empty() {
+            Vec::new()
+        } else {
+            ["setpriv".to_owned()].into_iter().chain(words).map(OsString::from).collect()
+        }
     }
 }
 

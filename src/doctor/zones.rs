@@ -44,7 +44,12 @@ fn of_zone(zone: &TimeZone, now: Timestamp) -> Finding {
     let local = now.to_zoned(zone.clone()).strftime("%F %H:%M %:z").to_string();
     if zone.is_unknown() {
         let text = format!("the system's time zone cannot be read, so schedules are UTC: it is {local}");
-        return Finding::warn(Check::TimeZone, HERE, text, "set it (`timedatectl set-timezone ZONE`), or the key `timezone`");
+        return Finding::warn(
+            Check::TimeZone,
+            HERE,
+            text,
+            "set it (`timedatectl set-timezone ZONE`), or the key `timezone`",
+        );
     }
     let name = zone.iana_name().unwrap_or("the system's time zone");
     Finding::ok(Check::TimeZone, HERE, format!("schedules are read in {name}, where it is {local}"))
@@ -66,7 +71,8 @@ fn skipped(expression: &str, schedule: &Schedule, zone: &TimeZone, now: Timestam
         let (from, to) = (before.to_datetime(at), change.offset().to_datetime(at));
         // What the wall would have shown is asked as if it were UTC, which skips nothing.
         let as_utc = |time: DateTime| Offset::UTC.to_timestamp(time).ok();
-        let first = schedule.next_after(as_utc(from)?.checked_sub(SignedDuration::from_secs(1)).ok()?, &TimeZone::UTC)?;
+        let first =
+            schedule.next_after(as_utc(from)?.checked_sub(SignedDuration::from_secs(1)).ok()?, &TimeZone::UTC)?;
         (to > from && first < as_utc(to)?).then_some((from, to))
     })
 }
@@ -79,7 +85,9 @@ mod tests {
 
     #[track_caller]
     fn check(expression: &str, zone: &str, expected: &[&str]) {
-        let text = format!("rsync_id: x\ncron_schedule: '{expression}'\ntimezone: {zone}\njobs: [{{id: j, type: local, actions: [{{action: command, id: c, command: x}}]}}]\n");
+        let text = format!(
+            "rsync_id: x\ncron_schedule: '{expression}'\ntimezone: {zone}\njobs: [{{id: j, type: local, actions: [{{action: command, id: c, command: x}}]}}]\n"
+        );
         let loaded = crate::config::parse(Path::new("x.yaml"), &text, &|_| Some("/root".into()));
         let config = loaded.unwrap_or_else(|problems| panic!("{}", problems.render(false))).config;
         let now = "2026-11-21T16:00:00Z".parse().expect("a time");
@@ -100,7 +108,11 @@ mod tests {
         check("0 3 * * *", "Europe/Berlin", &[berlin]);
         check("@reboot", "Europe/Berlin", &[berlin]);
         check("30 2 1 * *", "Europe/Berlin", &[berlin]);
-        check("15 2 * * *", "Australia/Lord_Howe", &["+11:00", "from 02:00 to 02:30 there is no such time on 2027-10-03"]);
+        check(
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            &["+11:00", "from 02:00 to 02:30 there is no such time on 2027-10-03"],
+        );
         check("30 2 * * *", "UTC", &["UTC"]);
     }
 }

@@ -37,7 +37,11 @@ fn lacks(said: &str, opts: &[&str], expected: &[&str]) {
 #[test]
 fn options_are_held_against_how_an_rsync_was_built() {
     lacks(JSON, &["-aAXHz", "--zc=zstd", "--cc", "xxh128", "--mkpath", "-U"], &[]);
-    lacks(JSON, &["-N", "--zc=lz4"], &["--crtimes (it was built without creation times)", "--zc=lz4 (it was built without lz4)"]);
+    lacks(
+        JSON,
+        &["-N", "--zc=lz4"],
+        &["--crtimes (it was built without creation times)", "--zc=lz4 (it was built without lz4)"],
+    );
     lacks(OLD, &["-aXH", "-z", "--zc=zlib"], &[]);
     lacks(
         OLD,
@@ -51,7 +55,11 @@ fn options_are_held_against_how_an_rsync_was_built() {
     );
     lacks(OLD, &["--no-A", "-a"], &[]);
     lacks(&TEXT_3_2.replace("version v", "version "), &["-AX", "--zc=zstd", "--cc=xxh64,md5", "--mkpath"], &[]);
-    lacks(&TEXT_3_2.replace("version v", "version "), &["--fsync", "--cc=xxh128"], &["--cc=xxh128 (it was built without xxh128)", "--fsync (since 3.2.4)"]);
+    lacks(
+        &TEXT_3_2.replace("version v", "version "),
+        &["--fsync", "--cc=xxh128"],
+        &["--cc=xxh128 (it was built without xxh128)", "--fsync (since 3.2.4)"],
+    );
 }
 
 #[test]
@@ -84,7 +92,12 @@ fn what_is_not_known_of_a_distribution_s_package_is_said_so() {
     security(JSON, "3.5.0+ds1-0+deb12u1", "ok", "3.5.0 has the fixes");
     security(OLD, "", "warn", "not from a package that might have them; install 3.5.0");
     security(OLD, "3.1.3-19.el8", "warn", "cannot tell: 3.1.3 is older than 3.5.0");
-    security(&OLD.replace("3.1.3", "3.2.7"), "3.2.7-1+deb12u6", "warn", "older than the fix for it, 3.5.0+ds1-0+deb12u1");
+    security(
+        &OLD.replace("3.1.3", "3.2.7"),
+        "3.2.7-1+deb12u6",
+        "warn",
+        "older than the fix for it, 3.5.0+ds1-0+deb12u1",
+    );
 }
 
 #[test]
@@ -98,5 +111,7 @@ fn no_rsync_and_no_rsync_at_all_are_told_apart() {
         "fail  u@h:22  rsync: there is no rsync in the PATH; install it, by `apt install rsync` or as the system there does"
     );
     assert!(judged("sudo rsync", "sudo: a password is required\n").contains("but \"sudo: a password is required\""));
-    assert!(judged("rsync", "rsync  version 3.0.9  protocol version 30\nCapabilities:\n    ACLs\n").contains("too old"));
+    assert!(
+        judged("rsync", "rsync  version 3.0.9  protocol version 30\nCapabilities:\n    ACLs\n").contains("too old")
+    );
 }

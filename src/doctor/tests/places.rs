@@ -35,13 +35,34 @@ fn check_destination(opts: &[&str], path: &str, flags: &str, above_flags: &str, 
 #[test]
 fn rsync_makes_one_level_of_a_destination() {
     check_destination(&[], "/b/x", "drwx", "drwx", "/b/x", "ok    h  destination: /b/x can be written");
-    check_destination(&[], "/b/x", "drx", "drx", "/b/x", "fail  h  destination: /b/x cannot be written, into which job j, action a copies");
+    check_destination(
+        &[],
+        "/b/x",
+        "drx",
+        "drx",
+        "/b/x",
+        "fail  h  destination: /b/x cannot be written, into which job j, action a copies",
+    );
     check_destination(&["-n"], "/b/x", "drx", "drx", "/b/x", "ok    h  destination: /b/x is not written");
     check_destination(&[], "/b/x/", "-", "drwx", "/b", "ok    h  destination: /b/x/ is not there yet and can be made");
     check_destination(&[], "/x", "-", "drwx", "/", "ok    h  destination: /x is not there yet and can be made");
-    check_destination(&[], "/b/x/y", "-", "drwx", "/b", "fail  h  destination: /b/x/y is not there, into which job j, action a copies, and /b is the last");
+    check_destination(
+        &[],
+        "/b/x/y",
+        "-",
+        "drwx",
+        "/b",
+        "fail  h  destination: /b/x/y is not there, into which job j, action a copies, and /b is the last",
+    );
     check_destination(&["--mkpath"], "/b/x/y", "-", "drwx", "/b", "ok ");
-    check_destination(&[], "/b/x", "-", "drx", "/b", "fail  h  destination: /b/x is not there and cannot be made in /b");
+    check_destination(
+        &[],
+        "/b/x",
+        "-",
+        "drx",
+        "/b",
+        "fail  h  destination: /b/x is not there and cannot be made in /b",
+    );
     check_destination(&[], "x", "-", "drwx", ".", "ok ");
 }
 
@@ -92,9 +113,9 @@ fn check_clock(theirs: i64, before: f64, after: f64, expected: &str) {
 fn a_clock_is_judged_by_no_more_than_what_is_known() {
     check_clock(1000, 1000.1, 1000.2, "ok ");
     check_clock(999, 1000.1, 1000.2, "ok ");
-    check_clock(1003, 1000.1, 1000.9, "warn  h  clock: its clock is 2.1 s ahead of ours");
+    check_clock(1003, 1000.1, 1000.9, "warn  h  clock: its clock is at least 2.1 s ahead of ours");
     check_clock(1002, 1000.1, 1000.9, "ok ");
-    check_clock(990, 1000.5, 1000.6, "warn  h  clock: its clock is 9.5 s behind ours");
+    check_clock(990, 1000.5, 1000.6, "warn  h  clock: its clock is at least 9.5 s behind ours");
     // A login shell that takes five seconds hides as much.
     check_clock(1004, 1000.0, 1005.0, "ok ");
 }

@@ -31,7 +31,15 @@ fn shells_tell_what_is_at_a_path() {
         std::os::unix::fs::symlink("nowhere", home.path().join("dangling")).expect("linked");
         let mut questions = Questions::default();
         let name = |name: &str| home.path().join(name).into_os_string();
-        let paths = ["~/file".into(), "file".into(), name("it's a dir/"), name("none/x/y"), name("dangling"), "/".into(), "~".into()];
+        let paths = [
+            "~/file".into(),
+            "file".into(),
+            name("it's a dir/"),
+            name("none/x/y"),
+            name("dangling"),
+            "/".into(),
+            "~".into(),
+        ];
         let indices: Vec<usize> = paths.iter().map(|path: &OsString| questions.path(path)).collect();
         assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6]);
         assert_eq!(questions.path(&name("it's a dir/")), 2, "each once");
