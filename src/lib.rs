@@ -39,6 +39,7 @@ pub mod page;
 
 pub mod cli;
 pub mod daemon;
+pub mod doctor;
 
 pub mod gate;
 pub mod pid_file;

@@ -7,6 +7,7 @@ mod children;
 mod cli;
 mod config_errors;
 mod cookbook;
+mod doctor;
 mod documents;
 mod exclusion;
 mod guards;

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Errors become one clear line and an exit code here.
 
 mod check;
+mod doctor;
 mod environment;
 mod follow;
 mod gate;
@@ -32,7 +33,7 @@ Exit codes:
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
      status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses;
-     notify-test: somebody could not be told
+     notify-test: somebody could not be told; doctor: something will fail
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -63,6 +64,8 @@ enum Command {
     Run(run::Args),
     /// Check a configuration and say everything that is wrong with it
     Check(check::Args),
+    /// Say what will fail before it does: here, at each peer, and by the unit of systemd
+    Doctor(doctor::Args),
     /// Show when jobs will run
     Next(next::Args),
     /// Show every lock and block file: who holds it, for how long, how its lease stands
@@ -113,6 +116,8 @@ pub enum Exit {
     NotTold,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
+    /// `doctor`: something will fail.
+    Unwell,
     /// The command line or the configuration is wrong.
     Configuration,
     /// Another instance holds the pid file.
@@ -125,7 +130,7 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold => 1,
+            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold | Exit::Unwell => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -161,6 +166,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Next(args) => next::run(&args),
         Command::Locks(args) => locks::run(&args),
         Command::Status(args) => status::run(&args),

@@ -40,7 +40,7 @@ const LAYERS: [&[&str]; 7] = [
     &["job"],
     &["director"],
     &["control", "gate", "http", "page"],
-    &["cli", "daemon", "main", "pid_file"],
+    &["cli", "daemon", "doctor", "main", "pid_file"],
 ];
 
 /// Items of the crate root, which all may use.
