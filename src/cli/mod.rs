@@ -144,6 +144,11 @@ fn helper() -> Option<ExitCode> {
     })
 }
 
+/// The command line as data, for what is made of it: man pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     if let Some(exit) = helper() {
@@ -169,7 +174,7 @@ pub fn main() -> ExitCode {
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "rsyncdirector", &mut script);
+            clap_complete::generate(shell, &mut command(), "rsyncdirector", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())
         }
     }
