@@ -18,6 +18,7 @@ pub mod keys;
 pub mod machine;
 pub mod network;
 pub mod peers;
+pub mod playbook;
 pub mod procs;
 pub mod prometheus;
 pub mod receiver;
