@@ -5,7 +5,8 @@
 //! only: files, `/proc`, `/metrics`, standard error, the exit code. Nothing sleeps to let something happen:
 //! [`wait`] polls an observable under a deadline. Nothing depends on the machine's own sshd, keys or fixed ports.
 //!
-//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
+//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping but of what needs a booted [`Machine`].
+//! A part that is missing fails the test.
 
 pub mod browser;
 pub mod director;
@@ -14,6 +15,7 @@ pub mod faults;
 pub mod forest;
 pub mod http;
 pub mod keys;
+pub mod machine;
 pub mod network;
 pub mod peers;
 pub mod procs;
@@ -24,5 +26,6 @@ pub mod sshd;
 pub mod wait;
 
 pub use director::{Director, Finished};
+pub use machine::{Lan, Machine};
 pub use sandbox::Sandbox;
 pub use sshd::Sshd;

@@ -41,6 +41,14 @@ impl Network {
 }
 
 fn set(state: &str) {
-    let changed = Command::new("ip").args(["link", "set", "lo", state]).status().expect("ip starts");
-    assert!(changed.success(), "the line goes {state}");
+    ip(&["link", "set", "lo", state]);
+}
+
+/// Changes this thread's network.
+///
+/// # Panics
+/// When `ip` refuses.
+pub(crate) fn ip(args: &[&str]) {
+    let changed = Command::new("ip").args(args).status().expect("ip starts");
+    assert!(changed.success(), "ip {args:?}");
 }

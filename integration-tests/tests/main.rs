@@ -36,4 +36,5 @@ mod shards_differential;
 mod shutdown;
 mod signals;
 mod syncs;
+mod systemd;
 mod transport;
