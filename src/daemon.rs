@@ -15,7 +15,7 @@ use crate::action::Runner;
 use crate::clock;
 use crate::config::{Config, JobId};
 use crate::control;
-use crate::director::{self, Director, Mode, Paused, Setup, Signals};
+use crate::director::{self, Director, Ending, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
 use crate::history::read::Last;
 use crate::history::{self, History};
@@ -77,11 +77,11 @@ pub enum StartError {
     },
 }
 
-/// Runs an instance to its end.
+/// Runs an instance to its end, and says why that came.
 ///
 /// # Errors
 /// [`StartError`] before anything was run. Later nothing is an error of the instance: a failed job is an event.
-pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<(), StartError> {
+pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<Ending, StartError> {
     let pid_file = PidFile::create(&config.pid_file_dir, &config.rsync_id)?;
     tracing::debug!("pid file {}", pid_file.path().display());
     let system = |operation| move |source| StartError::System { operation, source };
@@ -112,7 +112,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let mut on_reload: Box<dyn Fn(&Config) + Send> = Box::new(|_| {});
     if options.mode == Mode::Daemon {
         let access = http::Access::load(&config.metrics)?;
-        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
+        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else {
+            return Ok(Ending::Over);
+        };
         let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
         let shown = pages.clone();
         on_reload = Box::new(move |config| shown.configure(config));
@@ -154,7 +156,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         );
     }
     services.ready(config, options.mode);
-    director.run(&mut signals).await;
+    let ending = director.run(&mut signals).await;
     notify(&[sd_notify::NotifyState::Stopping]);
     end_of_post.cancel();
     if let Some(transport) = transport {
@@ -168,7 +170,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         history.flush();
     }
     page.write();
-    Ok(())
+    Ok(ending)
 }
 
 /// Metrics for those who read them from a file. One that cannot be written fails no run.

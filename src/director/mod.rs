@@ -15,5 +15,5 @@ mod signal;
 pub use lanes::{Known, Lane, lanes};
 pub use orders::{Done, Inbox, JobDone, Order, Orders, Refusal, orders};
 pub use paused::Paused;
-pub use run::{Director, Mode, Setup};
+pub use run::{Director, Ending, Mode, Setup};
 pub use signal::Signals;
