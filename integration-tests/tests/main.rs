@@ -26,6 +26,7 @@ mod outcomes;
 mod page;
 mod peers;
 mod pid_file;
+mod renewal;
 mod rules;
 mod runs;
 mod schedule;
