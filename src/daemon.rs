@@ -15,7 +15,7 @@ use crate::action::Runner;
 use crate::clock;
 use crate::config::{Config, JobId};
 use crate::control;
-use crate::director::{self, Director, Ending, Mode, Paused, Setup, Signals};
+use crate::director::{self, Director, Ending, Heartbeat, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
 use crate::history::read::Last;
 use crate::history::{self, History};
@@ -30,6 +30,7 @@ use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
 use crate::status::Board;
+use crate::supervisor::{self, StatusLine};
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,7 +101,8 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let told = tell(config, &options, &last, metrics.notifications(), spawner.clone());
     let teller = told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn Observer>);
     let lateness = Lateness::new(config, &last, clock::now());
-    let observers = own.chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
+    let status_line = StatusLine::new(&board).into_iter().map(|line| Arc::new(line) as Arc<dyn Observer>);
+    let observers = own.chain(status_line).chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
     let events = Events::new(observers.chain([Arc::clone(&lateness) as Arc<dyn Observer>]).collect());
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn OutputTap>);
     let taps = recorder.chain(told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn OutputTap>));
@@ -146,6 +148,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         inbox,
         performer,
         on_reload,
+        heartbeat: heartbeat(options.mode),
     });
 
     director.begin();
@@ -157,7 +160,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     }
     services.ready(config, options.mode);
     let ending = director.run(&mut signals).await;
-    notify(&[sd_notify::NotifyState::Stopping]);
+    supervisor::stopping();
     end_of_post.cancel();
     if let Some(transport) = transport {
         transport.close(GOODBYE).await;
@@ -317,7 +320,7 @@ impl Services {
             let jobs = count(config.jobs.len() as u64, "job", "jobs");
             tracing::info!("instance {} with {jobs} is ready", config.rsync_id);
         }
-        notify(&[sd_notify::NotifyState::Ready]);
+        supervisor::ready();
     }
 
     async fn end(mut self) {
@@ -326,9 +329,8 @@ impl Services {
     }
 }
 
-/// Tells systemd, if it started us.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("systemd could not be told: {error}");
-    }
+/// Signs of life for the service manager, if it waits for them. A single run ends by itself.
+fn heartbeat(mode: Mode) -> Option<Heartbeat> {
+    let interval = supervisor::interval().filter(|_| mode == Mode::Daemon)?;
+    Some(Heartbeat::new(interval, supervisor::sign_of_life))
 }

@@ -26,6 +26,7 @@ pub mod random;
 pub mod rsync;
 pub mod ssh;
 pub mod status;
+pub mod supervisor;
 pub mod why;
 
 pub mod control;

@@ -28,7 +28,7 @@ impl Which {
     /// A way to the running instance. Says on standard error why there is none.
     pub(super) fn client(&self) -> Result<Client, Exit> {
         if let Some(path) = self.config_path() {
-            return Ok(Client::new(control::path(&load(&path)?.config)));
+            return Ok(Client::new(control::find(&load(&path)?.config)));
         }
         let running = running()?;
         let named = |path: &PathBuf| match &self.instance {

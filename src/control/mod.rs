@@ -44,11 +44,27 @@ use crate::status::{self, Board};
 pub use client::{Client, ClientError};
 pub use socket::{Socket, bind};
 
-/// The directories in which instances have their sockets unless their configurations say otherwise.
+/// The directory of the sockets of root's instances.
+const OF_ROOT: &str = "/run/rsyncdirector";
+
+/// The directories in which instances have their sockets unless their configurations say otherwise: root's, this user's, and
+/// in root's those of services that run as other users (`XDG_RUNTIME_DIR=/run/rsyncdirector/NAME` in their drop-ins).
 pub fn usual_directories() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
     let own = runtime.map(|directory| PathBuf::from(directory).join("rsyncdirector"));
-    [PathBuf::from("/run/rsyncdirector")].into_iter().chain(own).collect()
+    let entries = std::fs::read_dir(OF_ROOT).into_iter().flatten().flatten();
+    let of_services = entries.map(|entry| entry.path().join("rsyncdirector")).filter(|path| path.is_dir());
+    let mut all: Vec<PathBuf> = [PathBuf::from(OF_ROOT)].into_iter().chain(own).chain(of_services).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The socket of an instance that may be another user's service: where this user's would be, else in a usual directory.
+pub fn find(config: &Config) -> PathBuf {
+    let expected = path(config);
+    let elsewhere = || usual_directories().into_iter().map(|directory| path_in(&directory, &config.rsync_id));
+    if expected.exists() { expected } else { elsewhere().find(|path| path.exists()).unwrap_or(expected) }
 }
 
 /// The socket of an instance.

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::core::{Command, Core, Event, Jobs, LaneId};
+use super::heartbeat::Heartbeat;
 use super::lanes::{self, Known};
 use super::orders::{self, Done, Inbox, Order, Refusal};
 use super::pass::{Open, Pass};
@@ -59,6 +60,8 @@ pub struct Setup {
     pub performer: Performer,
     /// Who else is told of another configuration, beside the observers of events.
     pub on_reload: Box<dyn Fn(&Config) + Send>,
+    /// Who waits for signs of life.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// Runs lanes of jobs.
@@ -70,6 +73,7 @@ pub struct Director {
     inbox: Inbox,
     performer: Performer,
     on_reload: Box<dyn Fn(&Config) + Send>,
+    heartbeat: Option<Heartbeat>,
     /// Name and jobs of each; one that a new configuration does not have any more has no jobs.
     lanes: Vec<(String, Vec<Arc<Job>>)>,
     core: Core,
@@ -84,7 +88,7 @@ pub struct Director {
 impl Director {
     /// A director, which does nothing before [`Director::run`].
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, host, mode, paused, seen_until, inbox, performer, on_reload } = setup;
+        let Setup { config, host, mode, paused, seen_until, inbox, performer, on_reload, heartbeat } = setup;
         let known = Known { paused: paused.jobs().clone(), seen_until };
         let lanes = lanes::lanes(&config, &host, mode, &known);
         let (plans, lanes) = lanes.into_iter().map(|lane| (lane.plan, (lane.name, lane.jobs))).unzip();
@@ -96,6 +100,7 @@ impl Director {
             inbox,
             performer,
             on_reload,
+            heartbeat,
             lanes,
             core: Core::new(plans, clock::now()),
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
@@ -157,8 +162,10 @@ impl Director {
                     Event::Woke
                 }
                 () = clock::sleep_until(self.core.next_wakeup()) => Event::Woke,
+                () = due(self.heartbeat.as_ref()) => Event::Woke,
             };
             self.handle(event);
+            self.heartbeat.iter_mut().for_each(Heartbeat::go_on);
         }
     }
 
@@ -351,5 +358,13 @@ impl Director {
         }
         tracing::info!("the configuration was read anew: {}", orders::summary(&done));
         done
+    }
+}
+
+/// Waits until a sign of life is due; for ever where nobody waits for one.
+async fn due(heartbeat: Option<&Heartbeat>) {
+    match heartbeat {
+        Some(heartbeat) => heartbeat.due().await,
+        None => std::future::pending().await,
     }
 }
