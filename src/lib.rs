@@ -40,6 +40,7 @@ pub mod page;
 pub mod cli;
 pub mod daemon;
 
+pub mod gate;
 pub mod pid_file;
 
 /// The program's version.

@@ -39,7 +39,7 @@ const LAYERS: [&[&str]; 7] = [
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["control", "http", "page"],
+    &["control", "gate", "http", "page"],
     &["cli", "daemon", "main", "pid_file"],
 ];
 
