@@ -15,7 +15,7 @@ use crate::action::Runner;
 use crate::clock;
 use crate::config::{Config, JobId};
 use crate::control;
-use crate::director::{self, Director, Heartbeat, Mode, Paused, Setup, Signals};
+use crate::director::{self, Director, Ending, Heartbeat, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
 use crate::history::read::Last;
 use crate::history::{self, History};
@@ -78,11 +78,11 @@ pub enum StartError {
     },
 }
 
-/// Runs an instance to its end.
+/// Runs an instance to its end, and says why that came.
 ///
 /// # Errors
 /// [`StartError`] before anything was run. Later nothing is an error of the instance: a failed job is an event.
-pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<(), StartError> {
+pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<Ending, StartError> {
     let pid_file = PidFile::create(&config.pid_file_dir, &config.rsync_id)?;
     tracing::debug!("pid file {}", pid_file.path().display());
     let system = |operation| move |source| StartError::System { operation, source };
@@ -114,7 +114,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let mut on_reload: Box<dyn Fn(&Config) + Send> = Box::new(|_| {});
     if options.mode == Mode::Daemon {
         let access = http::Access::load(&config.metrics)?;
-        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
+        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else {
+            return Ok(Ending::Over);
+        };
         let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
         let shown = pages.clone();
         on_reload = Box::new(move |config| shown.configure(config));
@@ -157,7 +159,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         );
     }
     services.ready(config, options.mode);
-    director.run(&mut signals).await;
+    let ending = director.run(&mut signals).await;
     supervisor::stopping();
     end_of_post.cancel();
     if let Some(transport) = transport {
@@ -171,7 +173,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         history.flush();
     }
     page.write();
-    Ok(())
+    Ok(ending)
 }
 
 /// Metrics for those who read them from a file. One that cannot be written fails no run.

@@ -1,5 +1,6 @@
 //! The program with real parts, from outside. One file per theme; each test's name is what it shows.
 
+mod ansible;
 mod bad_input;
 mod blocks;
 mod broken_transfers;
@@ -10,6 +11,8 @@ mod cookbook;
 mod doctor;
 mod documents;
 mod exclusion;
+mod gate;
+mod gate_escapes;
 mod guards;
 mod harness;
 mod history;
@@ -29,6 +32,7 @@ mod outcomes;
 mod page;
 mod peers;
 mod pid_file;
+mod renewal;
 mod rules;
 mod runs;
 mod schedule;

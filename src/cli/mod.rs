@@ -32,11 +32,12 @@ Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
-     status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses;
+     status, now, cancel, pause, resume, reload, renew, why: the instance does not run, or refuses;
      notify-test: somebody could not be told; doctor: something will fail
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
+  75 renew: nothing runs, and it is to be started anew
 
 Environment:
   RSYNCDIRECTOR_CONFIG    the configuration file, as --config
@@ -47,7 +48,8 @@ The spelling RSYNCMANANGER_... of each, which RsyncDirector 1.x used, is underst
 
 Signals:
   HUP        run all jobs now; during a run, once more after it
-  TERM, INT  stop: end what runs, release locks; a second one kills at once";
+  TERM, INT  stop: end what runs, release locks; a second one kills at once
+  USR2       as renew";
 
 /// The director for rsync: runs rsync jobs by schedule, one at a time where they share data.
 #[derive(Debug, Parser)]
@@ -84,6 +86,8 @@ enum Command {
     Why(why::Args),
     /// Have a running instance read its configuration again; a wrong one changes nothing
     Reload(orders::Common),
+    /// Have a running instance leave with 75 as soon as nothing runs, for systemd to start the program that is installed now
+    Renew(orders::Common),
     /// Show what ran, and how it ended
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
@@ -124,6 +128,8 @@ pub enum Exit {
     AlreadyRunning,
     /// It could not start.
     CannotStart,
+    /// It was told to leave, to be started anew: EX_TEMPFAIL of sysexits.h.
+    Renewal,
 }
 
 impl From<Exit> for ExitCode {
@@ -134,6 +140,7 @@ impl From<Exit> for ExitCode {
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
+            Exit::Renewal => 75,
         })
     }
 }
@@ -176,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => orders::order(&args, "resume"),
         Command::Why(args) => why::run(&args),
         Command::Reload(args) => orders::reload(&args),
+        Command::Renew(args) => orders::renew(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),

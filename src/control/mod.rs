@@ -10,6 +10,7 @@
 //! | `POST /v1/cancel` | ends jobs, and takes them out of the queue: a [`Done`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | suspends the schedule of jobs, and ends that: a [`Done`] |
 //! | `POST /v1/reload` | reads the configuration file again; a wrong one changes nothing: a [`Done`] |
+//! | `POST /v1/renew` | leaves with exit code 75, to be started anew, as soon as nothing runs: a [`Done`] |
 //!
 //! The body of a `POST` is `{"jobs": ["ID", …]}`; none, or no body, means all jobs.
 //!
@@ -138,6 +139,10 @@ fn router(desk: Desk) -> Router {
         .route("/v1/pause", order(Order::Pause))
         .route("/v1/resume", order(Order::Resume))
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { reload(&desk).await }))
+        .route(
+            "/v1/renew",
+            post(|State(desk): State<Desk>| async move { answer(desk.orders.give(Order::Renew).await) }),
+        )
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request; a newer release may have it") })
         .with_state(desk)
 }

@@ -18,5 +18,5 @@ pub use heartbeat::Heartbeat;
 pub use lanes::{Known, Lane, lanes};
 pub use orders::{Done, Inbox, JobDone, Order, Orders, Refusal, orders};
 pub use paused::Paused;
-pub use run::{Director, Mode, Setup};
+pub use run::{Director, Ending, Mode, Setup};
 pub use signal::Signals;

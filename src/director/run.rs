@@ -21,6 +21,9 @@ use crate::event::{JobEvent, RunEvent, RunId, Trigger};
 use crate::job::Performer;
 use crate::process::Stop;
 
+/// What becomes of who is to be renewed.
+const RENEWS: &str = "it leaves, to be started anew, as soon as nothing runs or is due";
+
 /// What a director is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -28,6 +31,15 @@ pub enum Mode {
     Daemon,
     /// Run all jobs once, in order, and leave.
     Once,
+}
+
+/// Why a director left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to stop, or the one run of [`Mode::Once`] is over.
+    Over,
+    /// It is to be started anew.
+    Renewal,
 }
 
 /// What a director begins with.
@@ -69,8 +81,8 @@ pub struct Director {
     runs: JoinSet<LaneId>,
     /// Of each lane that runs: which run, and what of it is not done.
     running: HashMap<LaneId, (RunId, Open)>,
-    /// Whether it is time to leave.
-    done: bool,
+    /// Why it leaves, when it is time to.
+    ending: Option<Ending>,
 }
 
 impl Director {
@@ -94,7 +106,7 @@ impl Director {
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
             runs: JoinSet::new(),
             running: HashMap::new(),
-            done: false,
+            ending: None,
         }
     }
 
@@ -111,13 +123,16 @@ impl Director {
 
     fn handle(&mut self, event: Event) {
         let commands = self.core.handle(event, clock::now());
-        self.done |= !self.obey(commands, &mut Done::default());
+        self.obey(commands, &mut Done::default());
     }
 
     /// Directs what [`Director::begin`] began until told to stop, or until the one run of [`Mode::Once`] is over; then nothing of it runs
     /// any more and no lock is held.
-    pub async fn run(mut self, signals: &mut Signals) {
-        while !self.done {
+    pub async fn run(mut self, signals: &mut Signals) -> Ending {
+        loop {
+            if let Some(ending) = self.ending {
+                return ending;
+            }
             let event = tokio::select! {
                 biased;
                 received = signals.next() => match received.request {
@@ -128,6 +143,10 @@ impl Director {
                     Request::Terminate => {
                         tracing::info!("{received}: stopping");
                         Event::Terminate
+                    }
+                    Request::Renew => {
+                        tracing::info!("{received}: {RENEWS}");
+                        Event::Renew
                     }
                 },
                 Some(finished) = self.runs.join_next() => match finished {
@@ -150,8 +169,8 @@ impl Director {
         }
     }
 
-    /// Does as the core says, noting what comes of it. `false` when it is time to leave.
-    fn obey(&mut self, commands: Vec<Command>, done: &mut Done) -> bool {
+    /// Does as the core says, noting what comes of it.
+    fn obey(&mut self, commands: Vec<Command>, done: &mut Done) {
         for command in commands {
             match command {
                 Command::Start { lane, jobs, run, trigger } => {
@@ -181,10 +200,15 @@ impl Director {
                 }
                 Command::Stop => self.stop.term.cancel(),
                 Command::Kill => self.stop.kill.cancel(),
-                Command::Exit => return false,
+                Command::Exit => {
+                    self.ending.get_or_insert(Ending::Over);
+                }
+                Command::Renew => {
+                    tracing::info!("nothing runs: leaving, to be started anew");
+                    self.ending = Some(Ending::Renewal);
+                }
             }
         }
-        true
     }
 
     fn jobs(&self, lane: LaneId, jobs: &Jobs) -> Vec<Arc<Job>> {
@@ -214,6 +238,7 @@ impl Director {
             Order::Pause(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, true)),
             Order::Resume(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, false)),
             Order::Reload(config) => Ok(self.reload(*config)),
+            Order::Renew => Ok(self.renew()),
         };
         // Who gave the order may be gone; it was carried out all the same.
         let _ = reply.send(result);
@@ -295,6 +320,25 @@ impl Director {
             done.notes.push("there is no `state_dir`: it lasts until the instance is started anew".to_owned());
         }
         Ok(done)
+    }
+
+    fn renew(&mut self) -> Done {
+        tracing::info!("ordered to be renewed: {RENEWS}");
+        let mut done = Done::default();
+        let commands = self.core.handle(Event::Renew, clock::now());
+        self.obey(commands, &mut done);
+        if self.ending.is_some() {
+            done.notes.push("nothing runs: it leaves now".to_owned());
+            return done;
+        }
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_by_key(|(lane, _)| **lane);
+        for (lane, (run, open)) in running {
+            let jobs = self.lanes[*lane].1.iter().filter(|job| open.contains(&job.id));
+            jobs.for_each(|job| done.note(&job.id, "waited for", Some(run.0)));
+        }
+        done.notes.push(RENEWS.to_owned());
+        done
     }
 
     fn reload(&mut self, config: Config) -> Done {

@@ -239,7 +239,7 @@ impl Server {
             return Err(Refusal::new("--files-from may name what lies outside; it needs `confinement: kernel`"));
         }
         for list in std::mem::take(&mut self.lists) {
-            let list = if list == b"-" { "-".into() } else { paths::judge(policy, &list, Access::Read)? };
+            let list = if list == b"-" { "-".into() } else { paths::judge_opened(policy, &list, Access::Read)? };
             self.options.push(option(b"files-from", Some(list.as_bytes())));
         }
         for (name, kind, path) in std::mem::take(&mut self.beside) {

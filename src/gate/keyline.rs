@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn what_would_make_another_line_of_it_is_refused() {
-        let refused = |key, policy, from| line(key, policy, from).expect_err("refused").to_string();
+        let refused =
+            |key: &str, policy: &str, from: Option<&str>| line(key, policy, from).expect_err("refused").to_string();
         assert!(refused(KEY, "/etc/a\".yaml", None).contains("cannot stand"));
         assert!(refused(KEY, "/etc/a\nssh-rsa x", None).contains("cannot stand"));
         assert!(refused(KEY, "/etc/a", Some("x\",command=\"id")).contains("cannot stand"));

@@ -13,6 +13,20 @@ use super::{Access, Refusal};
 /// # Errors
 /// [`Refusal`] for a path outside, one that goes up, and one that leads out by a symbolic link.
 pub fn judge(policy: &Policy, path: &[u8], access: Access) -> Result<OsString, Refusal> {
+    // A source that is a link itself is copied as a link, unless a slash says that its directory is meant.
+    let follows = access == Access::Write || path.ends_with(b"/") || path.ends_with(b"/.");
+    judge_to(policy, path, access, follows)
+}
+
+/// The same for what rsync opens itself, whatever it is.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_opened(policy: &Policy, path: &[u8], access: Access) -> Result<OsString, Refusal> {
+    judge_to(policy, path, access, true)
+}
+
+fn judge_to(policy: &Policy, path: &[u8], access: Access, follows: bool) -> Result<OsString, Refusal> {
     let absolute = absolute(policy, path);
     let bytes = absolute.as_bytes();
     if bytes.contains(&0) {
@@ -30,8 +44,6 @@ pub fn judge(policy: &Policy, path: &[u8], access: Access) -> Result<OsString, R
     if !is_plain(&plain) || !roots().any(|root| plain.starts_with(&root.given) || plain.starts_with(&root.real)) {
         return Err(outside());
     }
-    // A source that is a link itself is copied as a link, unless a slash says that its directory is meant.
-    let follows = access == Access::Write || bytes.ends_with(b"/") || bytes.ends_with(b"/.");
     let real = if follows { real(&plain) } else { real_parent(&plain) };
     let is_inside = real.is_some_and(|real| roots().any(|root| real.starts_with(&root.real)));
     let leads_out = || Refusal::new(format!("{} leads out of its directory by a symbolic link", shown(bytes)));
@@ -44,14 +56,14 @@ pub fn judge(policy: &Policy, path: &[u8], access: Access) -> Result<OsString, R
 /// As [`judge`].
 pub fn judge_beside(policy: &Policy, dest: &OsStr, path: &[u8], access: Access) -> Result<OsString, Refusal> {
     if path.starts_with(b"/") {
-        return judge(policy, path, access);
+        return judge_opened(policy, path, access);
     }
     let mut joined = dest.as_bytes().to_vec();
     joined.push(b'/');
     joined.extend_from_slice(path);
     // What goes up is said once and for all, so that rsync has no symbolic link to go up from.
     let resolved = normal(Path::new(OsStr::from_bytes(&joined)));
-    let absolute = judge(policy, resolved.as_os_str().as_bytes(), access)?;
+    let absolute = judge_opened(policy, resolved.as_os_str().as_bytes(), access)?;
     let goes_up = path.split(|&byte| byte == b'/').any(|part| part == b"..");
     Ok(if goes_up { absolute } else { OsString::from_vec(path.to_vec()) })
 }

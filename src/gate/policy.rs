@@ -179,8 +179,10 @@ fn root(key: &str, path: &Path, problems: &mut Vec<String>) -> Option<Root> {
             None
         }
         Err(error) => {
-            let why = if error.kind() == io::ErrorKind::NotFound { "does not exist".into() } else { error.to_string() };
-            problems.push(format!("`{key}`: {shown}: {why}"));
+            problems.push(match error.kind() {
+                io::ErrorKind::NotFound => format!("`{key}`: {shown} does not exist"),
+                _ => format!("`{key}`: {shown}: {error}"),
+            });
             None
         }
     }
