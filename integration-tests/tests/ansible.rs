@@ -7,7 +7,9 @@ use integration_tests::{Lan, Machine};
 
 /// The Debian package, built as quickly as it can be.
 fn package() -> String {
-    if std::env::var_os("PG").is_some() { return project().join("target/debian/rsyncdirector_2.0.0-1_amd64.deb").display().to_string(); }
+    if std::env::var_os("PG").is_some() {
+        return project().join("target/debian/rsyncdirector_2.0.0-1_amd64.deb").display().to_string();
+    }
     let built = Command::new(project().join("packaging/build-deb")).arg("--dev").output().expect("build-deb starts");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     String::from_utf8_lossy(&built.stdout).lines().last().expect("the package's path").to_owned()
@@ -89,7 +91,15 @@ fn zz_playground() {
     controller.set("peer", "rsyncdirector_install: deb\nrsyncdirector_deb: <package>\n");
     let p = controller.play(&["--check"]);
     println!("{}", p.output);
-    std::fs::write("/tmp/an-playground", format!("{} {} {}", std::process::id(), controller.sandbox().dir().display(), rustix_tid())).unwrap();
-    while std::path::Path::new("/tmp/an-playground").exists() { std::thread::sleep(std::time::Duration::from_millis(200)); }
+    std::fs::write(
+        "/tmp/an-playground",
+        format!("{} {} {}", std::process::id(), controller.sandbox().dir().display(), rustix_tid()),
+    )
+    .unwrap();
+    while std::path::Path::new("/tmp/an-playground").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }
-fn rustix_tid() -> String { std::fs::read_link("/proc/thread-self").unwrap().display().to_string() }
+fn rustix_tid() -> String {
+    std::fs::read_link("/proc/thread-self").unwrap().display().to_string()
+}

@@ -1,14 +1,15 @@
-//! What `docs/cookbook.md` has an administrator type, typed in a booted machine.
+//! What `docs/install.md` and `docs/cookbook.md` have an administrator type, typed in a booted machine.
 
 use std::path::Path;
 
 use integration_tests::{Machine, director};
 
+const INSTALL: &str = include_str!("../../docs/install.md");
 const COOKBOOK: &str = include_str!("../../docs/cookbook.md");
 
-/// The first block below a heading that begins so, without its indentation.
-fn block(heading: &str, fence: &str) -> String {
-    let (_, section) = COOKBOOK.split_once(&format!("\n## {heading}")).expect("the heading");
+/// The first block of a document below a heading that begins so, without its indentation.
+fn block(document: &str, heading: &str, fence: &str) -> String {
+    let (_, section) = document.split_once(&format!("\n## {heading}")).expect("the heading");
     let section = section.split("\n## ").next().unwrap_or_default();
     let mut lines = section.lines().skip_while(|line| line.trim_start() != format!("```{fence}"));
     let first = lines.next().unwrap_or_else(|| panic!("no {fence} below {heading}"));
@@ -17,21 +18,14 @@ fn block(heading: &str, fence: &str) -> String {
     inside.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
 }
 
-/// What a package would bring.
+/// Installs the bare binary, as the document says.
 fn install(machine: &Machine) {
-    // systemd-nspawn gives it the modes that it has here, which need not be those of a real host.
+    // systemd-nspawn gives it the mode that it has here, which need not be that of a real host.
     machine.sh("chmod 666 /dev/null");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package's directory");
-    machine.copy_in(&director::binary(), "/usr/bin/rsyncdirector", 0o755);
-    for (from, to) in [
-        ("systemd/rsyncdirector@.service", "/usr/lib/systemd/system/rsyncdirector@.service"),
-        ("systemd/unprivileged.conf", "/usr/share/rsyncdirector/systemd/unprivileged.conf"),
-        ("systemd/sysusers.d/rsyncdirector.conf", "/usr/lib/sysusers.d/rsyncdirector.conf"),
-        ("systemd/tmpfiles.d/rsyncdirector.conf", "/usr/lib/tmpfiles.d/rsyncdirector.conf"),
-    ] {
-        machine.copy_in(&source.join(from), to, 0o644);
-    }
-    machine.sh("systemd-sysusers rsyncdirector.conf && systemd-tmpfiles --create rsyncdirector.conf && systemctl daemon-reload");
+    machine.copy_in(&director::binary(), "/root/unpacked/rsyncdirector", 0o755);
+    machine.sh(&format!("cp -r {}/systemd /root/unpacked/", source.display()));
+    machine.sh(&format!("set -e\ncd /root/unpacked\n{}", block(INSTALL, "A binary", "sh")));
 }
 
 /// An sshd as Debian configures it, in the machine that is its own peer.
@@ -49,15 +43,15 @@ fn recipe_10_sends_with_few_rights_to_an_account_that_may_do_one_thing() {
     install(&machine);
     start_sshd(&machine, "backup01.example.org");
     let shared = "What all of them share";
-    machine.sh(&block(shared, "sh").replace("laptop", "uploads"));
+    machine.sh(&block(COOKBOOK, shared, "sh").replace("laptop", "uploads"));
     machine.sh("ssh-keyscan -t ed25519 backup01.example.org >> /etc/ssh/ssh_known_hosts");
     for command in ["useradd -m -s /bin/sh -G rsyncdirector laptop", "install -d -o laptop /backup/laptop"] {
         assert!(COOKBOOK.contains(&format!("`{command}`")), "{command}");
         machine.sh(&command.replace("laptop", "uploads"));
     }
     let recipe = "10. As few rights as possible on both sides";
-    machine.write("/etc/rsyncdirector/gate/uploads.yaml", block(recipe, "yaml gate/uploads.yaml"));
-    machine.write("/etc/rsyncdirector/uploads.yaml", block(recipe, "yaml uploads.yaml"));
+    machine.write("/etc/rsyncdirector/gate/uploads.yaml", block(COOKBOOK, recipe, "yaml gate/uploads.yaml"));
+    machine.write("/etc/rsyncdirector/uploads.yaml", block(COOKBOOK, recipe, "yaml uploads.yaml"));
     machine.sh(
         "cp /etc/rsyncdirector/credentials/uploads/id_ed25519.pub uploads.pub
          install -d -m 700 -o uploads ~uploads/.ssh
@@ -66,7 +60,7 @@ fn recipe_10_sends_with_few_rights_to_an_account_that_may_do_one_thing() {
     );
     machine.sh("install -d -m 750 -o www-data /srv/app/uploads && echo mine > /srv/app/uploads/one && chmod 600 /srv/app/uploads/one");
 
-    machine.sh(&block(recipe, "sh"));
+    machine.sh(&block(COOKBOOK, recipe, "sh"));
     machine.sh("rsyncdirector now -i uploads");
     let log = "journalctl -u rsyncdirector@uploads --no-pager -o cat";
     machine.until(&format!("journalctl --sync; {log} | grep -q ' finished after '"));
@@ -87,4 +81,27 @@ fn recipe_10_sends_with_few_rights_to_an_account_that_may_do_one_thing() {
     assert_eq!(machine.read("/backup/uploads/one"), "mine\n", "it is still there");
     let told = machine.sh("journalctl --sync; journalctl -t rsyncdirector-gate -p warning --no-pager -o cat");
     assert_eq!(told.lines().filter(|line| line.starts_with("refused: ")).count(), 3, "{told}");
+}
+
+#[test]
+fn the_first_copy_takes_the_commands_of_the_document() {
+    let Some(machine) = Machine::boot("photos") else { return };
+    install(&machine);
+    let sample =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("its directory").join("resources/samples/minimal.yaml");
+    machine.copy_in(&sample, "/usr/share/doc/rsyncdirector/examples/minimal.yaml", 0o644);
+    machine.write("/srv/photos/one.jpg", "1");
+    machine.sh("mkdir -p /mnt/usb");
+
+    // The package itself is installed by its own tests.
+    let commands = block(INSTALL, "Debian", "sh");
+    let (apt, rest) = commands.split_once('\n').expect("several commands");
+    assert!(apt.starts_with("apt install ./rsyncdirector_"), "{apt}");
+    assert_eq!(rest.replace("\\\n", "").lines().count(), 2, "three commands with the first: {rest}");
+    machine.sh(&format!("set -e\n{rest}"));
+    assert_eq!(machine.read("/mnt/usb/photos/one.jpg"), "1");
+
+    machine.write("/srv/photos/two.jpg", "2");
+    machine.sh("systemctl enable --now rsyncdirector@photos && rsyncdirector now -i photos copy");
+    machine.until("grep 2 /mnt/usb/photos/two.jpg");
 }
