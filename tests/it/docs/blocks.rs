@@ -91,3 +91,20 @@ fn every_gate_policy_in_a_document_is_right() {
 fn is_policy(name: &str) -> bool {
     name.starts_with("gate/")
 }
+
+#[test]
+fn each_of_the_ten_recipes_has_a_configuration_and_says_what_to_watch() {
+    let cookbook = super::document("docs/cookbook.md");
+    let text = fs::read_to_string(super::root().join("docs/cookbook.md")).expect("the cookbook");
+    for number in 1..=10 {
+        let recipe =
+            text.split("\n## ").find(|section| section.starts_with(&format!("{number}. "))).expect("ten recipes");
+        let heading = recipe.lines().next().expect("a heading");
+        let of_recipe = cookbook.blocks.iter().filter(|block| block.heading == heading);
+        assert!(
+            of_recipe.filter(|block| block.name.as_deref().is_some_and(|name| !is_policy(name))).count() > 0,
+            "{heading}"
+        );
+        assert!(recipe.contains("\nWatch: "), "{heading}");
+    }
+}
