@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use integration_tests::sandbox::user;
-use integration_tests::{Director, Sandbox, Sshd, director, keys};
+use integration_tests::{Director, Finished, Sandbox, Sshd, director, keys};
 
 const COOKBOOK: &str = include_str!("../../docs/cookbook.md");
 
@@ -153,6 +153,39 @@ fn recipe_1_a_laptop_its_backup_host_and_a_second_site_exclude_each_other() {
 }
 
 #[test]
+fn recipe_2_the_copy_to_the_other_site_waits_for_every_laptop() {
+    let sandbox = Sandbox::new();
+    let (backup01, offsite) = (Sshd::start(&sandbox, "backup01"), Sshd::start(&sandbox, "offsite"));
+    let hosts = [("backup01.example.org", &backup01), ("offsite.example.net", &offsite)];
+    let words = [
+        LOCKS,
+        ("/home/ann/", "@/home-of-ann/"),
+        ("/backup/laptops/", "@/backup/"),
+        ("/vault/laptops/", "@/vault/"),
+        ("reachable: backup01.example.org", "reachable: 127.0.0.1"),
+    ];
+    let recipe = Recipe::new(2, &sandbox, &hosts, &words);
+    let (ann, offsite) = (recipe.config("ann"), recipe.config("offsite"));
+    sandbox.write("home-of-ann/letter", "dear");
+    sandbox.chmod("home-of-ann/letter", 0o640);
+    sandbox.write("home-of-ann/.cache/junk", "x");
+    sandbox.mkdir("vault");
+    sandbox.mkdir("backup/ann");
+    recipe.admit("backup01", "ann");
+
+    sandbox.once(&ann).expect_code(0);
+    sandbox.once(&offsite).expect_code(0);
+    assert_eq!(sandbox.read("vault/ann/letter"), "dear");
+    assert!(!sandbox.exists("backup/ann/.cache"));
+
+    // One that is at work holds up the copy to the other site, whichever it is.
+    sandbox.write("lock/eve.lock", "somebody's\n");
+    let mut copy = sandbox.start(&offsite);
+    run_until(&copy, "eve.lock, held by");
+    copy.stop();
+}
+
+#[test]
 fn recipe_3_a_dump_that_breaks_off_is_not_copied() {
     let sandbox = Sandbox::new();
     let backup01 = Sshd::start(&sandbox, "backup01");
@@ -180,6 +213,25 @@ fn recipe_3_a_dump_that_breaks_off_is_not_copied() {
     assert_eq!(sandbox.read("backup/database/shop/toc.dat"), "good\n");
     assert!(!sandbox.exists("var/database/new"), "what broke off is removed");
     assert_eq!(sandbox.read("told").trim(), "database dump failed in dump");
+}
+
+#[test]
+fn recipe_4_without_the_disk_the_job_is_skipped() {
+    let sandbox = Sandbox::new();
+    let words = [LOCKS, ("/srv/photos/", "@/photos/"), ("/mnt/usb", "@/usb")];
+    let config = Recipe::new(4, &sandbox, &[], &words).config("usb");
+    sandbox.write("photos/one", "1");
+    sandbox.mkdir("usb");
+    sandbox.once(&config).expect_code(1).expect_said("nothing is mounted at");
+    assert!(!sandbox.exists("usb/photos"));
+
+    // With it, in a mount namespace of its own.
+    sandbox.script("with-disk", "mount -t tmpfs tmpfs @/usb && \"$@\" && cp -r @/usb/photos @/seen");
+    let script = sandbox.path("with-disk").display().to_string();
+    let mut command = sandbox.command_via(&["unshare", "--mount", "--propagation", "private", &script]);
+    command.args(["run", "--once", "--config"]).arg(&config);
+    Finished::of(command).expect_code(0);
+    assert_eq!(sandbox.read("seen/one"), "1");
 }
 
 #[test]
@@ -298,4 +350,28 @@ fn recipe_8_eight_rsyncs_go_by_way_of_the_jump_host() {
     sandbox.once(&config).expect_code(0).expect_said("rsyncs at once");
     assert_eq!(sandbox.tree("archive/mail"), sandbox.tree("mail"));
     assert!(bastion.connections() > 2, "they went by way of it");
+}
+
+#[test]
+fn recipe_9_the_archive_goes_at_the_rate_of_the_hour() {
+    let sandbox = Sandbox::new();
+    let offsite = Sshd::start(&sandbox, "offsite");
+    let hosts = [("offsite.example.net", &offsite)];
+    // Two windows less, and one that is always open: a test cannot wait for Monday.
+    let windows = "- {days: mon-fri, from: \"12:30\", to: \"13:30\", rate: 2M}";
+    let words = [
+        LOCKS,
+        ("/srv/projects/", "@/projects/"),
+        ("/vault/projects", "@/vault/projects"),
+        ("- {days: mon-fri, from: \"08:00\", to: \"12:30\", rate: 400K}", ""),
+        ("- {days: mon-fri, from: \"13:30\", to: \"18:00\", rate: 400K}", ""),
+        (windows, "- {from: \"00:00\", to: \"24:00\", rate: 2M}"),
+    ];
+    let recipe = Recipe::new(9, &sandbox, &hosts, &words);
+    let config = recipe.config("archive");
+    sandbox.write("projects/plan", "draw");
+    sandbox.mkdir("vault/projects");
+    recipe.admit("offsite", "archive");
+    sandbox.once(&config).expect_code(0).expect_said("--bwlimit=2048");
+    assert_eq!(sandbox.read("vault/projects/plan"), "draw");
 }
