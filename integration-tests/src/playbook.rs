@@ -121,7 +121,8 @@ impl Played {
         for line in self.output.lines() {
             let heading = line.strip_prefix("TASK [").or_else(|| line.strip_prefix("RUNNING HANDLER ["));
             if let Some(rest) = heading {
-                task = rest.split(']').next().unwrap_or(rest);
+                let name = rest.split(']').next().unwrap_or(rest);
+                task = name.strip_prefix("rsyncdirector : ").unwrap_or(name);
             } else if let Some(rest) = line.strip_prefix("changed: [") {
                 found.push(format!("{}: {task}{}", rest.split(']').next().unwrap_or(rest), item_of(rest)));
             }
