@@ -53,7 +53,8 @@ impl Controller {
     /// # Panics
     /// When its sshd does not start.
     pub fn manage(&mut self, name: &str, machine: &Machine) {
-        machine.sh("rm -f /etc/ssh/ssh_host_* && ssh-keygen -q -A && mkdir -p /run/sshd");
+        // A machine's devices have the modes that they have here, which need not be those of a host.
+        machine.sh("chmod 666 /dev/null && rm -f /etc/ssh/ssh_host_* && ssh-keygen -q -A && mkdir -p /run/sshd");
         machine.write("/root/.ssh/authorized_keys", format!("{}\n", keys::public(&self.sandbox.user_key())));
         machine.sh("chown -R root:root /root/.ssh && chmod 700 /root/.ssh && systemctl enable --now ssh");
         let key = machine.read("/etc/ssh/ssh_host_ed25519_key.pub");
@@ -126,7 +127,8 @@ impl Played {
         for line in self.output.lines() {
             let heading = line.strip_prefix("TASK [").or_else(|| line.strip_prefix("RUNNING HANDLER ["));
             if let Some(rest) = heading {
-                task = rest.split(']').next().unwrap_or(rest);
+                let name = rest.split(']').next().unwrap_or(rest);
+                task = name.strip_prefix("rsyncdirector : ").unwrap_or(name);
             } else if let Some(rest) = line.strip_prefix("changed: [") {
                 found.push(format!("{}: {task}{}", rest.split(']').next().unwrap_or(rest), item_of(rest)));
             }

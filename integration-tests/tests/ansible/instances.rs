@@ -1,0 +1,88 @@
+//! Two instances of one host: what a change touches, and what it leaves alone.
+
+use integration_tests::playbook::Controller;
+use integration_tests::{Lan, Machine};
+
+use super::{pid, with_binary};
+
+const LAPTOP: &str = "
+rsyncdirector_instances:
+  laptop:
+    config:
+      cron_schedule: '0 0 1 1 *'
+      metrics: {addr: 127.0.0.1, port: <port>}
+      jobs:
+        - {id: home, type: local, actions: [{action: <action>, id: one, command: '<command>'}]}
+  photos:
+    <photos>
+    config:
+      cron_schedule: '0 0 1 1 *'
+      metrics: {addr: 127.0.0.1, port: 9191}
+      jobs:
+        - {id: all, type: local, actions: [{action: command, id: one, command: 'echo \"$COLOUR\"'}]}
+";
+
+/// The variables with these words in the places of theirs; the others as they are at first.
+fn variables(words: &[(&str, &str)]) -> String {
+    let first = [("port", "9190"), ("action", "command"), ("command", "true"), ("photos", "env: {COLOUR: 'a \"$b\"'}")];
+    let all = words.iter().chain(&first);
+    all.fold(LAPTOP.to_owned(), |text, (name, value)| text.replace(&format!("<{name}>"), value))
+}
+
+#[test]
+fn a_change_touches_the_changed_instance_only_and_a_wrong_one_none() {
+    let lan = Lan::enter();
+    let Some(host) = Machine::boot_in(&lan, "host") else { return };
+    let mut controller = Controller::new();
+    controller.manage("host", &host);
+    with_binary(&controller, "host", &variables(&[]));
+    assert!(controller.play(&[]).changed("host") > 0);
+    let both = || [pid(&host, "laptop"), pid(&host, "photos")];
+    let [laptop, photos] = both();
+    let config = host.read("/etc/rsyncdirector/laptop.yaml");
+    host.sh("rsyncdirector now -i photos");
+    host.until("journalctl -u rsyncdirector@photos | grep -qF 'a \"$b\"'");
+
+    // Wrong: it is said where, nothing is written, and the right one beside it is not either.
+    with_binary(&controller, "host", &variables(&[("action", "sink"), ("photos", "env: {COLOUR: other}")]));
+    let refused = controller.play(&[]);
+    assert!(!refused.ok && refused.output.contains("sink"), "{}", refused.output);
+    assert_eq!((host.read("/etc/rsyncdirector/laptop.yaml"), both()), (config.clone(), [laptop.clone(), photos.clone()]));
+    assert!(host.read("/etc/rsyncdirector/rsyncdirector-photos.env").contains(r#"COLOUR="a \"\$b\"""#));
+
+    // A check tells what would change.
+    with_binary(&controller, "host", &variables(&[("command", "false")]));
+    let checked = controller.play(&["--check", "--diff"]);
+    assert!(checked.ok && checked.output.contains("command: 'false'"), "{}", checked.output);
+    assert_eq!(host.read("/etc/rsyncdirector/laptop.yaml"), config);
+
+    // What a running instance can take over does not end it, nor its job.
+    host.sh("rsyncdirector now -i laptop");
+    let reloaded = controller.play(&[]);
+    let expected = ["host: Write their configurations laptop", "host: Reload changed configurations laptop"];
+    assert_eq!((reloaded.changes(), both()), (expected.map(String::from).to_vec(), [laptop.clone(), photos.clone()]));
+    host.sh("rsyncdirector now -i laptop");
+    host.until("rsyncdirector history -i laptop | grep -q failed");
+
+    // What it cannot takes a restart; of the other one nobody notices anything.
+    with_binary(&controller, "host", &variables(&[("command", "false"), ("port", "9290")]));
+    assert_eq!(controller.play(&[]).changed("host"), 3, "written, reloaded, restarted");
+    assert!(pid(&host, "laptop") != laptop && pid(&host, "photos") == photos);
+    host.sh("/usr/bin/python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:9290/healthz\")'");
+
+    // A unit of its own is the other one's matter.
+    let laptop = pid(&host, "laptop");
+    let nice = [("photos", "drop_in: \"[Service]\\nNice=7\""), ("command", "false"), ("port", "9290")];
+    with_binary(&controller, "host", &variables(&nice));
+    assert!(controller.play(&[]).changed("host") > 0);
+    assert!(pid(&host, "laptop") == laptop && pid(&host, "photos") != photos);
+    assert_eq!(host.sh("systemctl show --value --property=Nice rsyncdirector@photos"), "7\n");
+    assert_eq!(controller.play(&[]).changes(), Vec::<String>::new());
+
+    let gone = [("photos", "state: absent"), ("command", "false"), ("port", "9290")];
+    with_binary(&controller, "host", &variables(&gone));
+    assert!(controller.play(&[]).changed("host") > 0);
+    host.sh("! systemctl --quiet is-active rsyncdirector@photos && ! test -e /etc/rsyncdirector/photos.yaml");
+    assert_eq!(pid(&host, "laptop"), laptop);
+    assert_eq!(controller.play(&[]).changes(), Vec::<String>::new());
+}
