@@ -320,7 +320,18 @@ impl Machine {
     /// When it does not come up.
     #[track_caller]
     pub fn reboot(&self) {
+        self.reboot_when(|| true);
+    }
+
+    /// The same, but it stays down until `ready`, which may take two minutes.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn reboot_when(&self, mut ready: impl FnMut() -> bool) {
         self.enter(&["systemctl", "reboot"]).expect("the machine runs");
+        self.is_down();
+        wait::within(2 * BOOT, || ready().then_some(())).expect("the time to boot again comes");
         self.boot_again();
     }
 
@@ -331,13 +342,18 @@ impl Machine {
     #[track_caller]
     pub fn cut_power(&self) {
         procs::signal(self.leader().expect("the machine runs"), Signal::KILL);
+        self.is_down();
         self.boot_again();
     }
 
     #[track_caller]
-    fn boot_again(&self) {
+    fn is_down(&self) {
         let down = wait::within(BOOT, || self.console().contains("helper: it has ended").then_some(()));
         assert!(down.is_some(), "{} does not go down", self.name);
+    }
+
+    #[track_caller]
+    fn boot_again(&self) {
         File::create(self.dir.path().join("console")).expect("the console is emptied");
         if let Err(reason) = self.start() {
             panic!("{}: {reason}", self.name);
