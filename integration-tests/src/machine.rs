@@ -35,10 +35,12 @@ const HELPER: &str = include_str!("machine.sh");
 
 /// What of this machine is none of the booted one's: its services and timers, its identity, its shells' start-up files,
 /// the file that keeps packages from starting services, and an installation of the program under test.
-const NOT_INHERITED: [&str; 18] = [
+const NOT_INHERITED: [&str; 20] = [
     "etc/systemd/system",
     "etc/rc2.d",
     "etc/rc3.d",
+    "etc/rc4.d",
+    "etc/rc5.d",
     "etc/rcS.d",
     "etc/fstab",
     "etc/machine-id",
@@ -198,7 +200,11 @@ impl Machine {
             (ended || matches!(state.as_deref(), Some("running\n" | "degraded\n"))).then_some(!ended)
         });
         match up {
-            Some(true) => Ok(()),
+            Some(true) => {
+                // It has the modes of this machine's devices, which may not be the usual ones.
+                self.enter(&["chmod", "0666", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]);
+                Ok(())
+            }
             _ => Err(format!("systemd-nspawn boots no machine: {}", last_lines(&self.console()))),
         }
     }

@@ -72,7 +72,7 @@ fn what_an_instance_says_is_in_the_journal_with_its_fields() {
     host.start("fields");
     host.run("fields");
     let entries = host.machine.journal("rsyncdirector@fields");
-    let said = entries.iter().find(|entry| entry["MESSAGE"] == "said by the command").expect("its output");
+    let said = entries.iter().find(|entry| entry["MESSAGE"] == "j/c | said by the command").expect("its output");
     assert_eq!((&said["RSYNC_ID"], &said["JOB_ID"], &said["ACTION_ID"]), (&"fields".into(), &"j".into(), &"c".into()));
     let run = said["RUN_ID"].as_str().expect("a run");
     assert_eq!(host.ask("fields", "history")[0]["run"].to_string(), run);
@@ -160,6 +160,6 @@ fn a_reboot_runs_what_was_missed_meanwhile() {
         String::from_utf8_lossy(&minute.stdout) == due
     });
     host.machine.until("test -e /srv/ran");
-    assert_eq!(host.ask("missed", "history")[0]["trigger"], "catch-up");
+    assert_eq!(host.ask("missed", "history")[0]["trigger"], "catch_up");
     assert_eq!(host.machine.read("/srv/ran"), "ran\n");
 }

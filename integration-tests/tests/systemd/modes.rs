@@ -129,7 +129,7 @@ fn a_reader_sends_everything_and_writes_nothing() {
     assert_eq!(differences(&host, "/srv/pushed"), "");
     assert_ne!(outcomes[1], "succeeded");
     assert_eq!(host.machine.run("test -e /srv/copied").status.code(), Some(1));
-    assert_eq!(host.machine.sh("ps -o user= -p $(systemctl show -P MainPID rsyncdirector@out)"), "rsyncdi+\n");
+    assert_eq!(host.machine.sh("stat -c %U /proc/$(systemctl show -P MainPID rsyncdirector@out)"), "rsyncdirector\n");
     assert!(host.log("out").contains("Read-only file system"), "{}", host.log("out"));
 }
 
