@@ -40,6 +40,7 @@ pub mod cli;
 pub mod daemon;
 pub mod doctor;
 
+pub mod gate;
 pub mod pid_file;
 
 /// The program's version.

@@ -4,6 +4,7 @@ mod check;
 mod doctor;
 mod environment;
 mod follow;
+mod gate;
 mod history;
 mod instance;
 mod locks;
@@ -89,6 +90,8 @@ enum Command {
     Show(history::ShowArgs),
     /// Send a test message to everyone who is told what becomes of jobs
     NotifyTest(notify_test::Args),
+    /// Stand in front of a restricted account: the forced command of an SSH key
+    Gate(gate::Args),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -171,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),
+        Command::Gate(args) => return gate::run(&args),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

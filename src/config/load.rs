@@ -25,13 +25,20 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 /// [`LoadError::Permissions`] if the group or others can write it, or it belongs to a user other than root and ours;
 /// [`LoadError::Invalid`] with everything that is wrong in it.
 pub fn load(path: &Path, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Loaded, LoadError> {
+    let text = read_trusted(path)?;
+    let with_passwd = |name: &str| env(name).or_else(|| account::from_passwd(name));
+    parse_with(path, &text, &with_passwd, &Disk).map_err(LoadError::Invalid)
+}
+
+/// The text of a file that decides what we do.
+///
+/// # Errors
+/// As [`load`], but for what is in it.
+pub fn read_trusted(path: &Path) -> Result<String, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_owned(), source };
     let (text, metadata) = read(path).map_err(failed)?;
     judge(path, metadata.mode(), metadata.uid(), rustix::process::geteuid().as_raw())?;
-    let text = String::from_utf8(text)
-        .map_err(|error| failed(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())))?;
-    let with_passwd = |name: &str| env(name).or_else(|| account::from_passwd(name));
-    parse_with(path, &text, &with_passwd, &Disk).map_err(LoadError::Invalid)
+    String::from_utf8(text).map_err(|error| failed(not_utf8(error.as_bytes(), error.utf8_error().valid_up_to())))
 }
 
 /// The files of this host.

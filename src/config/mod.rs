@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 pub use diagnostics::{Diagnostic, Diagnostics, LoadError, Severity};
-pub use load::load;
+pub use load::{load, read_trusted};
 pub use model::*;
 pub use schema::json_schema;
 pub use validate::notify::judge_url;

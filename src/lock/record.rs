@@ -35,6 +35,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// What identifies a lock, where the rest is not known and not asked for.
+    pub(super) fn identified(token: String, lease_seconds: u64) -> Self {
+        let unknown = String::new;
+        let (instance, host, user, boot_id, job) = (unknown(), unknown(), unknown(), unknown(), unknown());
+        Self { instance, host, user, pid: 0, boot_id, token, lease_seconds, taken_at: Timestamp::UNIX_EPOCH, job }
+    }
+
     /// The file's content.
     pub fn encode(&self) -> String {
         format!("{}\n{}\n", self.pid, self.json())

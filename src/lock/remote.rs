@@ -15,6 +15,12 @@ use crate::config::Peer;
 use crate::ssh::{Pool, SshError};
 
 const SCRIPT: &str = include_str!("script.sh");
+/// Of the lines behind the functions, for who reads them without a shell (`served`).
+pub(super) const VERSION: &str = "v=1\n";
+/// What follows an operation: a file that is not needed any more is removed in one go with the others, at the end.
+pub(super) const SWEEP: &str = "\n[ -z \"$g\" ] || { set -- \"$@\" \"$g\"; g=; }\n";
+/// What ends a batch.
+pub(super) const END: &str = "[ $# = 0 ] || rm -f \"$@\"\nset --\ncur=end\nsay end\n";
 
 /// A peer's files.
 #[derive(Clone)]
@@ -85,9 +91,9 @@ impl RemoteBackend {
     }
 }
 
-fn script(batch: &[Op], nonce: &str) -> Script {
+pub(super) fn script(batch: &[Op], nonce: &str) -> Script {
     let mut script = Script(Vec::with_capacity(SCRIPT.len() + 512 * batch.len()));
-    script.raw(SCRIPT).raw("n=").raw(nonce).raw("\n");
+    script.raw(SCRIPT).raw(VERSION).raw("n=").raw(nonce).raw("\n");
     for (index, op) in batch.iter().enumerate() {
         script.raw("cur=").raw(&index.to_string()).raw("\n");
         match op {
@@ -115,13 +121,12 @@ fn script(batch: &[Op], nonce: &str) -> Script {
                 script.word(note.line().trim_end())
             }
         }
-        // What is not needed any more is removed in one go, at the end.
-        .raw("\n[ -z \"$g\" ] || { set -- \"$@\" \"$g\"; g=; }\n");
+        .raw(SWEEP);
         if let Some(temporary) = temporary(op) {
             script.raw("set -- \"$@\"").path(&temporary).raw("\n");
         }
     }
-    script.raw("[ $# = 0 ] || rm -f \"$@\"\nset --\ncur=end\nsay end\n");
+    script.raw(END);
     script
 }
 
@@ -134,10 +139,10 @@ fn temporary(op: &Op) -> Option<PathBuf> {
 }
 
 /// Shell text made of bytes, since a path may hold any.
-struct Script(Vec<u8>);
+pub(super) struct Script(Vec<u8>);
 
 impl Script {
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -173,7 +178,7 @@ impl Script {
 }
 
 /// Reads the answers; `None` when the script did not get to its end.
-fn parse(batch: &[Op], nonce: &str, stdout: &[u8]) -> Option<Vec<Answer>> {
+pub(super) fn parse(batch: &[Op], nonce: &str, stdout: &[u8]) -> Option<Vec<Answer>> {
     let sections = sections(nonce, stdout);
     let (last, sections) = sections.split_last()?;
     if last.index != "end" {
@@ -213,6 +218,8 @@ fn answer(op: &Op, section: &Section<'_>, below: Option<&Section<'_>>) -> Option
         "refreshed" => Answer::Refreshed,
         "removed" => Answer::Removed,
         "expired" => Answer::Lost("its lease ran out".into()),
+        // Who serves without a shell says itself how.
+        "lost" if !section.rest.is_empty() => Answer::Lost(section.rest.to_owned()),
         "lost" => match (op, below.and_then(found)) {
             (Op::Refresh { record, .. } | Op::Remove { record, .. }, Some(found)) => {
                 Answer::Lost(describe_loss(&found, record))

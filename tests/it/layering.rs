@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
     &["action", "lock"],
     &["job"],
     &["director"],
-    &["control", "http", "page"],
+    &["control", "gate", "http", "page"],
     &["cli", "daemon", "doctor", "main", "pid_file"],
 ];
 

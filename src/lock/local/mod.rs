@@ -49,7 +49,8 @@ impl LockBackend for LocalBackend {
     }
 }
 
-fn perform(batch: &[Op]) -> Vec<Answer> {
+/// [`LockBackend::perform`], on the caller's thread.
+pub fn perform(batch: &[Op]) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(batch.len());
     for op in batch {
         let answer = match op {
