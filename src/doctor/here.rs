@@ -105,7 +105,7 @@ impl<'a> Eyes<'a> {
 /// Runs the questions' script by the shell, as the unit's user.
 async fn answers(doctor: &Doctor<'_>, survey: &Survey, eyes: &Eyes<'_>) -> Result<Answers, String> {
     let word = crate::random::word();
-    let (script, _) = survey.questions.script(&word);
+    let script = survey.questions.script(&word);
     let shell = [OsStr::new("/bin/sh"), OsStr::new("-c"), OsStr::from_bytes(&script)].map(OsStr::to_owned);
     let mut words = eyes.disguise.iter().cloned().chain(shell);
     let program = words.next().unwrap_or_default();

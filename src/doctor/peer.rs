@@ -10,7 +10,7 @@ use super::locks::{self, GATE};
 use super::needs::Site;
 use super::probe::Answers;
 use super::survey::{Survey, behind_a_gate};
-use super::{Doctor, arrival, places};
+use super::{Doctor, arrival, places, trial};
 use crate::clock;
 use crate::config::Peer;
 use crate::error_chain;
@@ -45,9 +45,10 @@ async fn ask(doctor: &Doctor<'_>, peer: &Peer, site: &Site) -> Vec<Finding> {
     let place = peer.to_string();
     let survey = Survey::of_peer(site);
     let word = crate::random::word();
-    let (script, end) = survey.questions.script(&word);
+    let script = survey.questions.script(&word);
     let before = seconds();
-    let output = doctor.pool.script(peer, &script, &end, ANSWER_MAX).await;
+    // Its login shell sees nothing but this.
+    let output = doctor.pool.exec(peer, "exec /bin/sh", &script, ANSWER_MAX).await;
     let after = seconds();
     let why = match output {
         Ok(output) => match Answers::parse(&survey.questions, &word, &output.stdout) {
@@ -72,12 +73,12 @@ async fn without_shell(doctor: &Doctor<'_>, peer: &Peer, site: &Site, why: &str)
     let place = peer.to_string();
     if why.contains(GATE) {
         let mut findings = vec![Finding::ok(Check::Shell, &place, "a gate there executes only what its policy allows")];
-        findings.extend(behind_a_gate(&place, site));
+        findings.extend(tried(doctor, peer, site).await);
         return findings;
     }
     let why = if why.is_empty() { "without a word".to_owned() } else { format!("\"{why}\"") };
     let sftp = doctor.pool.sftp(peer, doctor.pool.connect_timeout_of(peer) + ANSWER_MAX).await;
-    vec![match (sftp, site.ends.is_empty()) {
+    let mut findings = vec![match (&sftp, site.ends.is_empty()) {
         (Ok(_), true) => {
             Finding::ok(Check::Shell, &place, "it executes no commands; its lock files are reached by SFTP")
         }
@@ -89,7 +90,27 @@ async fn without_shell(doctor: &Doctor<'_>, peer: &Peer, site: &Site, why: &str)
             let text = format!("cannot tell what it would do: it does not execute what we ask for, {why}");
             Finding::warn(Check::Shell, &place, text, "see the `command=` of the key and ForceCommand there")
         }
-    }]
+    }];
+    if sftp.is_err() {
+        findings.extend(tried(doctor, peer, site).await);
+    }
+    findings
+}
+
+/// What dry runs of the syncs tell, and of those that cannot be tried, that nothing is known.
+async fn tried(doctor: &Doctor<'_>, peer: &Peer, site: &Site) -> Vec<Finding> {
+    let limit = doctor.pool.connect_timeout_of(peer) + ANSWER_MAX;
+    let trials = join_all(site.ends.iter().map(|end| trial::attempt(doctor, peer, end, limit))).await;
+    let mut findings: Vec<Finding> = Vec::new();
+    for (end, trial) in site.ends.iter().zip(trials) {
+        for finding in trial.unwrap_or_else(|| behind_a_gate(&peer.to_string(), end)) {
+            // Each tells the same of the rsync.
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    findings
 }
 
 /// Whether the system's ssh gets there, where rsync uses it.

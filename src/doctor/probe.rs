@@ -34,8 +34,8 @@ impl Questions {
         index(&mut self.programs, program)
     }
 
-    /// The script, and with what its output ends.
-    pub fn script(&self, word: &str) -> (Vec<u8>, Vec<u8>) {
+    /// The script, whose answers carry this word.
+    pub fn script(&self, word: &str) -> Vec<u8> {
         let mut script = format!("n={word}\n{SCRIPT}").into_bytes();
         let mut call = |name: &str, index: usize, argument: &[u8]| {
             script.extend(format!("{name} {index} ").as_bytes());
@@ -52,7 +52,7 @@ impl Questions {
             call("setgid", index, &place(&self.paths[index]));
         }
         script.extend(b"say 0 end\n");
-        (script, format!("\n@{word} 0 end\n").into_bytes())
+        script
     }
 }
 

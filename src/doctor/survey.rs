@@ -120,21 +120,21 @@ impl Survey {
     }
 }
 
-/// What remains unknown of a host that executes nothing but what its gate allows.
-pub fn behind_a_gate(place: &str, site: &Site) -> Vec<Finding> {
-    let by_hand = "look there by another account or key";
-    let unknown = |check, text: String| Finding::warn(check, place, format!("cannot tell: {text}"), by_hand);
-    let mut findings = Vec::new();
-    if !site.ends.is_empty() {
-        findings.push(unknown(Check::Rsync, "its gate does not say which rsync it starts".into()));
-    }
-    for end in &site.ends {
-        let (check, paths) = match &end.dest {
-            Some(dest) => (Check::Destination, vec![dest.display().to_string()]),
-            None => (Check::Source, end.sources.iter().map(|path| path.display().to_string()).collect()),
-        };
-        let paths = paths.join(", ");
-        findings.push(unknown(check, format!("its gate lets only rsync itself look at {paths} ({})", end.name)));
-    }
-    findings
+/// What remains unknown of a host that executes only what is allowed there.
+pub fn behind_a_gate(place: &str, end: &End) -> Vec<Finding> {
+    let unknown = |check, text: String| {
+        Finding::warn(check, place, format!("cannot tell: {text}"), "look there by another account or key")
+    };
+    let (check, paths) = match &end.dest {
+        Some(dest) => (Check::Destination, vec![dest.display().to_string()]),
+        None => (Check::Source, end.sources.iter().map(|path| path.display().to_string()).collect()),
+    };
+    let paths = paths.join(", ");
+    vec![
+        unknown(Check::Rsync, "which rsync there is".into()),
+        unknown(
+            check,
+            format!("only {} itself may look at {paths}, and it could not be tried by the system's ssh", end.name),
+        ),
+    ]
 }

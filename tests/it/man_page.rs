@@ -8,6 +8,7 @@ const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 const COMMANDS: [&str; 18] = [
     "run",
     "check",
+    "doctor",
     "next",
     "locks",
     "status",

@@ -7,7 +7,7 @@ use super::*;
 
 /// What a real shell answers.
 fn ask(shell: &[&str], home: &Path, questions: &Questions) -> Answers {
-    let (script, end) = questions.script("word");
+    let script = questions.script("word");
     let output = Command::new(shell[0])
         .args(&shell[1..])
         .arg("-c")
@@ -16,7 +16,7 @@ fn ask(shell: &[&str], home: &Path, questions: &Questions) -> Answers {
         .env("HOME", home)
         .output()
         .expect("the shell runs");
-    assert!(output.stdout.ends_with(&end), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout.ends_with(b"\n@word 0 end\n"), "{}", String::from_utf8_lossy(&output.stderr));
     Answers::parse(questions, "word", &output.stdout).expect("it ran to its end")
 }
 
@@ -65,11 +65,10 @@ fn shells_tell_what_is_at_a_path() {
 #[test]
 fn an_output_that_does_not_end_says_nothing() {
     let questions = Questions::default();
-    let (_, end) = questions.script("word");
-    let whole = [b"Welcome!\n\n@word 0 now 12\n", &end[..]].concat();
-    assert_eq!(Answers::parse(&questions, "word", &whole).expect("complete").now, Some(12));
+    let whole = b"Welcome!\n\n@word 0 now 12\n\n@word 0 end\n";
+    assert_eq!(Answers::parse(&questions, "word", whole).expect("complete").now, Some(12));
     assert_eq!(Answers::parse(&questions, "word", b"\n@word 0 now 12\n"), None);
-    assert_eq!(Answers::parse(&questions, "other", &whole), None);
+    assert_eq!(Answers::parse(&questions, "other", whole), None);
 }
 
 #[test]
