@@ -47,7 +47,10 @@ fn a_change_touches_the_changed_instance_only_and_a_wrong_one_none() {
     with_binary(&controller, "host", &variables(&[("action", "sink"), ("photos", "env: {COLOUR: other}")]));
     let refused = controller.play(&[]);
     assert!(!refused.ok && refused.output.contains("sink"), "{}", refused.output);
-    assert_eq!((host.read("/etc/rsyncdirector/laptop.yaml"), both()), (config.clone(), [laptop.clone(), photos.clone()]));
+    assert_eq!(
+        (host.read("/etc/rsyncdirector/laptop.yaml"), both()),
+        (config.clone(), [laptop.clone(), photos.clone()])
+    );
     assert!(host.read("/etc/rsyncdirector/rsyncdirector-photos.env").contains(r#"COLOUR="a \"\$b\"""#));
 
     // A check tells what would change.
