@@ -38,6 +38,7 @@ Exit codes:
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
   75 renew: nothing runs, and it is to be started anew
+  126  gate: what the client asked for was refused
 
 Environment:
   RSYNCDIRECTOR_CONFIG    the configuration file, as --config
