@@ -55,7 +55,7 @@ fn recipe_10_sends_with_few_rights_to_an_account_that_may_do_one_thing() {
     machine.sh(
         "cp /etc/rsyncdirector/credentials/uploads/id_ed25519.pub uploads.pub
          install -d -m 700 -o uploads ~uploads/.ssh
-         sudo -u uploads rsyncdirector gate check --policy /etc/rsyncdirector/gate/uploads.yaml &&
+         runuser -u uploads -- rsyncdirector gate check --policy /etc/rsyncdirector/gate/uploads.yaml &&
          rsyncdirector gate keyline --policy /etc/rsyncdirector/gate/uploads.yaml uploads.pub > ~uploads/.ssh/authorized_keys",
     );
     machine.sh("install -d -m 750 -o www-data /srv/app/uploads && echo mine > /srv/app/uploads/one && chmod 600 /srv/app/uploads/one");
