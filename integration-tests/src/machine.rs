@@ -386,10 +386,10 @@ fn nspawn(unique: &str, dir: &Path, connected: bool) -> Vec<String> {
     let name = format!("--machine={unique}");
     let own = ["--quiet", "--register=no", "--keep-unit", "--boot", "--console=passive", "--link-journal=no"];
     let here = ["--resolv-conf=off", "--timezone=off"];
-    // As on a host: systemd-nspawn keeps Landlock, which the gate needs, from what it boots.
-    let allowed = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self";
+    // What a host's programs may restrict themselves with, as the gate does.
+    let landlock = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self";
     let kernel = ["systemd.unit=multi-user.target", "systemd.firstboot=off"];
-    let all = own.iter().chain(&here).copied().chain([allowed]).chain([network, &*name, &*root]).chain(kernel);
+    let all = own.iter().chain(&here).copied().chain([landlock, network, &*name, &*root]).chain(kernel);
     all.map(str::to_owned).collect()
 }
 
