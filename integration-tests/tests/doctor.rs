@@ -612,8 +612,11 @@ fn this_host_is_looked_at_with_the_eyes_of_the_unit_s_user() {
 fn a_unit_that_allows_all_is_said_to() {
     let sandbox = prepared();
     unit(&sandbox, "ProtectSystem=full\nUser=root");
+    // Who asks has programs that the unit has not.
+    sandbox.script("bin/rsync", "echo 'no rsync at all'");
     let finished = doctor(&sandbox, &HERE.replace("sudo true", "true"));
     expect_failures(&finished, &[]);
+    expect(&finished, "ok", "rsync", &["  here  ", "/bin/rsync is rsync 3."]);
     for check in ["unit-paths", "unit-rights", "unit-network"] {
         expect(&finished, "ok", check, &["  here  "]);
     }
