@@ -12,6 +12,7 @@ pub mod director;
 pub mod dropbear;
 pub mod faults;
 pub mod forest;
+pub mod gate;
 pub mod http;
 pub mod keys;
 pub mod network;

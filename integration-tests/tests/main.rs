@@ -8,6 +8,8 @@ mod cli;
 mod config_errors;
 mod doctor;
 mod exclusion;
+mod gate;
+mod gate_escapes;
 mod guards;
 mod harness;
 mod history;

@@ -1,6 +1,6 @@
 //! `gate`: the forced command of a restricted key, and what helps to set one up.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use super::{Exit, complain, complain_of, print};
 /// What a refused command exits with, as sh(1) has it for one that may not be executed.
 const REFUSED: u8 = 126;
 /// Bound on what rsync sends as its arguments, bytes.
-const SECLUDED_MAX: u64 = 1024 * 1024;
+const SECLUDED_MAX: usize = 1024 * 1024;
 
 /// Arguments of `gate`.
 #[derive(Debug, clap::Args)]
@@ -138,12 +138,15 @@ fn session(file: &Path) -> ExitCode {
 
 /// Arguments that rsync sends over its stream: each ends with a NUL, an empty one ends them. Not a byte more is read.
 fn secluded() -> io::Result<Vec<Vec<u8>>> {
-    // Not by the buffered handle: what follows is rsync's.
-    let stdin = std::fs::File::from(rustix::io::dup(io::stdin())?);
     let mut args = Vec::new();
     let mut arg = Vec::new();
-    for byte in stdin.take(SECLUDED_MAX).bytes() {
-        match byte? {
+    for _ in 0..SECLUDED_MAX {
+        let mut byte = [0];
+        // Not by the buffered handle: what follows is rsync's.
+        if rustix::io::read(io::stdin(), &mut byte)? == 0 {
+            break;
+        }
+        match byte[0] {
             0 if arg.is_empty() => return Ok(args),
             0 => args.push(std::mem::take(&mut arg)),
             byte => arg.push(byte),

@@ -37,6 +37,7 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
+  126  gate: what the client asked for was refused
 
 Environment:
   RSYNCDIRECTOR_CONFIG    the configuration file, as --config

@@ -2,8 +2,8 @@
 //! (`command="…"` in `authorized_keys`), and lets through exactly the lock operations on the policy's lock files, and `rsync --server` in its
 //! directories.
 //!
-//! The way of a session: sshd puts what the client asked for into `SSH_ORIGINAL_COMMAND`; [`admit`] judges it by the [`Policy`];
-//! then either [`serve`](locks::serve) performs lock operations until the client goes, or [`confine`] shuts this process in and it becomes rsync.
+//! The way of a session: sshd puts what the client asked for into `SSH_ORIGINAL_COMMAND`; [`admit()`] judges it by the [`Policy`];
+//! then either [`serve`](locks::serve) performs lock operations until the client goes, or [`confine`](mod@confine) shuts this process in and it becomes rsync.
 //!
 //! What judges is pure but for looking at paths: `words` takes the command line apart without a shell, `options` knows every argument that an
 //! rsync sends to its other side, [`paths`] decides whether a path lies in a directory of the policy. The judgement is the first wall. The

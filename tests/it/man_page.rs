@@ -21,6 +21,7 @@ const COMMANDS: [&str; 18] = [
     "history",
     "show",
     "notify-test",
+    "gate",
     "schema",
     "version",
     "completions",
@@ -51,7 +52,7 @@ fn exit_codes_and_variables_of_the_help_are_in_the_man_page() {
     let help = stdout(&rsyncdirector(&["--help"]));
     let numbered = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
     let codes: Vec<_> = help.lines().filter(numbered).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(codes, ["0", "1", "2", "3", "4"]);
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "126"]);
     for code in codes {
         assert!(PAGE.lines().any(|line| line == format!(".It {code}")), "exit code {code} is missing");
     }

@@ -256,9 +256,8 @@ fn escape(call: &Call, roots: &Roots) -> Option<String> {
     let end = args.iter().position(|arg| *arg == b".")?;
     let access = call.access.expect("a transfer");
     let sends = args[..end].contains(&&b"--sender"[..]);
-    if !sends && access != Access::Write
-        || args[..end].iter().any(|arg| arg.starts_with(b"--remove")) && access != Access::Write
-    {
+    let writes = !sends || args[..end].iter().any(|arg| arg.starts_with(b"--remove"));
+    if writes && access != Access::Write {
         return Some("writes with the right to read".into());
     }
     let paths = &args[end + 1..];
