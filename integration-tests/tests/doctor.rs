@@ -553,7 +553,7 @@ fn a_unit_that_hides_what_the_jobs_need() {
     let sandbox = prepared();
     sandbox.mkdir("src/shared");
     sandbox.chmod("src/shared", 0o2755);
-    let all = "CapabilityBoundingSet=cap_chown cap_dac_override cap_dac_read_search cap_fowner cap_setfcap cap_setuid cap_setgid\n";
+    let all = "CapabilityBoundingSet=cap_chown cap_dac_override cap_dac_read_search cap_fowner cap_setfcap\n";
     unit(
         &sandbox,
         &format!(
@@ -572,7 +572,7 @@ fn a_unit_that_hides_what_the_jobs_need() {
     let refused = format!("RestrictSUIDSGID=yes refuses the setgid directory {}", sandbox.path("src/shared").display());
     expect(&finished, "fail", "unit-rights", &[&refused, "RestrictSUIDSGID=no"]);
     expect(&finished, "warn", "unit-rights", &["CAP_MKNOD is missing, so -D of job j, action copy ends with 23"]);
-    expect(&finished, "fail", "unit-rights", &["NoNewPrivileges=yes keeps `sudo` of job j, action c"]);
+    expect(&finished, "fail", "unit-rights", &["CAP_SETUID is missing, so `sudo` of job j, action c"]);
     finished.expect_code(1);
 }
 

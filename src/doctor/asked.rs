@@ -126,7 +126,10 @@ impl Asked {
         let keys = files::keys(needs).into_iter().map(|key| (key, "the login at a peer".to_owned()));
         let state = config.history.directory.iter().map(|directory| (directory.clone(), "the history".to_owned()));
         let pid_file = [(config.pid_file_dir.clone(), "the pid file".to_owned())];
+        let questions = self.survey.questions.paths.iter().zip(&answers.paths);
+        let missing = questions.filter(|(_, seen)| !seen.exists() && seen.above.starts_with('/'));
         Wants {
+            above: missing.map(|(path, seen)| (path.into(), PathBuf::from(&seen.above))).collect(),
             reads: self.reads.iter().cloned().chain(keys).chain(files::read(config, needs)).collect(),
             writes: self.writes.iter().cloned().chain(state).chain(pid_file).collect(),
             locks: locks.map(|wanted| (wanted.location.path.clone(), wanted.of())).collect(),

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::probe::Answers;
 use super::survey::Survey;
 use super::unit::Unit;
 use super::{Doctor, HERE, child, files, locks, sandbox, starting, zones};
+use crate::config::Config;
 use crate::{account, clock};
 
 /// The shell has so long for its answers: `df` may wait for a file server.
@@ -24,15 +25,15 @@ const PATH_OF_UNITS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 
 /// All findings about this host.
 pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> {
-    let config = doctor.config;
     let name = format!("rsyncdirector@{}.service", doctor.instance);
     let unit = Unit::ask(&doctor.spawner, &name).await.filter(|unit| doctor.is_installed || unit.is_in_use());
     let unit = unit.map(Arc::new);
+    let config = &as_unit(doctor.config, unit.as_deref());
     let eyes = Eyes::of(unit.as_deref());
     let mut findings = eyes.finding();
     findings.extend(zones::examine(config, clock::now()));
     findings.extend(starting::examine(config));
-    findings.extend(asked(doctor, needs, unit.as_ref(), &eyes).await);
+    findings.extend(asked(doctor, config, needs, unit.as_ref(), &eyes).await);
     findings.extend(named(doctor, needs, &eyes).await);
     let lock = |wanted| async move { in_time(wanted, locks::lock(config, &doctor.stores, HERE, wanted)).await };
     if eyes.are_ours() {
@@ -43,9 +44,25 @@ pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> 
     findings
 }
 
+/// The configuration as the unit's user reads it, who has another directory of pid files where the configuration names none.
+fn as_unit(config: &Config, unit: Option<&Unit>) -> Config {
+    const OF_ROOT: &str = "/run/rsyncdirector";
+    let mut config = config.clone();
+    let other = unit.filter(|unit| !unit.is_root() && config.pid_file_dir == Path::new(OF_ROOT));
+    if let Some(directory) = other.and_then(|unit| unit.variable("XDG_RUNTIME_DIR")) {
+        config.pid_file_dir = Path::new(directory).join("rsyncdirector");
+    }
+    config
+}
+
 /// What the shell tells, and what the unit allows.
-async fn asked(doctor: &Doctor<'_>, needs: &Needs, unit: Option<&Arc<Unit>>, eyes: &Eyes<'_>) -> Vec<Finding> {
-    let config = doctor.config;
+async fn asked(
+    doctor: &Doctor<'_>,
+    config: &Config,
+    needs: &Needs,
+    unit: Option<&Arc<Unit>>,
+    eyes: &Eyes<'_>,
+) -> Vec<Finding> {
     let (config_there, needs_there, unit_there) = (config.clone(), needs.clone(), unit.cloned());
     let home = eyes.home();
     let look = move || Asked::of(&config_there, &needs_there, unit_there.as_deref(), home.as_deref());

@@ -132,6 +132,11 @@ impl Seen {
         self.flags[1..].contains('w') && (!self.is_dir() || self.flags[1..].contains('x'))
     }
 
+    /// Whether nobody but others may look into the nearest directory above.
+    pub fn is_closed_above(&self) -> bool {
+        !self.above_flags.contains('x')
+    }
+
     /// Whether something can be made in the nearest directory above.
     pub fn can_be_made(&self) -> bool {
         self.above_flags.contains('w') && self.above_flags.contains('x')

@@ -109,7 +109,7 @@ fn as_root(unit: &Unit, end: &End) -> Vec<Finding> {
         let fix = drop_in(
             unit,
             &match (by_devices, unit.has(capability)) {
-                (Some(_), _) => "PrivateDevices=no, DevicePolicy=auto".to_owned(),
+                (Some(_), _) => "PrivateDevices=no, DeviceAllow=block-* m, DeviceAllow=char-* m".to_owned(),
                 (None, false) => format!("CapabilityBoundingSet={}", capability.to_uppercase()),
                 (None, true) => format!("SystemCallFilter={}", calls.join(" ")),
             },
@@ -136,9 +136,9 @@ fn as_root(unit: &Unit, end: &End) -> Vec<Finding> {
 fn devices_denied(unit: &Unit) -> Option<&'static str> {
     match unit.get("DevicePolicy") {
         _ if unit.is_set("PrivateDevices") => Some("PrivateDevices=yes"),
-        "closed" => Some("DevicePolicy=closed"),
+        _ if unit.may_make_devices() => None,
         "strict" => Some("DevicePolicy=strict"),
-        _ => None,
+        _ => Some("DevicePolicy=closed"),
     }
 }
 
@@ -197,16 +197,25 @@ fn privileged_command(unit: &Unit, name: &str, command: &Command) -> Option<Find
         programs.iter().find(called).copied()
     };
     let shown = escaped(&line).into_owned();
-    if let Some(program) = uses(&["sudo", "su", "doas"]).filter(|_| unit.is_set("NoNewPrivileges")) {
+    let becomes_another = uses(&["sudo", "su", "doas", "runuser", "setpriv"]);
+    // A superuser needs no setuid program for that, but the capabilities.
+    if let Some(program) = becomes_another.filter(|_| !unit.is_root() && unit.is_set("NoNewPrivileges")) {
         let text = format!("NoNewPrivileges=yes keeps `{program}` of {name} (`{shown}`) from working");
         return Some(Finding::fail(Check::UnitRights, HERE, text, drop_in(unit, "NoNewPrivileges=no")));
+    }
+    let lacks = ["cap_setuid", "cap_setgid"].into_iter().find(|capability| !unit.has(capability));
+    if let (Some(program), Some(capability), true) = (becomes_another, lacks, unit.is_root()) {
+        let capability = capability.to_uppercase();
+        let text = format!("{capability} is missing, so `{program}` of {name} (`{shown}`) cannot become another user");
+        let fix = drop_in(unit, "CapabilityBoundingSet=CAP_SETUID CAP_SETGID");
+        return Some(Finding::fail(Check::UnitRights, HERE, text, fix));
     }
     if let Some(program) =
         uses(&["mount", "umount"]).filter(|_| !unit.has("cap_sys_admin") || !unit.may_call(&["mount"]))
     {
         let text =
             format!("`{program}` of {name} (`{shown}`) needs CAP_SYS_ADMIN and @mount, which the unit does not have");
-        let fix = "let systemd mount it (an automount unit), or add both".to_owned();
+        let fix = "let systemd mount it (`systemctl start mnt-x.mount`), or use the drop-in host.conf".to_owned();
         return Some(Finding::fail(Check::UnitRights, HERE, text, fix));
     }
     None

@@ -1,5 +1,6 @@
 //! What the jobs of a configuration need, against what their unit lets them do. Pure.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::finding::{Check, Finding};
@@ -18,6 +19,8 @@ pub struct Wants {
     pub reads: Vec<(PathBuf, String)>,
     /// What is written, and by whom.
     pub writes: Vec<(PathBuf, String)>,
+    /// For what is written and not there yet, the nearest directory above: only what is there can be opened by a unit.
+    pub above: HashMap<PathBuf, PathBuf>,
     /// Lock and block files, and whose.
     pub locks: Vec<(PathBuf, String)>,
     /// The ends of syncs that write here, each with a setgid directory of its sources, if one was found.
@@ -57,6 +60,15 @@ fn paths(unit: &Unit, wants: &Wants) -> Vec<Finding> {
             let text = format!("{by} hides {}, which {who} reads", path.display());
             findings.push(Finding::fail(Check::UnitPaths, HERE, text, drop_in(unit, &shown(&by, path))));
         }
+        for (hidden, by) in unit.hidden_below(path) {
+            let text = format!(
+                "{by} hides {}, so {who}, which reads {}, leaves out what is there, and does not say so",
+                hidden.display(),
+                path.display()
+            );
+            let fix = drop_in(unit, &shown(&by, &hidden)) + "; or exclude it";
+            findings.push(Finding::warn(Check::UnitPaths, HERE, text, fix));
+        }
     }
     for (path, who) in &wants.writes {
         let text = |by: &str, does: &str| format!("{by} {does} {}, which {who} writes", path.display());
@@ -67,7 +79,7 @@ fn paths(unit: &Unit, wants: &Wants) -> Vec<Finding> {
                 findings.push(Finding::fail(Check::UnitPaths, HERE, text(&by, "hides"), fix));
             }
             Access::ReadOnly(by) => {
-                let fix = drop_in(unit, &format!("ReadWritePaths={}", path.display()));
+                let fix = drop_in(unit, &format!("ReadWritePaths={}", wants.above.get(path).unwrap_or(path).display()));
                 findings.push(Finding::fail(Check::UnitPaths, HERE, text(&by, "protects"), fix));
             }
         }
