@@ -7,6 +7,7 @@ use super::sandbox::{Wants, drop_in};
 use super::unit::Unit;
 use crate::config::Command;
 use crate::logging::escaped;
+use crate::redact;
 
 /// Everything that is missing.
 pub(super) fn judge(unit: &Unit, wants: &Wants) -> Vec<Finding> {
@@ -196,7 +197,7 @@ fn privileged_command(unit: &Unit, name: &str, command: &Command) -> Option<Find
         let called = |program: &&&str| words.iter().any(|word| word.rsplit('/').next() == Some(**program));
         programs.iter().find(called).copied()
     };
-    let shown = escaped(&line).into_owned();
+    let shown = escaped(&redact::command_line(&line)).into_owned();
     let becomes_another = uses(&["sudo", "su", "doas", "runuser", "setpriv"]);
     // A superuser needs no setuid program for that, but the capabilities.
     if let Some(program) = becomes_another.filter(|_| !unit.is_root() && unit.is_set("NoNewPrivileges")) {

@@ -215,6 +215,9 @@ fn commands_and_the_port_need_privileges_too() {
     );
     asks.commands = vec![("job j, action c".into(), Command::Shell("echo sudoku amount".into()))];
     check("NoNewPrivileges=yes\nSystemCallFilter=~mount", &asks, &[]);
+    asks.commands = vec![("job j, action c".into(), Command::Shell("sudo backup --password=hunter2".into()))];
+    check("User=rd\nNoNewPrivileges=yes", &asks, &[(Fail, "`sudo backup --password=***`")]);
+    asks.commands.clear();
     asks.port = 443;
     check(
         "User=rd",
