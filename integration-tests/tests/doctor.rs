@@ -333,7 +333,7 @@ fn a_lock_directory_that_lacks_is_not_made_and_one_that_cannot_be_made_is_told()
         &JOBS.replace("@/locks/j.lock", "@/new/er/j.lock").replace("@/here/j.lock", "/proc/no/j.lock"),
     );
     expect_failures(&finished, &["lock"]);
-    expect(&finished, "fail", "lock", &["    here  ".trim(), "/proc/no/j.lock", "give the user write access to /proc"]);
+    expect(&finished, "fail", "lock", &["  here  ", "/proc/no/j.lock", "give the user write access to /proc"]);
     expect(&finished, "ok", "lock", &["/new/er/j.lock can be made, with its directory in "]);
     assert!(!sandbox.exists("new"));
 }

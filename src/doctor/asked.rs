@@ -65,9 +65,10 @@ impl Asked {
                     false,
                 );
             }
-            files::keys(needs).iter().for_each(|key| asked.own(key, Own::Key, false));
+            let is_handed_over = |path: &Path| files::is_credential(path);
+            files::keys(needs).iter().for_each(|key| asked.own(key, Own::Key, is_handed_over(key)));
             for (path, who) in files::read(config, needs) {
-                asked.own(&path, Own::Read(who), false);
+                asked.own(&path, Own::Read(who), is_handed_over(&path));
             }
         }
         asked

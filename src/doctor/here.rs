@@ -28,13 +28,13 @@ pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> 
     let name = format!("rsyncdirector@{}.service", doctor.instance);
     let unit = Unit::ask(&doctor.spawner, &name).await.filter(|unit| doctor.is_installed || unit.is_in_use());
     let unit = unit.map(Arc::new);
-    let config = &as_unit(doctor.config, unit.as_deref());
     let eyes = Eyes::of(unit.as_deref());
+    let config = &as_unit(doctor.config, unit.as_deref(), account::home().as_deref(), eyes.home().as_deref());
     let mut findings = eyes.finding();
     findings.extend(zones::examine(config, clock::now()));
     findings.extend(starting::examine(config));
     findings.extend(asked(doctor, config, needs, unit.as_ref(), &eyes).await);
-    findings.extend(named(doctor, needs, &eyes).await);
+    findings.extend(named(config, needs, &eyes).await);
     let lock = |wanted| async move { in_time(wanted, locks::lock(config, &doctor.stores, HERE, wanted)).await };
     if eyes.are_ours() {
         findings.extend(join_all(needs.here.locks.iter().map(lock)).await);
@@ -44,13 +44,21 @@ pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> 
     findings
 }
 
-/// The configuration as the unit's user reads it, who has another directory of pid files where the configuration names none.
-fn as_unit(config: &Config, unit: Option<&Unit>) -> Config {
+/// The configuration as the unit's user reads it, who has another home directory, and another one of pid files where the configuration
+/// names none. `ours` and `theirs` are the homes.
+fn as_unit(config: &Config, unit: Option<&Unit>, ours: Option<&Path>, theirs: Option<&Path>) -> Config {
     const OF_ROOT: &str = "/run/rsyncdirector";
     let mut config = config.clone();
-    let other = unit.filter(|unit| !unit.is_root() && config.pid_file_dir == Path::new(OF_ROOT));
-    if let Some(directory) = other.and_then(|unit| unit.variable("XDG_RUNTIME_DIR")) {
+    let Some(unit) = unit.filter(|unit| !unit.is_root()) else { return config };
+    if let Some(directory) = unit.variable("XDG_RUNTIME_DIR").filter(|_| config.pid_file_dir == Path::new(OF_ROOT)) {
         config.pid_file_dir = Path::new(directory).join("rsyncdirector");
+    }
+    if let (true, Some(ours), Some(theirs)) = (config.ssh.unsaid.known_hosts, ours, theirs) {
+        for file in &mut config.ssh.known_hosts {
+            if let Ok(below) = file.strip_prefix(ours) {
+                *file = theirs.join(below);
+            }
+        }
     }
     config
 }
@@ -86,14 +94,15 @@ async fn asked(
 }
 
 /// The files that the configuration names. Those that are read by the unit's user, if that is another, are asked of the shell.
-async fn named(doctor: &Doctor<'_>, needs: &Needs, eyes: &Eyes<'_>) -> Vec<Finding> {
-    let (config, needs, are_ours) = (doctor.config.clone(), needs.clone(), eyes.are_ours());
+async fn named(config: &Config, needs: &Needs, eyes: &Eyes<'_>) -> Vec<Finding> {
+    let (config, needs, are_ours) = (config.clone(), needs.clone(), eyes.are_ours());
     let look = move || {
-        let mut findings = Vec::new();
-        if are_ours {
-            findings.extend(files::keys(&needs).iter().map(|key| files::key(key)));
-            findings.extend(files::read(&config, &needs).iter().map(files::file));
-        }
+        // Credentials are root's until systemd hands them over.
+        let is_ours = |path: &Path| are_ours || files::is_credential(path);
+        let mut findings: Vec<Finding> =
+            files::keys(&needs).iter().filter(|key| is_ours(key)).map(|key| files::key(key)).collect();
+        let read = files::read(&config, &needs);
+        findings.extend(read.iter().filter(|(path, _)| is_ours(path)).map(files::file));
         findings.extend(files::known_hosts(&config, &needs));
         findings
     };
@@ -171,4 +180,23 @@ async fn answers(doctor: &Doctor<'_>, survey: &Survey, eyes: &Eyes<'_>) -> Resul
     let program = words.next().unwrap_or_default();
     let output = child::output(&doctor.spawner, program, words.collect(), ANSWER_MAX).await?;
     Answers::parse(&survey.questions, &word, &output.stdout).ok_or_else(|| output.last_words())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_s_unit_has_other_directories() {
+        let text = "rsync_id: x\ncron_schedule: '@daily'\npid_file_dir: /run/rsyncdirector\njobs: [{id: j, type: local, actions: [{action: command, id: c, command: x}]}]\n";
+        let config = crate::config::parse(Path::new("x.yaml"), text, &|_| Some("/root".into())).expect("valid").config;
+        let as_user = |user: &str| {
+            let shown = format!("LoadState=loaded\nUser={user}\nEnvironment=XDG_RUNTIME_DIR=/run/rsyncdirector/x");
+            let unit = Unit::parse("x", &shown).expect("loaded");
+            let config = as_unit(&config, Some(&unit), Some(Path::new("/root")), Some(Path::new("/var/lib/rd")));
+            (config.pid_file_dir.display().to_string(), config.ssh.known_hosts[0].display().to_string())
+        };
+        assert_eq!(as_user("root"), ("/run/rsyncdirector".into(), "/root/.ssh/known_hosts".into()));
+        assert_eq!(as_user("rd"), ("/run/rsyncdirector/x/rsyncdirector".into(), "/var/lib/rd/.ssh/known_hosts".into()));
+    }
 }
