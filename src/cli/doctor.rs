@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> Exit {
             return Exit::Configuration;
         }
     };
-    let findings = match look(&config, only.as_deref()) {
+    let findings = match look(args, &config, only.as_deref()) {
         Ok(findings) => findings,
         Err(exit) => return exit,
     };
@@ -71,7 +71,7 @@ fn line(finding: &Finding, color: bool) -> String {
     }
 }
 
-fn look(config: &Config, only: Option<&[Peer]>) -> Result<Vec<Finding>, Exit> {
+fn look(args: &Args, config: &Config, only: Option<&[Peer]>) -> Result<Vec<Finding>, Exit> {
     let spawner = Spawner::start().map_err(|error| {
         complain_of(&format!("could not start what starts commands: {}", error_chain(&error)));
         Exit::CannotStart
@@ -79,10 +79,9 @@ fn look(config: &Config, only: Option<&[Peer]>) -> Result<Vec<Finding>, Exit> {
     let runtime = runtime()?;
     let findings = runtime.block_on(async {
         let pool = Pool::new(config.ssh.clone(), Events::new(Vec::new()));
-        let (instance, is_installed) = match unit_instance(&config.path) {
-            Some(name) => (name, true),
-            None => (config.rsync_id.to_string(), false),
-        };
+        let of_path = unit_instance(&config.path);
+        let is_installed = of_path.is_some();
+        let instance = of_path.or_else(|| args.which.named()).unwrap_or_else(|| config.rsync_id.to_string());
         let stores = daemon::stores(pool.clone());
         let doctor = Doctor { config, instance: &instance, is_installed, pool: pool.clone(), stores, spawner };
         let findings = doctor::examine(&doctor, only).await;

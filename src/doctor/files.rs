@@ -27,6 +27,12 @@ fn hosts(needs: &Needs) -> impl Iterator<Item = &Peer> {
     needs.peers.iter().flat_map(|(peer, _)| peer.reach.jumps.iter().chain([peer]))
 }
 
+/// Whether systemd hands the file over, so that its owner and mode do not matter before.
+pub fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|directory| !directory.is_empty() && path.starts_with(directory))
+}
+
 /// Judges a private key for whoever runs this.
 pub fn key(file: &Path) -> Finding {
     match ssh::judge_key(file) {

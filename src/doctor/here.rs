@@ -1,44 +1,85 @@
 //! This host: what the director's own start needs, and what its jobs do here, with the eyes of the unit that runs them.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::asked::Asked;
 use super::finding::{Check, Finding};
-use super::needs::{self, End, Needs};
-use super::probe::{Answers, Seen};
-use super::sandbox::{self, Wants};
+use super::needs::{Needs, Wanted};
+use super::probe::Answers;
 use super::survey::Survey;
-use super::unit::{Access, Unit};
-use super::{Doctor, HERE, child, files, locks, zones};
+use super::unit::Unit;
+use super::{Doctor, HERE, child, files, locks, sandbox, starting, zones};
 use crate::config::Config;
-use crate::rsync::expand;
-use crate::{account, clock, control};
+use crate::{account, clock};
 
 /// The shell has so long for its answers: `df` may wait for a file server.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// The longest path of a socket (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
+/// Where systemd has a service look for programs (systemd.exec(5)).
+const PATH_OF_UNITS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// All findings about this host.
 pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> {
-    let config = doctor.config;
     let name = format!("rsyncdirector@{}.service", doctor.instance);
     let unit = Unit::ask(&doctor.spawner, &name).await.filter(|unit| doctor.is_installed || unit.is_in_use());
-    let eyes = Eyes::of(unit.as_ref());
+    let unit = unit.map(Arc::new);
+    let eyes = Eyes::of(unit.as_deref());
+    let config = &as_unit(doctor.config, unit.as_deref(), account::home().as_deref(), eyes.home().as_deref());
     let mut findings = eyes.finding();
     findings.extend(zones::examine(config, clock::now()));
-    findings.extend(starting(config));
+    findings.extend(starting::examine(config));
+    findings.extend(asked(doctor, config, needs, unit.as_ref(), &eyes).await);
+    findings.extend(named(config, needs, &eyes).await);
+    let lock = |wanted| async move { in_time(wanted, locks::lock(config, &doctor.stores, HERE, wanted)).await };
+    if eyes.are_ours() {
+        findings.extend(join_all(needs.here.locks.iter().map(lock)).await);
+    }
+    let block = |wanted| async move { in_time(wanted, locks::block(&doctor.stores, HERE, wanted)).await };
+    findings.extend(join_all(needs.here.blocks.iter().map(block)).await);
+    findings
+}
 
-    let mut asked = Asked::of(config, needs, unit.as_ref());
-    findings.append(&mut asked.findings);
-    match answers(doctor, &asked.survey, &eyes).await {
+/// The configuration as the unit's user reads it, who has another home directory, and another one of pid files where the configuration
+/// names none. `ours` and `theirs` are the homes.
+fn as_unit(config: &Config, unit: Option<&Unit>, ours: Option<&Path>, theirs: Option<&Path>) -> Config {
+    const OF_ROOT: &str = "/run/rsyncdirector";
+    let mut config = config.clone();
+    let Some(unit) = unit.filter(|unit| !unit.is_root()) else { return config };
+    if let Some(directory) = unit.variable("XDG_RUNTIME_DIR").filter(|_| config.pid_file_dir == Path::new(OF_ROOT)) {
+        config.pid_file_dir = Path::new(directory).join("rsyncdirector");
+    }
+    if let (true, Some(ours), Some(theirs)) = (config.ssh.unsaid.known_hosts, ours, theirs) {
+        for file in &mut config.ssh.known_hosts {
+            if let Ok(below) = file.strip_prefix(ours) {
+                *file = theirs.join(below);
+            }
+        }
+    }
+    config
+}
+
+/// What the shell tells, and what the unit allows.
+async fn asked(
+    doctor: &Doctor<'_>,
+    config: &Config,
+    needs: &Needs,
+    unit: Option<&Arc<Unit>>,
+    eyes: &Eyes<'_>,
+) -> Vec<Finding> {
+    let (config_there, needs_there, unit_there) = (config.clone(), needs.clone(), unit.cloned());
+    let home = eyes.home();
+    let look = move || Asked::of(&config_there, &needs_there, unit_there.as_deref(), home.as_deref());
+    let mut asked = match patiently("the directories of sources", look).await {
+        Ok(asked) => asked,
+        Err(finding) => return vec![finding],
+    };
+    let mut findings = std::mem::take(&mut asked.findings);
+    match answers(doctor, &asked.survey, eyes).await {
         Ok(answers) => {
             findings.extend(asked.survey.judge(HERE, &needs.here, &answers));
             findings.extend(asked.own_files(&answers));
@@ -46,23 +87,43 @@ pub(super) async fn examine(doctor: &Doctor<'_>, needs: &Needs) -> Vec<Finding> 
         }
         Err(why) => {
             let text = format!("this host could not be asked: {why}");
-            findings.push(Finding::fail(
-                Check::Shell,
-                HERE,
-                text,
-                "see what it says; as root a unit's user can be stood in for",
-            ));
+            findings.push(Finding::fail(Check::Shell, HERE, text, "see what it says; a file server may not answer"));
         }
     }
-    if eyes.are_ours() {
-        findings.extend(files::keys(needs).iter().map(|key| files::key(key)));
-        findings.extend(files::read(config, needs).iter().map(files::file));
-        let locks = needs.here.locks.iter().map(|wanted| locks::lock(config, &doctor.stores, HERE, wanted));
-        findings.extend(join_all(locks).await);
-    }
-    findings.extend(files::known_hosts(config, needs));
-    findings.extend(join_all(needs.here.blocks.iter().map(|wanted| locks::block(&doctor.stores, HERE, wanted))).await);
     findings
+}
+
+/// The files that the configuration names. Those that are read by the unit's user, if that is another, are asked of the shell.
+async fn named(config: &Config, needs: &Needs, eyes: &Eyes<'_>) -> Vec<Finding> {
+    let (config, needs, are_ours) = (config.clone(), needs.clone(), eyes.are_ours());
+    let look = move || {
+        // Credentials are root's until systemd hands them over.
+        let is_ours = |path: &Path| are_ours || files::is_credential(path);
+        let mut findings: Vec<Finding> =
+            files::keys(&needs).iter().filter(|key| is_ours(key)).map(|key| files::key(key)).collect();
+        let read = files::read(&config, &needs);
+        findings.extend(read.iter().filter(|(path, _)| is_ours(path)).map(files::file));
+        findings.extend(files::known_hosts(&config, &needs));
+        findings
+    };
+    patiently("the files that the configuration names", look).await.unwrap_or_else(|finding| vec![finding])
+}
+
+/// Looks at files off the reactor, and not for ever: a file server may not answer.
+async fn patiently<T: Send + 'static>(what: &str, look: impl FnOnce() -> T + Send + 'static) -> Result<T, Finding> {
+    let looked = tokio::time::timeout(ANSWER_MAX, tokio::task::spawn_blocking(look)).await;
+    looked.ok().and_then(Result::ok).ok_or_else(|| {
+        let text = format!("{what} cannot be looked at: no answer within {} s", ANSWER_MAX.as_secs());
+        Finding::fail(Check::File, HERE, text, "see whether a file server is off: `df`")
+    })
+}
+
+/// The same for a lock or block file.
+async fn in_time(wanted: &Wanted, look: impl Future<Output = Finding>) -> Finding {
+    tokio::time::timeout(ANSWER_MAX, look).await.unwrap_or_else(|_| {
+        let text = format!("{} cannot be looked at within {} s", wanted.location, ANSWER_MAX.as_secs());
+        Finding::fail(Check::Lock, HERE, text, "see whether a file server is off: `df`")
+    })
 }
 
 /// As whom this host is looked at.
@@ -88,6 +149,12 @@ impl<'a> Eyes<'a> {
         self.unit.is_none_or(Unit::is_root) || self.disguise.is_empty()
     }
 
+    /// The home directory of the director's user.
+    fn home(&self) -> Option<PathBuf> {
+        let of_unit = self.unit.and_then(|unit| account::home_of(unit.user().as_bytes()));
+        of_unit.map(PathBuf::from).or_else(account::home)
+    }
+
     fn finding(&self) -> Vec<Finding> {
         let Some(unit) = self.unit else {
             let text = "no unit of systemd runs this configuration: it is judged for whoever asks";
@@ -107,221 +174,12 @@ async fn answers(doctor: &Doctor<'_>, survey: &Survey, eyes: &Eyes<'_>) -> Resul
     let word = crate::random::word();
     let script = survey.questions.script(&word);
     let shell = [OsStr::new("/bin/sh"), OsStr::new("-c"), OsStr::from_bytes(&script)].map(OsStr::to_owned);
-    let mut words = eyes.disguise.iter().cloned().chain(shell);
+    let path = eyes.unit.map(|_| OsString::from(format!("PATH={PATH_OF_UNITS}")));
+    let path = path.into_iter().flat_map(|path| [OsString::from("env"), path]);
+    let mut words = eyes.disguise.iter().cloned().chain(path).chain(shell);
     let program = words.next().unwrap_or_default();
     let output = child::output(&doctor.spawner, program, words.collect(), ANSWER_MAX).await?;
     Answers::parse(&survey.questions, &word, &output.stdout).ok_or_else(|| output.last_words())
-}
-
-/// What is asked of the shell here, and for what.
-struct Asked {
-    survey: Survey,
-    /// Of sources that cannot be expanded.
-    findings: Vec<Finding>,
-    /// By their index in the questions: files of ours, with what is done to them.
-    own: Vec<(usize, Own)>,
-    reads: Vec<(PathBuf, String)>,
-    writes: Vec<(PathBuf, String)>,
-}
-
-/// A file or directory of the director itself.
-enum Own {
-    PidFile,
-    State,
-    Lock(String),
-    Key,
-    Read(String),
-}
-
-impl Asked {
-    fn of(config: &Config, needs: &Needs, unit: Option<&Unit>) -> Self {
-        let (survey, findings, own) = (Survey::default(), Vec::new(), Vec::new());
-        let mut asked = Self { survey, findings, own, reads: Vec::new(), writes: Vec::new() };
-        for (index, end) in needs.here.ends.iter().enumerate() {
-            asked.end(index, end);
-        }
-        // Where a unit has a directory made, it need not be there before.
-        let is_made = |path: &Path| unit.is_some_and(|unit| unit.makes(path));
-        asked.own(&config.pid_file_dir, Own::PidFile, is_made(&config.pid_file_dir));
-        if let Some(directory) = &config.history.directory {
-            asked.own(directory, Own::State, is_made(directory));
-            asked.survey.room("for the history".into(), directory.as_os_str());
-        }
-        for lock in &needs.here.locks {
-            asked.survey.room(format!("where {} has its lock", lock.of()), lock.location.path.as_os_str());
-        }
-        if unit.is_some_and(|unit| !unit.is_root()) {
-            for lock in &needs.here.locks {
-                let directory = lock.location.path.parent().unwrap_or(Path::new("/"));
-                asked.own(
-                    directory,
-                    Own::Lock(format!("{}, the lock of {}", lock.location.path.display(), lock.of())),
-                    false,
-                );
-            }
-            files::keys(needs).iter().for_each(|key| asked.own(key, Own::Key, false));
-            for (path, who) in files::read(config, needs) {
-                asked.own(&path, Own::Read(who), false);
-            }
-        }
-        asked
-    }
-
-    fn own(&mut self, path: &Path, what: Own, is_made: bool) {
-        if !is_made {
-            let question = self.survey.questions.path(path.as_os_str());
-            self.own.push((question, what));
-        }
-    }
-
-    fn end(&mut self, index: usize, end: &End) {
-        let home = account::home();
-        self.survey.program(index, end);
-        for source in end.sources.iter().filter(|source| !is_elsewhere(source)) {
-            match expand::expand_sources(std::slice::from_ref(source), home.as_deref()) {
-                Ok(paths) => {
-                    for path in paths {
-                        self.survey.source(index, &path);
-                        self.reads.push((path.into(), end.name.clone()));
-                    }
-                }
-                Err(error) => {
-                    let text = format!("{}, which {} reads", crate::error_chain(&error), end.name);
-                    self.findings.push(Finding::fail(Check::Source, HERE, text, "mount or make it, or mend `source`"));
-                }
-            }
-        }
-        let dest = end.dest.as_ref().filter(|dest| !is_elsewhere(dest));
-        if let Some(dest) = dest.and_then(|dest| expand::expand_home(dest, home.as_deref()).ok()) {
-            self.survey.destination(index, &dest);
-            self.survey.setgid(index);
-            if !end.is_dry_run() {
-                self.writes.push((dest.into(), end.name.clone()));
-            }
-        }
-        self.writes.extend(needs::option_files(&end.opts).1.into_iter().map(|path| (path, end.name.clone())));
-    }
-
-    /// What the answers say of the director's own files.
-    fn own_files(&self, answers: &Answers) -> Vec<Finding> {
-        let judge = |(question, own): &(usize, Own)| {
-            let path = Path::new(&self.survey.questions.paths[*question]);
-            own.judge(path, &answers.paths[*question])
-        };
-        self.own.iter().map(judge).collect()
-    }
-
-    /// What the unit must allow.
-    fn wants(&self, config: &Config, needs: &Needs, answers: &Answers) -> Wants {
-        let ends = needs.here.ends.iter().enumerate().filter(|(_, end)| end.dest.is_some());
-        let receives = ends.map(|(index, end)| {
-            let setgid = self.survey.found_setgid(index, answers).map(str::to_owned);
-            (end.clone(), setgid)
-        });
-        let locks = needs.here.locks.iter().chain(&needs.here.blocks);
-        let keys = files::keys(needs).into_iter().map(|key| (key, "the login at a peer".to_owned()));
-        let state = config.history.directory.iter().map(|directory| (directory.clone(), "the history".to_owned()));
-        let pid_file = [(config.pid_file_dir.clone(), "the pid file".to_owned())];
-        Wants {
-            reads: self.reads.iter().cloned().chain(keys).chain(files::read(config, needs)).collect(),
-            writes: self.writes.iter().cloned().chain(state).chain(pid_file).collect(),
-            locks: locks.map(|wanted| (wanted.location.path.clone(), wanted.of())).collect(),
-            receives: receives.collect(),
-            commands: needs.here.commands.clone(),
-            peers: needs.peers.len(),
-            port: config.metrics.port,
-        }
-    }
-}
-
-/// Whether rsync takes a path for another host's (rsync(1)): its own business then.
-fn is_elsewhere(path: &OsStr) -> bool {
-    path.as_bytes().iter().take_while(|&&byte| byte != b'/').any(|&byte| byte == b':')
-}
-
-impl Own {
-    fn judge(&self, path: &Path, seen: &Seen) -> Finding {
-        let shown = path.display();
-        let (check, what) = match self {
-            Self::PidFile => (Check::PidFile, "the directory of the pid file".to_owned()),
-            Self::State => (Check::State, "the directory of the history".to_owned()),
-            Self::Lock(of) => (Check::Lock, format!("the directory of {of}")),
-            Self::Key => (Check::Key, "a private key".to_owned()),
-            Self::Read(who) => (Check::File, format!("named by {who}")),
-        };
-        let is_read = matches!(self, Self::Key | Self::Read(_));
-        let fix = match is_read {
-            true => "let the unit's user read it, best as a credential (`LoadCredential=`)",
-            false => "make it, and give the user write access to it",
-        };
-        match (is_read, seen.exists()) {
-            (true, _) if seen.exists() && seen.is_readable() => {
-                Finding::ok(check, HERE, format!("{shown} can be read, {what}"))
-            }
-            (true, true) => {
-                Finding::fail(check, HERE, format!("{shown} cannot be read by the unit's user, {what}"), fix)
-            }
-            (true, false) => {
-                Finding::fail(check, HERE, format!("{shown} is not there, {what}"), "put it there, or mend the path")
-            }
-            (false, true) if seen.is_dir() && seen.is_writable() => {
-                Finding::ok(check, HERE, format!("{shown} can be written, {what}"))
-            }
-            (false, false) if seen.can_be_made() => Finding::ok(check, HERE, format!("{shown} can be made, {what}")),
-            (false, _) => Finding::fail(check, HERE, format!("{shown} cannot be written, {what}"), fix),
-        }
-    }
-}
-
-/// The port and the socket, which another may have, or this instance.
-fn starting(config: &Config) -> Vec<Finding> {
-    let socket = control::path(config);
-    let shown = socket.display();
-    let runs = match UnixStream::connect(&socket) {
-        Ok(_) => true,
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-    };
-    let control = if runs {
-        Finding::ok(Check::ControlSocket, HERE, format!("the instance runs and listens on {shown}"))
-    } else if socket.as_os_str().len() > SOCKET_PATH_MAX {
-        let text = format!(
-            "{shown} is longer than the {SOCKET_PATH_MAX} bytes that a socket's path may have: `status` would not work"
-        );
-        Finding::warn(Check::ControlSocket, HERE, text, "use a shorter `pid_file_dir`")
-    } else {
-        Finding::ok(Check::ControlSocket, HERE, format!("the instance does not run; {shown} is free"))
-    };
-    vec![control, port(config, runs)]
-}
-
-fn port(config: &Config, runs: bool) -> Finding {
-    let address = SocketAddr::new(config.metrics.addr, config.metrics.port);
-    match TcpListener::bind(address) {
-        _ if address.port() == 0 => Finding::ok(Check::MetricsPort, HERE, "the kernel chooses a port for metrics"),
-        Ok(_) => Finding::ok(Check::MetricsPort, HERE, format!("{address} is free for metrics")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && runs => {
-            Finding::ok(Check::MetricsPort, HERE, format!("{address} is in use, while this instance runs"))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let fix = format!("set `metrics.port`; `ss -ltnp 'sport = :{}'` tells who has it", address.port());
-            Finding::fail(Check::MetricsPort, HERE, format!("another program listens on {address}"), fix)
-        }
-        Err(error) => {
-            let text = format!("metrics cannot be served on {address}: {error}");
-            Finding::fail(Check::MetricsPort, HERE, text, "mend `metrics.addr` or `metrics.port`")
-        }
-    }
-}
-
-impl Unit {
-    /// Whether systemd makes this directory before the unit starts, or one above it.
-    fn makes(&self, path: &Path) -> bool {
-        let made = [("RuntimeDirectory", "/run"), ("StateDirectory", "/var/lib")];
-        let mut names = made.iter().flat_map(|(property, parent)| {
-            self.list(property).map(move |name| Path::new(parent).join(name.split(':').next().unwrap_or(name)))
-        });
-        names.any(|directory| path.starts_with(directory)) && self.access(path) == Access::Free
-    }
 }
 
 #[cfg(test)]
@@ -329,25 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_of_other_hosts_are_left_to_rsync() {
-        let elsewhere: Vec<bool> =
-            ["host:x", "rsync://h/x", "host::m", "/a:b", "./a:b", "a"].map(OsStr::new).map(is_elsewhere).into();
-        assert_eq!(elsewhere, [true, true, true, false, false, false]);
-    }
-
-    #[test]
-    fn a_port_that_another_has_fails_and_that_of_the_running_instance_does_not() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port_of = taken.local_addr().expect("its address").port();
-        let text = format!(
-            "rsync_id: x\ncron_schedule: '@daily'\nmetrics: {{addr: 127.0.0.1, port: {port_of}}}\njobs: [{{id: j, type: local, actions: [{{action: command, id: c, command: x}}]}}]\n"
-        );
-        let config = crate::config::parse(Path::new("x.yaml"), &text, &|_| Some("/root".into())).expect("valid").config;
-        let fails = port(&config, false).to_string();
-        assert!(fails.starts_with("fail  here  metrics-port: another program listens on 127.0.0.1:"), "{fails}");
-        assert!(fails.contains("set `metrics.port`"), "{fails}");
-        assert!(port(&config, true).to_string().starts_with("ok "));
-        drop(taken);
-        assert!(port(&config, false).to_string().contains("is free for metrics"));
+    fn another_user_s_unit_has_other_directories() {
+        let text = "rsync_id: x\ncron_schedule: '@daily'\npid_file_dir: /run/rsyncdirector\njobs: [{id: j, type: local, actions: [{action: command, id: c, command: x}]}]\n";
+        let config = crate::config::parse(Path::new("x.yaml"), text, &|_| Some("/root".into())).expect("valid").config;
+        let as_user = |user: &str| {
+            let shown = format!("LoadState=loaded\nUser={user}\nEnvironment=XDG_RUNTIME_DIR=/run/rsyncdirector/x");
+            let unit = Unit::parse("x", &shown).expect("loaded");
+            let config = as_unit(&config, Some(&unit), Some(Path::new("/root")), Some(Path::new("/var/lib/rd")));
+            (config.pid_file_dir.display().to_string(), config.ssh.known_hosts[0].display().to_string())
+        };
+        assert_eq!(as_user("root"), ("/run/rsyncdirector".into(), "/root/.ssh/known_hosts".into()));
+        assert_eq!(as_user("rd"), ("/run/rsyncdirector/x/rsyncdirector".into(), "/var/lib/rd/.ssh/known_hosts".into()));
     }
 }

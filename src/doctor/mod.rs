@@ -4,7 +4,7 @@
 //! jobs need ([`needs`]); a shell answers most of it in one script that changes nothing ([`probe`], here and there alike), lock files are
 //! probed in the way in which the director makes them ([`locks`]). What the answers mean is decided by pure functions: [`build`] for rsyncs,
 //! [`places`] for paths, rooms and clocks, [`arrival`] for connections, [`zones`] for schedules, [`sandbox`] for the unit of systemd
-//! ([`unit`]). Behind a gate, where no script is executed, syncs are tried by dry runs (`trial`). Each is a [`Finding`], with a name that stays.
+//! ([`mod@unit`]). Behind a gate, where no script is executed, syncs are tried by dry runs (`trial`). Each is a [`Finding`], with a name that stays.
 //!
 //! Where the instance has a unit, this host is looked at by its user and capabilities, whoever asks; what the unit hides is judged by its
 //! properties.
@@ -12,6 +12,7 @@
 //! Deliberately absent: mending anything, and copying data.
 
 pub mod arrival;
+mod asked;
 pub mod build;
 mod child;
 mod files;
@@ -22,7 +23,9 @@ pub mod needs;
 mod peer;
 pub mod places;
 pub mod probe;
+mod rights;
 pub mod sandbox;
+mod starting;
 pub mod survey;
 mod trial;
 pub mod unit;

@@ -184,7 +184,8 @@ fn want(list: &mut Vec<Wanted>, location: &Location, job: &JobId) {
 
 /// What the other side starts.
 fn program(opts: &[OsString]) -> OsString {
-    let named = options::parse(opts).into_iter().filter(|opt| opt.is("rsync-path")).filter_map(|opt| opt.value).last();
+    let named =
+        options::parse(opts).into_iter().filter(|opt| opt.is("rsync-path")).filter_map(|opt| opt.value).next_back();
     named.map_or_else(|| "rsync".into(), OsStr::to_owned)
 }
 

@@ -27,6 +27,10 @@ pub fn source(place: &str, end: &End, path: &OsStr, seen: &Seen) -> Finding {
     if !seen.exists() && end.has(&["ignore-missing-args", "delete-missing-args"]) {
         return Finding::ok(Check::Source, place, format!("{shown} is not there, which {name} does not mind"));
     }
+    if !seen.exists() && seen.is_closed_above() {
+        let text = format!("{shown} cannot be reached, which {name} reads: {} is closed to the user", seen.above);
+        return Finding::fail(Check::Source, place, text, "give the user access to it, or use another user");
+    }
     if !seen.exists() {
         let text = format!("{shown} is not there, which {name} reads");
         return Finding::fail(Check::Source, place, text, "mount or make it, or mend `source`");

@@ -132,6 +132,11 @@ impl Seen {
         self.flags[1..].contains('w') && (!self.is_dir() || self.flags[1..].contains('x'))
     }
 
+    /// Whether nobody but others may look into the nearest directory above.
+    pub fn is_closed_above(&self) -> bool {
+        !self.above_flags.contains('x')
+    }
+
     /// Whether something can be made in the nearest directory above.
     pub fn can_be_made(&self) -> bool {
         self.above_flags.contains('w') && self.above_flags.contains('x')
@@ -162,8 +167,7 @@ impl Answers {
     /// Reads a script's output. `None` when it did not run to its end.
     pub fn parse(questions: &Questions, word: &str, output: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(output);
-        let sections: BTreeMap<(usize, &str), (&str, &str)> =
-            text.split(&format!("\n@{word} ")).skip(1).filter_map(section).collect();
+        let sections: BTreeMap<_, _> = text.split(&format!("\n@{word} ")).skip(1).filter_map(section).collect();
         sections.get(&(0, "end"))?;
         let rest = |index, what| sections.get(&(index, what)).map(|(rest, _)| rest.trim()).unwrap_or_default();
         let seen = |index| {
@@ -193,8 +197,11 @@ impl Answers {
     }
 }
 
+/// An answer: of which question and what, with the rest of its line and the lines below.
+type Section<'a> = ((usize, &'a str), (&'a str, &'a str));
+
 /// `INDEX WHAT REST`, and the lines up to the next.
-fn section(text: &str) -> Option<((usize, &str), (&str, &str))> {
+fn section(text: &str) -> Option<Section<'_>> {
     let (head, body) = text.split_once('\n')?;
     let (index, rest) = head.split_once(' ')?;
     let (what, rest) = rest.split_once(' ').unwrap_or((rest, ""));

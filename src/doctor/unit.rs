@@ -15,7 +15,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const PROPERTIES: &str = "LoadState,ActiveState,UnitFileState,User,Group,ProtectSystem,ProtectHome,ReadWritePaths,ReadOnlyPaths,InaccessiblePaths,\
     BindPaths,BindReadOnlyPaths,TemporaryFileSystem,PrivateTmp,PrivateDevices,DevicePolicy,PrivateNetwork,RestrictSUIDSGID,\
     NoNewPrivileges,CapabilityBoundingSet,AmbientCapabilities,SystemCallFilter,RestrictAddressFamilies,IPAddressDeny,StateDirectory,\
-    RuntimeDirectory,CacheDirectory,LogsDirectory,DynamicUser";
+    RuntimeDirectory,CacheDirectory,LogsDirectory,DynamicUser,DeviceAllow,Environment,ProtectKernelModules";
 
 /// A unit's properties, as far as they decide what a job can do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,11 +39,12 @@ pub enum Access {
 impl Unit {
     /// Reads what `systemctl show` prints; `None` for a unit that is not loaded.
     pub fn parse(name: &str, shown: &str) -> Option<Self> {
-        let properties: HashMap<String, String> = shown
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
-            .collect();
+        let mut properties = HashMap::<String, String>::new();
+        for (key, value) in shown.lines().filter_map(|line| line.split_once('=')) {
+            // Some lists have a line for each element.
+            let known = properties.entry(key.to_owned()).or_default();
+            *known = format!("{known} {}", value.trim()).trim().to_owned();
+        }
         (properties.get("LoadState")? == "loaded").then(|| Self { name: name.to_owned(), properties })
     }
 
@@ -104,6 +105,30 @@ impl Unit {
         calls.iter().any(|call| listed.contains(call) != denies)
     }
 
+    /// A variable that it sets (systemd.exec(5), Environment=).
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let values = self.list("Environment").filter_map(|word| word.trim_matches('"').split_once('='));
+        values.filter(|(variable, _)| *variable == name).map(|(_, value)| value).last()
+    }
+
+    /// Whether its processes may make device files (systemd.resource-control(5), DeviceAllow=).
+    pub fn may_make_devices(&self) -> bool {
+        let listed: Vec<&str> = self.list("DeviceAllow").collect();
+        // Pairs: which, and what may be done with it.
+        let mut allowed = listed.chunks(2);
+        let is_open = !matches!(self.get("DevicePolicy"), "closed" | "strict") && listed.is_empty();
+        is_open || allowed.any(|pair| matches!(pair, ["block-*" | "char-*", rights] if rights.contains('m')))
+    }
+
+    /// What of a tree it hides: a path below this one, and the directive.
+    pub fn hidden_below(&self, path: &Path) -> Vec<(PathBuf, String)> {
+        let hidden = self.rules().into_iter().filter_map(|(prefix, access)| match access {
+            Access::Hidden(by) if prefix != path && prefix.starts_with(path) => Some((prefix, by)),
+            _ => None,
+        });
+        hidden.collect()
+    }
+
     /// What it does to a path.
     pub fn access(&self, path: &Path) -> Access {
         let rules = self.rules();
@@ -144,6 +169,9 @@ impl Unit {
         }
         if self.is_set("PrivateTmp") {
             rule(&["/tmp", "/var/tmp"], Access::Hidden(format!("PrivateTmp={}", self.get("PrivateTmp"))));
+        }
+        if self.is_set("ProtectKernelModules") {
+            rule(&["/usr/lib/modules", "/lib/modules"], Access::Hidden("ProtectKernelModules=yes".into()));
         }
         if self.is_set("PrivateDevices") {
             rule(&["/dev"], Access::Hidden("PrivateDevices=yes".into()));

@@ -78,6 +78,9 @@ fn a_source_is_there_and_can_be_read() {
     check_source(&[], "fr", "ok ");
     check_source(&[], "-", "fail  h  source: /s is not there");
     check_source(&[], "l", "fail  h  source: /s is not there");
+    let finding =
+        source("h", &end(&[]), OsStr::new("/root/s"), &seen("/root/s", "-", "d", "/root", &ROOMY)).to_string();
+    assert!(finding.contains("/root/s cannot be reached, which job j, action a reads: /root is closed"), "{finding}");
     check_source(&["--ignore-missing-args"], "-", "ok ");
     check_source(&[], "dr", "fail  h  source: /s cannot be read");
     check_source(&[], "fw", "fail  h  source: /s cannot be read");

@@ -19,6 +19,7 @@ fn wants(opts: &str) -> Wants {
     Wants {
         reads: vec![("/srv/src".into(), who())],
         writes: vec![("/backup/x".into(), who())],
+        above: HashMap::new(),
         locks: vec![("/run/lock/j.lock".into(), "job j".into())],
         receives: vec![(end, None)],
         commands: Vec::new(),
@@ -66,6 +67,14 @@ fn what_a_unit_protects_cannot_be_written() {
             ),
         ],
     );
+    let mut new = wants("-r");
+    new.above = HashMap::from([("/backup/x".into(), "/backup".into())]);
+    new.locks.clear();
+    check(
+        "ProtectSystem=strict",
+        &new,
+        &[(Fail, "which job j, action a writes; `systemctl edit rsyncdirector@x.service`: ReadWritePaths=/backup")],
+    );
     check("ProtectSystem=strict\nReadWritePaths=/backup /run/lock", &all, &[]);
     check("ProtectSystem=full", &all, &[]);
     let mut home = wants("-r");
@@ -80,6 +89,15 @@ fn what_a_unit_protects_cannot_be_written() {
     );
     check("ProtectHome=tmpfs", &home, &[(Fail, "BindPaths=/home/ann")]);
     check("ProtectHome=read-only", &home, &[]);
+    let whole = Wants { reads: vec![("/".into(), "job j, action a".into())], ..wants("-r") };
+    check(
+        "PrivateTmp=yes",
+        &whole,
+        &[
+            (Warn, "PrivateTmp=yes hides /tmp, so job j, action a, which reads /, leaves out what is there"),
+            (Warn, "hides /var/tmp"),
+        ],
+    );
     home.locks = vec![("/tmp/j.lock".into(), "job j".into())];
     check(
         "PrivateTmp=yes",
@@ -116,6 +134,7 @@ fn a_superuser_without_a_capability_cannot_keep_what_needs_it() {
     check(&without("cap_mknod"), &wants("-a --no-D"), &[]);
     check("PrivateDevices=yes", &wants("-a"), &[(Warn, "PrivateDevices=yes is set, so -D")]);
     check("DevicePolicy=closed", &wants("-a"), &[(Warn, "DevicePolicy=closed is set, so -D")]);
+    check("DevicePolicy=closed\nDeviceAllow=block-* rm\nDeviceAllow=char-* m", &wants("-a"), &[]);
     check(&without("cap_setfcap"), &wants("-rX"), &[(Warn, "CAP_SETFCAP is missing, so -X")]);
     check(&without("cap_setfcap"), &wants("-a"), &[]);
     check(&without("cap_fowner"), &wants("-rH"), &[(Warn, "CAP_FOWNER is missing, so -H")]);
@@ -180,7 +199,13 @@ fn commands_and_the_port_need_privileges_too() {
     let mut asks = wants("-r");
     asks.commands = vec![("job j, action c".into(), Command::Shell("cd /x; /usr/bin/sudo zfs snapshot x".into()))];
     check("", &asks, &[]);
-    check("NoNewPrivileges=yes", &asks, &[(Fail, "NoNewPrivileges=yes keeps `sudo` of job j, action c")]);
+    check("NoNewPrivileges=yes", &asks, &[]);
+    check(
+        "CapabilityBoundingSet=cap_dac_override cap_setgid cap_chown",
+        &asks,
+        &[(Fail, "CAP_SETUID is missing, so `sudo` of job j, action c")],
+    );
+    check("User=rd\nNoNewPrivileges=yes", &asks, &[(Fail, "NoNewPrivileges=yes keeps `sudo` of job j, action c")]);
     asks.commands =
         vec![("job j, action c".into(), Command::Exec { program: "mount".into(), args: vec!["/x".into()] })];
     check(
@@ -190,6 +215,9 @@ fn commands_and_the_port_need_privileges_too() {
     );
     asks.commands = vec![("job j, action c".into(), Command::Shell("echo sudoku amount".into()))];
     check("NoNewPrivileges=yes\nSystemCallFilter=~mount", &asks, &[]);
+    asks.commands = vec![("job j, action c".into(), Command::Shell("sudo backup --password=hunter2".into()))];
+    check("User=rd\nNoNewPrivileges=yes", &asks, &[(Fail, "`sudo backup --password=***`")]);
+    asks.commands.clear();
     asks.port = 443;
     check(
         "User=rd",
@@ -207,4 +235,56 @@ fn peers_are_behind_a_network() {
     check("PrivateNetwork=yes", &wants("-r"), &[(Fail, "PrivateNetwork=yes leaves no network")]);
     check("IPAddressDeny=::/0 0.0.0.0/0", &wants("-r"), &[(Warn, "see that IPAddressAllow= has every peer")]);
     check("PrivateNetwork=yes", &Wants { peers: 0, ..wants("-r") }, &[]);
+}
+
+/// The unit and its drop-ins, as `systemctl show` of systemd 252 printed them.
+fn shipped(mode: &str) -> Unit {
+    let shown = match mode {
+        "default" => include_str!("units/default.txt"),
+        "reader" => include_str!("units/reader.txt"),
+        "unprivileged" => include_str!("units/unprivileged.txt"),
+        "receiver" => include_str!("units/receiver.txt"),
+        mode => unreachable!("there is no mode {mode}"),
+    };
+    Unit::parse("rsyncdirector@x.service", shown).expect("loaded")
+}
+
+#[track_caller]
+fn check_shipped(mode: &str, wants: &Wants, expected: &[(Grade, &str)]) {
+    let all = judge(&shipped(mode), wants);
+    let found: Vec<&Finding> = all.iter().filter(|finding| finding.grade != Grade::Ok).collect();
+    assert_eq!(found.len(), expected.len(), "{mode}\n{found:#?}");
+    for (found, (grade, part)) in found.iter().zip(expected) {
+        assert!(found.grade == *grade && found.to_string().contains(part), "{mode}\n{found:#?}\nlacks {part}");
+    }
+}
+
+#[test]
+fn the_modes_that_are_shipped_are_judged_as_systemd_prints_them() {
+    let mut copies = wants("-aAXH");
+    copies.locks = vec![("/run/lock/rsyncdirector/j.lock".into(), "job j".into())];
+    copies.receives[0].1 = Some("/srv/src/shared".into());
+    copies.commands = vec![("job j, action c".into(), Command::Shell("sudo -u postgres pg_dump".into()))];
+    check_shipped("default", &copies, &[]);
+    check_shipped("receiver", &copies, &[(Fail, "CAP_SETUID is missing, so `sudo` of job j, action c")]);
+    let of_a_user = [
+        (Fail, "ProtectSystem=strict protects /backup/x"),
+        (Warn, "the unit runs as rsyncdirector: job j, action a does not keep owners, devices"),
+        (Fail, "RestrictSUIDSGID=yes refuses the setgid directory /srv/src/shared"),
+        (Fail, "NoNewPrivileges=yes keeps `sudo` of job j, action c"),
+    ];
+    check_shipped("reader", &copies, &of_a_user);
+    check_shipped("unprivileged", &copies, &of_a_user);
+
+    // What each of them is for.
+    let sends = Wants { writes: Vec::new(), receives: Vec::new(), commands: Vec::new(), ..copies.clone() };
+    check_shipped("reader", &sends, &[]);
+    check_shipped("unprivileged", &sends, &[]);
+    let home = Wants { reads: vec![("/home/ann".into(), "job j, action a".into())], ..sends.clone() };
+    check_shipped("reader", &home, &[]);
+    check_shipped("unprivileged", &home, &[(Fail, "ProtectHome=yes hides /home/ann")]);
+    let mounts = Wants { commands: vec![("job j, action m".into(), Command::Shell("mount /mnt".into()))], ..sends };
+    check_shipped("default", &mounts, &[(Fail, "`mount` of job j, action m")]);
+    let elsewhere = Wants { writes: vec![("/data/x".into(), "job j, action a".into())], ..wants("-r") };
+    check_shipped("receiver", &Wants { locks: Vec::new(), ..elsewhere }, &[(Fail, "protects /data/x")]);
 }

@@ -53,6 +53,7 @@ fn paths_are_hidden_and_protected_as_systemd_exec_has_it() {
     check("TemporaryFileSystem=/srv:ro", "/srv/x", "hidden by TemporaryFileSystem=/srv");
     check("PrivateDevices=yes", "/dev/sda", "hidden by PrivateDevices=yes");
     check("PrivateDevices=yes", "/dev/null", "");
+    check("ProtectKernelModules=yes", "/usr/lib/modules/6.1", "hidden by ProtectKernelModules=yes");
 }
 
 #[test]
@@ -102,4 +103,27 @@ fn its_user_is_stood_in_for_with_its_capabilities() {
         words("User=rd\nGroup=backup\nCapabilityBoundingSet="),
         "setpriv --reuid=rd --regid=backup --init-groups --inh-caps=-all --ambient-caps=-all --bounding-set=-all"
     );
+}
+
+#[test]
+fn what_systemctl_prints_of_lists_is_read() {
+    // As systemd 252 prints a unit that sets none of them.
+    let plain = unit("SystemCallFilter=~\nRestrictAddressFamilies=~\nLoadCredential=[unprintable]\nEnvironment=");
+    assert!(plain.may_call(&["mount"]) && plain.may_make_devices());
+    assert_eq!(plain.variable("XDG_RUNTIME_DIR"), None);
+    let set = unit(
+        "DevicePolicy=closed\nDeviceAllow=block-* rm\nDeviceAllow=char-* m\nEnvironment=A=1 XDG_RUNTIME_DIR=/run/x \"B=2 3\"",
+    );
+    assert!(set.may_make_devices());
+    assert_eq!(set.variable("XDG_RUNTIME_DIR"), Some("/run/x"));
+    assert!(!unit("DevicePolicy=closed").may_make_devices() && !unit("DeviceAllow=/dev/st0 rw").may_make_devices());
+    assert!(!unit("DevicePolicy=closed\nDeviceAllow=block-* r").may_make_devices());
+}
+
+#[test]
+fn what_is_hidden_of_a_whole_tree_is_listed() {
+    let hidden = unit("ProtectHome=yes\nPrivateTmp=yes").hidden_below(Path::new("/"));
+    let paths: Vec<&str> = hidden.iter().filter_map(|(path, _)| path.to_str()).collect();
+    assert_eq!(paths, ["/home", "/root", "/run/user", "/tmp", "/var/tmp"]);
+    assert!(unit("ProtectHome=yes").hidden_below(Path::new("/home")).is_empty(), "that is hidden itself");
 }
