@@ -26,6 +26,7 @@ pub mod sshd;
 pub mod wait;
 
 pub use director::{Director, Finished};
-pub use machine::{Lan, Machine};
+pub use machine::Machine;
+pub use network::Lan;
 pub use sandbox::Sandbox;
 pub use sshd::Sshd;
