@@ -17,6 +17,7 @@ pub mod http;
 pub mod keys;
 pub mod machine;
 pub mod network;
+pub mod package;
 pub mod peers;
 pub mod procs;
 pub mod prometheus;
@@ -27,5 +28,6 @@ pub mod wait;
 
 pub use director::{Director, Finished};
 pub use machine::{Lan, Machine};
+pub use package::Package;
 pub use sandbox::Sandbox;
 pub use sshd::Sshd;
