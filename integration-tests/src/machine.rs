@@ -34,7 +34,7 @@ const HELPER: &str = include_str!("machine.sh");
 
 /// What of this machine is none of the booted one's: its services and timers, its identity, its shells' start-up files,
 /// the file that keeps packages from starting services, and an installation of the program under test.
-const NOT_INHERITED: [&str; 20] = [
+const NOT_INHERITED: [&str; 21] = [
     "etc/systemd/system",
     "etc/rc2.d",
     "etc/rc3.d",
@@ -51,6 +51,7 @@ const NOT_INHERITED: [&str; 20] = [
     "root/.profile",
     "root/.ssh",
     "usr/sbin/policy-rc.d",
+    "etc/apt/apt.conf.d/20packagekit",
     "etc/rsyncdirector",
     "var/lib/rsyncdirector",
     "var/log/rsyncdirector",
@@ -224,7 +225,9 @@ impl Machine {
     pub fn run(&self, line: &str) -> Ran {
         let home = "--setenv=HOME=/root";
         let path = format!("--setenv=PATH={PATH}");
-        let unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", home, &path, "/bin/sh", "-c", line];
+        // Its manager replaces variables, as in a unit file; the shell is to do so.
+        let line = line.replace('$', "$$");
+        let unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", home, &path, "/bin/sh", "-c", &line];
         self.enter(&unit).expect("the machine runs")
     }
 

@@ -152,6 +152,7 @@ fn a_machine_boots_and_keeps_its_files_over_a_reboot_and_a_power_cut() {
     assert_eq!(machine.read("/srv/kept"), "1");
     assert_ne!(machine.sh("systemctl show -P UserspaceTimestampMonotonic"), boot);
     assert_eq!(machine.run("exit 7").status.code(), Some(7));
+    assert_eq!(machine.sh("word=$(echo one); echo $word ${word} '${word}' $HOME"), "one one ${word} /root\n");
 }
 
 #[test]
