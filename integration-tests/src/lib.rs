@@ -18,6 +18,7 @@ pub mod http;
 pub mod keys;
 pub mod machine;
 pub mod network;
+pub mod package;
 pub mod peers;
 pub mod playbook;
 pub mod procs;
@@ -28,6 +29,8 @@ pub mod sshd;
 pub mod wait;
 
 pub use director::{Director, Finished};
-pub use machine::{Lan, Machine};
+pub use machine::Machine;
+pub use network::Lan;
+pub use package::Package;
 pub use sandbox::Sandbox;
 pub use sshd::Sshd;

@@ -9,7 +9,6 @@
 //!
 //! Absent on purpose: packages from elsewhere. What a machine is to have, [`Machine::copy_in`] brings, or this one has it.
 
-use std::cell::Cell;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -23,7 +22,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::network::{self, Network};
+use crate::network::Lan;
 use crate::sandbox::PATH;
 use crate::{procs, wait};
 
@@ -35,7 +34,7 @@ const HELPER: &str = include_str!("machine.sh");
 
 /// What of this machine is none of the booted one's: its services and timers, its identity, its shells' start-up files,
 /// the file that keeps packages from starting services, and an installation of the program under test.
-const NOT_INHERITED: [&str; 20] = [
+const NOT_INHERITED: [&str; 21] = [
     "etc/systemd/system",
     "etc/rc2.d",
     "etc/rc3.d",
@@ -52,6 +51,7 @@ const NOT_INHERITED: [&str; 20] = [
     "root/.profile",
     "root/.ssh",
     "usr/sbin/policy-rc.d",
+    "etc/apt/apt.conf.d/20packagekit",
     "etc/rsyncdirector",
     "var/lib/rsyncdirector",
     "var/log/rsyncdirector",
@@ -60,12 +60,6 @@ const NOT_INHERITED: [&str; 20] = [
 
 /// Numbers the machines of this process.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
-
-/// A network that machines of one test share, and the thread that made it.
-pub struct Lan {
-    _network: Network,
-    hosts: Cell<u8>,
-}
 
 /// A booted host. Dropping it ends it.
 pub struct Machine {
@@ -86,25 +80,6 @@ pub struct Ran {
     pub stderr: String,
 }
 
-impl Lan {
-    /// Makes one and moves this thread there; it is its host 10.77.0.1.
-    ///
-    /// # Panics
-    /// When there is none: it needs root, iproute2 and a kernel with bridges.
-    pub fn enter() -> Self {
-        let network = Network::enter();
-        for line in ["link add lan type bridge", "addr add 10.77.0.1/24 dev lan", "link set lan up"] {
-            network::ip(&line.split(' ').collect::<Vec<_>>());
-        }
-        Self { _network: network, hosts: Cell::new(1) }
-    }
-
-    fn next_address(&self) -> Ipv4Addr {
-        self.hosts.set(self.hosts.get() + 1);
-        Ipv4Addr::new(10, 77, 0, self.hosts.get())
-    }
-}
-
 impl Machine {
     /// Boots one that nothing is connected with. `None` where that is not possible, after the line
     /// `skipped: REASON`; with `CI` set this fails the test.
@@ -112,7 +87,7 @@ impl Machine {
     /// # Panics
     /// See above.
     pub fn boot(name: &str) -> Option<Self> {
-        Self::boot_with(name, None)
+        Self::boot_with(name, Ok(None))
     }
 
     /// Boots one in a network; [`Self::address`] says where. `None` as for [`Self::boot`].
@@ -120,11 +95,12 @@ impl Machine {
     /// # Panics
     /// As [`Self::boot`].
     pub fn boot_in(lan: &Lan, name: &str) -> Option<Self> {
-        Self::boot_with(name, Some(lan.next_address()))
+        Self::boot_with(name, lan.next_address().map(Some))
     }
 
-    fn boot_with(name: &str, address: Option<Ipv4Addr>) -> Option<Self> {
-        let booted = Self::prepare(name, address).and_then(|machine| machine.start().map(|()| machine));
+    fn boot_with(name: &str, address: Result<Option<Ipv4Addr>, String>) -> Option<Self> {
+        let prepared = address.and_then(|address| Self::prepare(name, address));
+        let booted = prepared.and_then(|machine| machine.start().map(|()| machine));
         match booted {
             Ok(machine) => Some(machine),
             Err(reason) => {
@@ -249,7 +225,9 @@ impl Machine {
     pub fn run(&self, line: &str) -> Ran {
         let home = "--setenv=HOME=/root";
         let path = format!("--setenv=PATH={PATH}");
-        let unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", home, &path, "/bin/sh", "-c", line];
+        // Its manager replaces variables, as in a unit file; the shell is to do so.
+        let line = line.replace('$', "$$");
+        let unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", home, &path, "/bin/sh", "-c", &line];
         self.enter(&unit).expect("the machine runs")
     }
 

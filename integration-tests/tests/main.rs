@@ -29,6 +29,7 @@ mod notify;
 mod odd_peers;
 mod orders;
 mod outcomes;
+mod package;
 mod page;
 mod peers;
 mod pid_file;

@@ -1,14 +1,17 @@
-//! The program as a service of a real systemd: each test boots a machine and installs the unit there.
+//! The program as a service of a real systemd: each test boots a machine and installs the package there.
 
 mod lifecycle;
 mod modes;
 
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
 
 use integration_tests::{Lan, Machine, director, wait};
 use serde_json::Value;
 
-/// A booted machine on which the program is installed as a package does it.
+/// A booted machine on which the package is installed.
 struct Host {
     machine: Machine,
 }
@@ -22,19 +25,8 @@ impl Host {
     }
 
     fn install(&self) {
-        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("systemd");
-        let machine = &self.machine;
-        machine.copy_in(&director::binary(), "/usr/bin/rsyncdirector", 0o755);
-        machine.copy_in(&tree.join("rsyncdirector@.service"), "/usr/lib/systemd/system/rsyncdirector@.service", 0o644);
-        for kind in ["sysusers.d", "tmpfiles.d"] {
-            let file = format!("{kind}/rsyncdirector.conf");
-            machine.copy_in(&tree.join(&file), &format!("/usr/lib/{file}"), 0o644);
-        }
-        for mode in ["reader", "unprivileged", "receiver", "host"] {
-            let file = format!("{mode}.conf");
-            machine.copy_in(&tree.join(&file), &format!("/usr/share/rsyncdirector/systemd/{file}"), 0o644);
-        }
-        machine.sh("systemd-sysusers && systemd-tmpfiles --create rsyncdirector.conf && systemctl daemon-reload");
+        self.machine.copy_in(&package(), "/root/rsyncdirector.deb", 0o644);
+        self.machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --install /root/rsyncdirector.deb");
     }
 
     /// Writes the configuration of an instance: never due by itself, metrics on any port, a lease of 3 s, and `body`.
@@ -114,6 +106,40 @@ impl Host {
     }
 }
 
+/// The package of the program under test. All tests of a run share it: it is built by the first, and when something of it is
+/// newer.
+fn package() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let directory = project.join("target/debian-for-tests");
+    fs::create_dir_all(&directory).expect("a directory for it");
+    let turn = File::create(directory.join("lock")).expect("a file to lock");
+    turn.lock().expect("one at a time");
+    let path = directory.join("path");
+    let known = fs::read_to_string(&path).map(PathBuf::from).unwrap_or_default();
+    let sources = ["packaging", "systemd"].map(|name| newest(&project.join(name)));
+    let source = sources.into_iter().chain([changed(&director::binary())]).max().expect("there are some");
+    if known.is_file() && changed(&known) > source {
+        return known;
+    }
+    let mut build = Command::new(project.join("packaging/build-deb"));
+    let output = build.args(["--dev", "--output"]).arg(&directory).output().expect("build-deb starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let built = said.lines().last().expect("the path of the package");
+    fs::write(path, built).expect("its path is remembered");
+    PathBuf::from(built)
+}
+
+/// When something below a directory changed last.
+fn newest(directory: &Path) -> SystemTime {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| if path.is_dir() { newest(&path) } else { changed(&path) }).max().expect("something is there")
+}
+
+fn changed(path: &Path) -> SystemTime {
+    path.metadata().and_then(|metadata| metadata.modified()).expect("it exists")
+}
+
 #[test]
 fn a_machine_boots_and_keeps_its_files_over_a_reboot_and_a_power_cut() {
     let Some(machine) = Machine::boot("box") else { return };
@@ -126,6 +152,7 @@ fn a_machine_boots_and_keeps_its_files_over_a_reboot_and_a_power_cut() {
     assert_eq!(machine.read("/srv/kept"), "1");
     assert_ne!(machine.sh("systemctl show -P UserspaceTimestampMonotonic"), boot);
     assert_eq!(machine.run("exit 7").status.code(), Some(7));
+    assert_eq!(machine.sh("word=$(echo one); echo $word ${word} '${word}' $HOME"), "one one ${word} /root\n");
 }
 
 #[test]

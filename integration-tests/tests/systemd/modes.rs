@@ -149,6 +149,7 @@ fn an_unprivileged_one_copies_what_it_may() {
         local("/srv/src/secret", "/srv/own/secret", ALL),
         local("/srv/src/shared", "/srv/own/shared", ALL),
         local("/srv/src/null", "/srv/own/null", ALL),
+        local("/srv/src/capable", "/srv/own/capable", ALL),
     ];
     let numbered = jobs.iter().enumerate().map(|(at, job)| job.replace("id: j", &format!("id: j{at}")));
     start(&host, "own", &numbered.collect::<Vec<_>>());
@@ -160,7 +161,9 @@ fn an_unprivileged_one_copies_what_it_may() {
     for (at, what) in [(2, "an unreadable file"), (3, "a setgid directory")] {
         assert!(outcomes[at].contains("23"), "{what}: {}", outcomes[at]);
     }
-    assert_eq!(host.machine.run("test -e /srv/own/null").status.code(), Some(1), "a device: {}", outcomes[4]);
+    assert_eq!((&*outcomes[4], &*outcomes[5]), ("succeeded", "succeeded"), "rsync leaves out what needs root");
+    assert_eq!(host.machine.run("test -e /srv/own/null").status.code(), Some(1));
+    assert_eq!(host.machine.sh("getcap /srv/own/capable"), "");
 }
 
 #[test]
