@@ -174,7 +174,7 @@ const FILE: &str = "/root/rsyncdirector.deb";
 /// Everything in the directories that a package may write to, but for logs, caches and what dpkg itself remembers.
 const EVERYTHING: &str = "find /etc /usr /opt /srv /var /run/rsyncdirector /run/lock -xdev \
     -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' \
-    -not -path '/var/lib/systemd/*' -not -path '/var/tmp/*' -not -path '/etc/*-' 2>/dev/null | sort";
+    -not -path '/var/lib/systemd/*' -not -path '/var/tmp/*' -not -path '/var/lib/PackageKit/*' -not -path '/etc/*-' 2>/dev/null | sort";
 
 #[test]
 fn from_the_package_to_a_first_run_in_three_commands_and_back_to_nothing() {
@@ -247,7 +247,7 @@ fn an_upgrade_renews_what_is_idle_at_once_and_what_is_busy_when_it_is_done() {
 
     machine.copy_in(new.file(), FILE, 0o644);
     machine.sh(&format!("dpkg --force-confold --install {FILE}"));
-    assert_eq!(machine.sh("dpkg-query -f '${Version}' -W rsyncdirector"), "2.0.0-2");
+    assert_eq!(machine.sh("dpkg-query -W rsyncdirector"), "rsyncdirector\t2.0.0-2\n");
     assert!(machine.read("/etc/rsyncdirector/README").contains("of the administrator"), "changes to conffiles stay");
     machine.until("systemctl show --property=NRestarts rsyncdirector@idle | grep -qx NRestarts=1");
     machine.until("systemctl is-active rsyncdirector@idle");
