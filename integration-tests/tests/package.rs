@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use integration_tests::{Finished, Machine, Package, Sandbox};
+use integration_tests::{Finished, Machine, Package, Sandbox, package};
 
 /// Mode and path of everything in the package but directories.
 fn contents(package: &Package) -> Vec<(String, String)> {
@@ -36,8 +36,8 @@ fn commands(sandbox: &Sandbox, of: &[&str]) -> Vec<String> {
 
 #[test]
 fn it_has_what_it_promises_where_debian_wants_it() {
-    let (sandbox, package) = (Sandbox::new(), Package::build(None));
-    let contents = contents(&package);
+    let (sandbox, built) = (Sandbox::new(), Package::build(None));
+    let contents = contents(&built);
     for (mode, path) in &contents {
         let expected = if path == "/usr/bin/rsyncdirector" { "-rwxr-xr-x" } else { "-rw-r--r--" };
         assert_eq!(mode, expected, "{path}");
@@ -64,6 +64,12 @@ fn it_has_what_it_promises_where_debian_wants_it() {
     ] {
         assert!(paths.contains(path), "{path} is missing in {paths:#?}");
     }
+    for (from, to) in [("systemd", "rsyncdirector/systemd"), ("resources/samples", "doc/rsyncdirector/examples")] {
+        let shipped = |name: &String| name.ends_with(".conf") || name.ends_with(".yaml");
+        for name in names(&package::project().join(from)).into_iter().filter(shipped) {
+            assert!(paths.contains(format!("/usr/share/{to}/{name}").as_str()), "{from}/{name} is missing");
+        }
+    }
     let commands = commands(&sandbox, &[]);
     assert!(commands.contains(&"locks-break".to_owned()), "{commands:?}");
     for command in commands {
@@ -74,10 +80,10 @@ fn it_has_what_it_promises_where_debian_wants_it() {
     let configuration: Vec<&str> = paths.iter().copied().filter(|path| path.starts_with("/etc/")).collect();
     assert_eq!(configuration, ["/etc/needrestart/conf.d/rsyncdirector.conf", "/etc/rsyncdirector/README"]);
     let mut conffiles: Vec<String> =
-        package.ask("--info", &["conffiles"]).lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+        built.ask("--info", &["conffiles"]).lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
     conffiles.sort();
     assert_eq!(conffiles, configuration);
-    let depends = package.ask("--field", &["Depends"]);
+    let depends = built.ask("--field", &["Depends"]);
     assert!(depends.contains("libc6") && depends.contains("rsync"), "{depends}");
 }
 
