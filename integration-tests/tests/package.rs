@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use integration_tests::{Finished, Machine, Package, Sandbox};
+use integration_tests::{Finished, Machine, Package, Sandbox, package};
 
 /// Mode and path of everything in the package but directories.
 fn contents(package: &Package) -> Vec<(String, String)> {
@@ -36,8 +36,8 @@ fn commands(sandbox: &Sandbox, of: &[&str]) -> Vec<String> {
 
 #[test]
 fn it_has_what_it_promises_where_debian_wants_it() {
-    let (sandbox, package) = (Sandbox::new(), Package::build(None));
-    let contents = contents(&package);
+    let (sandbox, built) = (Sandbox::new(), Package::build(None));
+    let contents = contents(&built);
     for (mode, path) in &contents {
         let expected = if path == "/usr/bin/rsyncdirector" { "-rwxr-xr-x" } else { "-rw-r--r--" };
         assert_eq!(mode, expected, "{path}");
@@ -64,6 +64,12 @@ fn it_has_what_it_promises_where_debian_wants_it() {
     ] {
         assert!(paths.contains(path), "{path} is missing in {paths:#?}");
     }
+    for (from, to) in [("systemd", "rsyncdirector/systemd"), ("resources/samples", "doc/rsyncdirector/examples")] {
+        let shipped = |name: &String| name.ends_with(".conf") || name.ends_with(".yaml");
+        for name in names(&package::project().join(from)).into_iter().filter(shipped) {
+            assert!(paths.contains(format!("/usr/share/{to}/{name}").as_str()), "{from}/{name} is missing");
+        }
+    }
     let commands = commands(&sandbox, &[]);
     assert!(commands.contains(&"locks-break".to_owned()), "{commands:?}");
     for command in commands {
@@ -74,10 +80,10 @@ fn it_has_what_it_promises_where_debian_wants_it() {
     let configuration: Vec<&str> = paths.iter().copied().filter(|path| path.starts_with("/etc/")).collect();
     assert_eq!(configuration, ["/etc/needrestart/conf.d/rsyncdirector.conf", "/etc/rsyncdirector/README"]);
     let mut conffiles: Vec<String> =
-        package.ask("--info", &["conffiles"]).lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
+        built.ask("--info", &["conffiles"]).lines().map(str::to_owned).filter(|line| !line.is_empty()).collect();
     conffiles.sort();
     assert_eq!(conffiles, configuration);
-    let depends = package.ask("--field", &["Depends"]);
+    let depends = built.ask("--field", &["Depends"]);
     assert!(depends.contains("libc6") && depends.contains("rsync"), "{depends}");
 }
 
@@ -174,7 +180,7 @@ const FILE: &str = "/root/rsyncdirector.deb";
 /// Everything in the directories that a package may write to, but for logs, caches and what dpkg itself remembers.
 const EVERYTHING: &str = "find /etc /usr /opt /srv /var /run/rsyncdirector /run/lock -xdev \
     -not -path '/var/log/*' -not -path '/var/cache/*' -not -path '/var/lib/dpkg/*' -not -path '/var/lib/apt/*' \
-    -not -path '/var/lib/systemd/*' -not -path '/var/tmp/*' -not -path '/etc/*-' 2>/dev/null | sort";
+    -not -path '/var/lib/systemd/*' -not -path '/var/tmp/*' -not -path '/var/lib/PackageKit/*' -not -path '/etc/*-' 2>/dev/null | sort";
 
 #[test]
 fn from_the_package_to_a_first_run_in_three_commands_and_back_to_nothing() {
@@ -247,7 +253,7 @@ fn an_upgrade_renews_what_is_idle_at_once_and_what_is_busy_when_it_is_done() {
 
     machine.copy_in(new.file(), FILE, 0o644);
     machine.sh(&format!("dpkg --force-confold --install {FILE}"));
-    assert_eq!(machine.sh("dpkg-query -f '${Version}' -W rsyncdirector"), "2.0.0-2");
+    assert_eq!(machine.sh("dpkg-query -W rsyncdirector"), "rsyncdirector\t2.0.0-2\n");
     assert!(machine.read("/etc/rsyncdirector/README").contains("of the administrator"), "changes to conffiles stay");
     machine.until("systemctl show --property=NRestarts rsyncdirector@idle | grep -qx NRestarts=1");
     machine.until("systemctl is-active rsyncdirector@idle");
