@@ -35,10 +35,12 @@ const HELPER: &str = include_str!("machine.sh");
 
 /// What of this machine is none of the booted one's: its services and timers, its identity, its shells' start-up files,
 /// the file that keeps packages from starting services, and an installation of the program under test.
-const NOT_INHERITED: [&str; 18] = [
+const NOT_INHERITED: [&str; 20] = [
     "etc/systemd/system",
     "etc/rc2.d",
     "etc/rc3.d",
+    "etc/rc4.d",
+    "etc/rc5.d",
     "etc/rcS.d",
     "etc/fstab",
     "etc/machine-id",
@@ -198,7 +200,11 @@ impl Machine {
             (ended || matches!(state.as_deref(), Some("running\n" | "degraded\n"))).then_some(!ended)
         });
         match up {
-            Some(true) => Ok(()),
+            Some(true) => {
+                // It has the modes of this machine's devices, which may not be the usual ones.
+                self.enter(&["chmod", "0666", "/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]);
+                Ok(())
+            }
             _ => Err(format!("systemd-nspawn boots no machine: {}", last_lines(&self.console()))),
         }
     }
@@ -320,7 +326,18 @@ impl Machine {
     /// When it does not come up.
     #[track_caller]
     pub fn reboot(&self) {
+        self.reboot_when(|| true);
+    }
+
+    /// The same, but it stays down until `ready`, which may take two minutes.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn reboot_when(&self, mut ready: impl FnMut() -> bool) {
         self.enter(&["systemctl", "reboot"]).expect("the machine runs");
+        self.is_down();
+        wait::within(2 * BOOT, || ready().then_some(())).expect("the time to boot again comes");
         self.boot_again();
     }
 
@@ -331,13 +348,18 @@ impl Machine {
     #[track_caller]
     pub fn cut_power(&self) {
         procs::signal(self.leader().expect("the machine runs"), Signal::KILL);
+        self.is_down();
         self.boot_again();
     }
 
     #[track_caller]
-    fn boot_again(&self) {
+    fn is_down(&self) {
         let down = wait::within(BOOT, || self.console().contains("helper: it has ended").then_some(()));
         assert!(down.is_some(), "{} does not go down", self.name);
+    }
+
+    #[track_caller]
+    fn boot_again(&self) {
         File::create(self.dir.path().join("console")).expect("the console is emptied");
         if let Err(reason) = self.start() {
             panic!("{}: {reason}", self.name);
@@ -364,8 +386,10 @@ fn nspawn(unique: &str, dir: &Path, connected: bool) -> Vec<String> {
     let name = format!("--machine={unique}");
     let own = ["--quiet", "--register=no", "--keep-unit", "--boot", "--console=passive", "--link-journal=no"];
     let here = ["--resolv-conf=off", "--timezone=off"];
+    // What a host's programs may restrict themselves with, as the gate does.
+    let landlock = "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self";
     let kernel = ["systemd.unit=multi-user.target", "systemd.firstboot=off"];
-    let all = own.iter().chain(&here).copied().chain([network, &*name, &*root]).chain(kernel);
+    let all = own.iter().chain(&here).copied().chain([landlock, network, &*name, &*root]).chain(kernel);
     all.map(str::to_owned).collect()
 }
 

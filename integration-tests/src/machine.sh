@@ -32,3 +32,4 @@ wait
 while [ -d "$cgroup" ]; do
     find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05
 done
+umount "$dir/root" && umount "$dir/layer" && rm -rf --one-file-system "$dir"

@@ -1,19 +1,156 @@
-//! The program as a service of a real systemd: a booted machine each, with the unit and its drop-ins installed.
+//! The program as a service of a real systemd: each test boots a machine and installs the package there.
 
-use integration_tests::{Lan, Machine};
+mod lifecycle;
+mod modes;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use integration_tests::{Lan, Machine, director, wait};
+use serde_json::Value;
+
+/// A booted machine on which the package is installed.
+struct Host {
+    machine: Machine,
+}
+
+impl Host {
+    /// `None` where none can be booted.
+    fn boot() -> Option<Self> {
+        let host = Self { machine: Machine::boot("box")? };
+        host.install();
+        Some(host)
+    }
+
+    fn install(&self) {
+        self.machine.copy_in(&package(), "/root/rsyncdirector.deb", 0o644);
+        self.machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --install /root/rsyncdirector.deb");
+    }
+
+    /// Writes the configuration of an instance: never due by itself, metrics on any port, a lease of 3 s, and `body`.
+    fn configure(&self, name: &str, body: &str) {
+        let has_schedule = body.lines().any(|line| line.starts_with("cron_schedule:"));
+        let schedule = if has_schedule { "" } else { "cron_schedule: '0 0 1 1 *'\n" };
+        let head = format!("rsync_id: {name}\n{schedule}metrics: {{addr: 127.0.0.1, port: 0}}\nlease: 3\n");
+        self.machine.write(&format!("/etc/rsyncdirector/{name}.yaml"), head + body);
+    }
+
+    /// Adds to the unit of an instance, in a file of its own.
+    fn drop_in(&self, name: &str, file: &str, text: &str) {
+        self.machine.write(&format!("/etc/systemd/system/rsyncdirector@{name}.service.d/{file}.conf"), text);
+        self.machine.sh("systemctl daemon-reload");
+    }
+
+    /// Uses one of the drop-ins that are shipped.
+    fn mode(&self, name: &str, mode: &str) {
+        let directory = format!("/etc/systemd/system/rsyncdirector@{name}.service.d");
+        let shipped = format!("/usr/share/rsyncdirector/systemd/{mode}.conf");
+        self.machine
+            .sh(&format!("mkdir -p {directory} && ln -s {shipped} {directory}/mode.conf && systemctl daemon-reload"));
+    }
+
+    #[track_caller]
+    fn start(&self, name: &str) {
+        let unit = format!("rsyncdirector@{name}");
+        let started = self.machine.run(&format!("systemctl start {unit}"));
+        let log = || self.machine.sh(&format!("journalctl --no-pager -u {unit}"));
+        assert!(started.status.success(), "{}{}", started.stderr, log());
+    }
+
+    /// A property of the unit.
+    #[track_caller]
+    fn property(&self, name: &str, property: &str) -> String {
+        let line = format!("systemctl show -P {property} rsyncdirector@{name}");
+        self.machine.sh(&line).trim().to_owned()
+    }
+
+    /// What `rsyncdirector COMMAND -i NAME --json` says.
+    #[track_caller]
+    fn ask(&self, name: &str, command: &str) -> Value {
+        let text = self.machine.sh(&format!("rsyncdirector {command} -i {name} --json"));
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Runs the jobs of an instance and waits for their end: what became of each, `succeeded` or why not.
+    #[track_caller]
+    fn run(&self, name: &str) -> Vec<String> {
+        let before = self.ended(name);
+        self.machine.sh(&format!("systemctl reload rsyncdirector@{name}"));
+        wait::until("its jobs end", || {
+            let now = self.ended(name);
+            now.iter().zip(&before).all(|(now, before)| now.0 != before.0)
+        });
+        self.ended(name).into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// When and how each job ended last.
+    #[track_caller]
+    fn ended(&self, name: &str) -> Vec<(Value, String)> {
+        let status = self.ask(name, "status");
+        let jobs = status["jobs"].as_array().expect("jobs").iter();
+        jobs.map(|job| {
+            let last = &job["last"];
+            let outcome = last["outcome"].as_str().unwrap_or("none").to_owned();
+            (last["at"].clone(), last["detail"].as_str().map_or(outcome, str::to_owned))
+        })
+        .collect()
+    }
+
+    /// What an instance printed and logged.
+    #[track_caller]
+    fn log(&self, name: &str) -> String {
+        let entries = self.machine.journal(&format!("rsyncdirector@{name}"));
+        entries.iter().filter_map(|entry| entry["MESSAGE"].as_str()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The package of the program under test. All tests of a run share it: it is built by the first, and when something of it is
+/// newer.
+fn package() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let directory = project.join("target/debian-for-tests");
+    fs::create_dir_all(&directory).expect("a directory for it");
+    let turn = File::create(directory.join("lock")).expect("a file to lock");
+    turn.lock().expect("one at a time");
+    let path = directory.join("path");
+    let known = fs::read_to_string(&path).map(PathBuf::from).unwrap_or_default();
+    let sources = ["packaging", "systemd"].map(|name| newest(&project.join(name)));
+    let source = sources.into_iter().chain([changed(&director::binary())]).max().expect("there are some");
+    if known.is_file() && changed(&known) > source {
+        return known;
+    }
+    let mut build = Command::new(project.join("packaging/build-deb"));
+    let output = build.args(["--dev", "--output"]).arg(&directory).output().expect("build-deb starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let built = said.lines().last().expect("the path of the package");
+    fs::write(path, built).expect("its path is remembered");
+    PathBuf::from(built)
+}
+
+/// When something below a directory changed last.
+fn newest(directory: &Path) -> SystemTime {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| if path.is_dir() { newest(&path) } else { changed(&path) }).max().expect("something is there")
+}
+
+fn changed(path: &Path) -> SystemTime {
+    path.metadata().and_then(|metadata| metadata.modified()).expect("it exists")
+}
 
 #[test]
 fn a_machine_boots_and_keeps_its_files_over_a_reboot_and_a_power_cut() {
     let Some(machine) = Machine::boot("box") else { return };
     assert_eq!(machine.sh("systemctl --failed --no-legend"), "");
     machine.write("/srv/kept", "1");
-    let boot = machine.sh("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic");
+    let boot = machine.sh("systemctl show -P UserspaceTimestampMonotonic");
     machine.reboot();
     assert_eq!(machine.read("/srv/kept"), "1");
     machine.cut_power();
     assert_eq!(machine.read("/srv/kept"), "1");
-    let after = machine.sh("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestampMonotonic");
-    assert_ne!(after, boot);
+    assert_ne!(machine.sh("systemctl show -P UserspaceTimestampMonotonic"), boot);
     assert_eq!(machine.run("exit 7").status.code(), Some(7));
 }
 
@@ -21,8 +158,7 @@ fn a_machine_boots_and_keeps_its_files_over_a_reboot_and_a_power_cut() {
 fn machines_of_a_network_reach_each_other() {
     let lan = Lan::enter();
     let (Some(one), Some(two)) = (Machine::boot_in(&lan, "one"), Machine::boot_in(&lan, "two")) else { return };
-    let line =
-        format!("/usr/bin/python3 -c 'import socket; socket.create_connection((\"{}\", 7000), 5)'", two.address());
+    let line = format!("python3 -c 'import socket; socket.create_connection((\"{}\", 7000), 5)'", two.address());
     two.sh("systemd-run --quiet /usr/bin/python3 -m http.server 7000");
     one.until(&line);
 }

@@ -6,12 +6,14 @@
 //! | `man/rsyncdirector.yaml.5` | the configuration file, from its JSON schema ([`schema`]) |
 //! | `completions/rsyncdirector`, `_rsyncdirector`, `rsyncdirector.fish` | for bash, zsh, fish |
 //! | `changelog` | as Debian has it ([`changelog`]) |
+//! | `THIRD-PARTY` | notices and licences of the libraries in the program ([`notices`]) |
 //!
 //! A program of its own, so that the one that is shipped does not carry it. It reads no clock: the date is an argument, and
 //! the same arguments make the same files.
 
 mod changelog;
 mod commands;
+mod notices;
 mod schema;
 
 use std::fs;
@@ -38,6 +40,9 @@ struct Args {
     /// The project's changelog
     #[arg(long, value_name = "FILE")]
     changelog: PathBuf,
+    /// What `cargo metadata` prints for the platform of the package
+    #[arg(long, value_name = "FILE")]
+    metadata: PathBuf,
     /// Where the files go
     directory: PathBuf,
 }
@@ -68,7 +73,9 @@ fn write_all(args: &Args) -> io::Result<()> {
     }
     let text = fs::read_to_string(&args.changelog)?;
     let debian = changelog::debian(&text, &args.version, &args.maintainer, made).map_err(io::Error::other)?;
-    write(&args.directory.join("changelog"), &debian)
+    write(&args.directory.join("changelog"), &debian)?;
+    let metadata = serde_json::from_str(&fs::read_to_string(&args.metadata)?)?;
+    write(&args.directory.join("THIRD-PARTY"), &notices::notices(&metadata)?)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
