@@ -74,7 +74,7 @@ impl Controller {
     /// # Panics
     /// When Ansible does not start.
     pub fn play(&self, options: &[&str]) -> Played {
-        let playbook = "- hosts: all\n  roles: [rsyncdirector]\n";
+        let playbook = "- hosts: all\n  gather_subset: [min]\n  roles: [rsyncdirector]\n";
         let playbook = self.sandbox.write("site.yml", playbook);
         let mut command = Command::new("ansible-playbook");
         command.arg("-i").arg(self.sandbox.path("inventory")).arg(playbook).args(options);
@@ -90,12 +90,18 @@ impl Controller {
             "-o ControlMaster=auto -o ControlPersist=60s -o ControlPath={dir}/%C -o UserKnownHostsFile={dir}/known_hosts \
              -o GlobalKnownHostsFile=/dev/null -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -F none"
         );
-        command.env_clear().env("PATH", crate::sandbox::PATH).env("LANG", "C.UTF-8").env("HOME", self.sandbox.path("home"));
+        command
+            .env_clear()
+            .env("PATH", crate::sandbox::PATH)
+            .env("LANG", "C.UTF-8")
+            .env("HOME", self.sandbox.path("home"));
         command.env("ANSIBLE_ROLES_PATH", project().join("packaging/ansible/roles"));
         command.env("ANSIBLE_PRIVATE_KEY_FILE", self.sandbox.user_key()).env("ANSIBLE_SSH_ARGS", ssh);
         command.env("ANSIBLE_PIPELINING", "1").env("ANSIBLE_NOCOLOR", "1").env("ANSIBLE_RETRY_FILES_ENABLED", "0");
         command.env("ANSIBLE_LOCALHOST_WARNING", "0").env("ANSIBLE_PYTHON_INTERPRETER", "/usr/bin/python3");
-        command.env("ANSIBLE_LOCAL_TEMP", self.sandbox.path("local")).env("ANSIBLE_CONFIG", self.sandbox.write("ansible.cfg", "[defaults]\n"));
+        command
+            .env("ANSIBLE_LOCAL_TEMP", self.sandbox.path("local"))
+            .env("ANSIBLE_CONFIG", self.sandbox.write("ansible.cfg", "[defaults]\n"));
         command.current_dir(self.sandbox.dir())
     }
 }

@@ -77,7 +77,9 @@ fn deploy(host: &Machine) {
 }
 
 fn started(host: &Machine) -> String {
-    host.sh("systemctl show --value --property=ExecStart rsyncdirector@nas | grep -o 'path=[^ ]*'").trim_end().to_owned()
+    host.sh("systemctl show --value --property=ExecStart rsyncdirector@nas | grep -o 'path=[^ ]*'")
+        .trim_end()
+        .to_owned()
 }
 
 #[test]
@@ -105,7 +107,9 @@ fn a_host_of_the_python_version_is_taken_over_or_left_as_it_was() {
     let undone = controller.play(&[]);
     assert!(!undone.ok && undone.output.contains("9390"), "{}", undone.output);
     assert_eq!(started(&host), THEIRS);
-    host.sh("systemctl is-active rsyncdirector@nas && systemctl is-enabled rsyncdirector@nas && systemctl stop listener");
+    host.sh(
+        "systemctl is-active rsyncdirector@nas && systemctl is-enabled rsyncdirector@nas && systemctl stop listener",
+    );
 
     // Its job comes to its end first; then ours runs with the same configuration, as the same user.
     host.sh("rm -f /srv/old/ended /srv/old/copy/file; systemctl kill --kill-whom=main --signal=HUP rsyncdirector@nas");
