@@ -77,7 +77,9 @@ fn a_change_touches_the_changed_instance_only_and_a_wrong_one_none() {
     // What it cannot takes a restart; of the other one nobody notices anything.
     let port = [("command", "sleep 600"), ("port", "9290")];
     with_binary(&controller, "host", &variables(&port));
-    assert_eq!(controller.play(&[]).changed("host"), 3, "written, reloaded, restarted");
+    let restarted = controller.play(&[]);
+    assert_eq!(restarted.changed("host"), 3, "written, reloaded, restarted");
+    assert!(!restarted.output.contains("RETRYING"), "nothing ran that had to be waited for:\n{}", restarted.output);
     assert!(pid(&host, "laptop") != laptop && pid(&host, "photos") == photos);
     host.sh("/usr/bin/python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:9290/healthz\")'");
 
