@@ -24,9 +24,9 @@ rsyncdirector_instances:
           type: remote
           user: rd-laptop
           host: <peer>
-          private_ssh_key: <key>
+          private_ssh_key: '<key>'
           lock_files:
-            - {type: remote, user: rd-laptop, host: <peer>, path: /run/lock/rsyncdirector/laptop.lock, private_ssh_key: <key>}
+            - {type: remote, user: rd-laptop, host: <peer>, path: /run/lock/rsyncdirector/laptop.lock, private_ssh_key: '<key>'}
           actions:
             - {action: sync, id: files, source: /srv/data/, dest: /srv/backup/laptop, opts: [-a, --delete]}
     ssh_keys:
