@@ -74,7 +74,7 @@ impl Controller {
     /// # Panics
     /// When Ansible does not start.
     pub fn play(&self, options: &[&str]) -> Played {
-        let playbook = "- hosts: all\n  roles: [rsyncdirector]\n";
+        let playbook = "- hosts: all\n  gather_subset: [min]\n  roles: [rsyncdirector]\n";
         let playbook = self.sandbox.write("site.yml", playbook);
         let mut command = Command::new("ansible-playbook");
         command.arg("-i").arg(self.sandbox.path("inventory")).arg(playbook).args(options);

@@ -108,7 +108,7 @@ impl Host {
 
 /// The package of the program under test. All tests of a run share it: it is built by the first, and when something of it is
 /// newer.
-fn package() -> PathBuf {
+pub(super) fn package() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let directory = project.join("target/debian-for-tests");
     fs::create_dir_all(&directory).expect("a directory for it");

@@ -8,6 +8,7 @@ use super::{pid, with_binary};
 const LAPTOP: &str = "
 rsyncdirector_instances:
   laptop:
+    <laptop>
     config:
       cron_schedule: '0 0 1 1 *'
       metrics: {addr: 127.0.0.1, port: <port>}
@@ -24,7 +25,13 @@ rsyncdirector_instances:
 
 /// The variables with these words in the places of theirs; the others as they are at first.
 fn variables(words: &[(&str, &str)]) -> String {
-    let first = [("port", "9190"), ("action", "command"), ("command", "true"), ("photos", "env: {COLOUR: 'a \"$b\"'}")];
+    let first = [
+        ("laptop", "enabled: true"),
+        ("port", "9190"),
+        ("action", "command"),
+        ("command", "true"),
+        ("photos", "env: {COLOUR: 'a \"$b\"'}"),
+    ];
     let all = words.iter().chain(&first);
     all.fold(LAPTOP.to_owned(), |text, (name, value)| text.replace(&format!("<{name}>"), value))
 }
@@ -68,24 +75,25 @@ fn a_change_touches_the_changed_instance_only_and_a_wrong_one_none() {
     host.until("rsyncdirector history -i laptop | grep -q failed");
 
     // What it cannot takes a restart; of the other one nobody notices anything.
-    with_binary(&controller, "host", &variables(&[("command", "false"), ("port", "9290")]));
-    assert_eq!(controller.play(&[]).changed("host"), 3, "written, reloaded, restarted");
+    let port = [("command", "sleep 600"), ("port", "9290")];
+    with_binary(&controller, "host", &variables(&port));
+    let restarted = controller.play(&[]);
+    assert_eq!(restarted.changed("host"), 3, "written, reloaded, restarted");
+    assert!(!restarted.output.contains("RETRYING"), "nothing ran that had to be waited for:\n{}", restarted.output);
     assert!(pid(&host, "laptop") != laptop && pid(&host, "photos") == photos);
     host.sh("/usr/bin/python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:9290/healthz\")'");
 
-    // A unit of its own is the other one's matter.
+    // A job has its time before a restart ends it; and an instance that is given up goes without a trace.
     let laptop = pid(&host, "laptop");
-    let nice = [("photos", "drop_in: \"[Service]\\nNice=7\""), ("command", "false"), ("port", "9290")];
-    with_binary(&controller, "host", &variables(&nice));
-    assert!(controller.play(&[]).changed("host") > 0);
-    assert!(pid(&host, "laptop") == laptop && pid(&host, "photos") != photos);
-    assert_eq!(host.sh("systemctl show --value --property=Nice rsyncdirector@photos"), "7\n");
-    assert_eq!(controller.play(&[]).changes(), Vec::<String>::new());
-
-    let gone = [("photos", "state: absent"), ("command", "false"), ("port", "9290")];
-    with_binary(&controller, "host", &variables(&gone));
-    assert!(controller.play(&[]).changed("host") > 0);
-    host.sh("! systemctl --quiet is-active rsyncdirector@photos && ! test -e /etc/rsyncdirector/photos.yaml");
-    assert_eq!(pid(&host, "laptop"), laptop);
+    host.sh("rsyncdirector now -i laptop");
+    host.until("pgrep -x sleep");
+    let unit = [("photos", "state: absent"), ("laptop", "drop_in: \"[Service]\\nNice=7\"")];
+    let unit = variables(&[&unit[..], &port].concat()) + "rsyncdirector_job_wait: 4\n";
+    with_binary(&controller, "host", &unit);
+    let restarted = controller.play(&[]);
+    assert!(restarted.changed("host") > 0 && restarted.output.contains("FAILED - RETRYING"), "{}", restarted.output);
+    assert_ne!(pid(&host, "laptop"), laptop);
+    assert_eq!(host.sh("pgrep -x sleep; ps -o ni= -C rsyncdirector").trim(), "7");
+    host.sh("! systemctl --quiet is-enabled rsyncdirector@photos && ! test -e /etc/rsyncdirector/photos.yaml");
     assert_eq!(controller.play(&[]).changes(), Vec::<String>::new());
 }
