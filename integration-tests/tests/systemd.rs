@@ -3,12 +3,7 @@
 mod lifecycle;
 mod modes;
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::SystemTime;
-
-use integration_tests::{Lan, Machine, director, wait};
+use integration_tests::{Lan, Machine, package, wait};
 use serde_json::Value;
 
 /// A booted machine on which the package is installed.
@@ -25,7 +20,7 @@ impl Host {
     }
 
     fn install(&self) {
-        self.machine.copy_in(&package(), "/root/rsyncdirector.deb", 0o644);
+        self.machine.copy_in(&package::of_this_run(), "/root/rsyncdirector.deb", 0o644);
         self.machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --install /root/rsyncdirector.deb");
     }
 
@@ -104,40 +99,6 @@ impl Host {
         let entries = self.machine.journal(&format!("rsyncdirector@{name}"));
         entries.iter().filter_map(|entry| entry["MESSAGE"].as_str()).collect::<Vec<_>>().join("\n")
     }
-}
-
-/// The package of the program under test. All tests of a run share it: it is built by the first, and when something of it is
-/// newer.
-pub(super) fn package() -> PathBuf {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let directory = project.join("target/debian-for-tests");
-    fs::create_dir_all(&directory).expect("a directory for it");
-    let turn = File::create(directory.join("lock")).expect("a file to lock");
-    turn.lock().expect("one at a time");
-    let path = directory.join("path");
-    let known = fs::read_to_string(&path).map(PathBuf::from).unwrap_or_default();
-    let sources = ["packaging", "systemd"].map(|name| newest(&project.join(name)));
-    let source = sources.into_iter().chain([changed(&director::binary())]).max().expect("there are some");
-    if known.is_file() && changed(&known) > source {
-        return known;
-    }
-    let mut build = Command::new(project.join("packaging/build-deb"));
-    let output = build.args(["--dev", "--output"]).arg(&directory).output().expect("build-deb starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout);
-    let built = said.lines().last().expect("the path of the package");
-    fs::write(path, built).expect("its path is remembered");
-    PathBuf::from(built)
-}
-
-/// When something below a directory changed last.
-fn newest(directory: &Path) -> SystemTime {
-    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path());
-    entries.map(|path| if path.is_dir() { newest(&path) } else { changed(&path) }).max().expect("something is there")
-}
-
-fn changed(path: &Path) -> SystemTime {
-    path.metadata().and_then(|metadata| metadata.modified()).expect("it exists")
 }
 
 #[test]

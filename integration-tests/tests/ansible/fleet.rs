@@ -1,9 +1,7 @@
 //! A sender and its peer, from nothing to a sync by a restricted key, and back.
 
 use integration_tests::playbook::Controller;
-use integration_tests::{Lan, Machine};
-
-use crate::systemd::package;
+use integration_tests::{Lan, Machine, package};
 
 const PEER: &str = "
 rsyncdirector_install: deb
@@ -58,7 +56,7 @@ fn a_fleet_is_set_up_syncs_by_a_restricted_key_and_is_removed_again() {
     let mut controller = Controller::new();
     controller.manage("sender", &laptop);
     controller.manage("peer", &peer);
-    controller.sandbox().define("package", package().display().to_string());
+    controller.sandbox().define("package", package::of_this_run().display().to_string());
     controller.sandbox().define("peer", peer.address());
     controller.set("peer", PEER);
     controller.set("sender", &sender(ROOT));
