@@ -3,15 +3,11 @@
 //! The controller is this machine in the test's network; the hosts are booted [`Machine`]s. [`Controller::play`] gives the
 //! role variables and looks at what became of each host.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use crate::package::project;
 use crate::{Machine, Sandbox, keys};
-
-/// This project's directory.
-pub fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in the workspace").to_owned()
-}
 
 /// Where playbooks are run from.
 pub struct Controller {

@@ -1,5 +1,6 @@
 //! What `docs/install.md` and `docs/cookbook.md` have an administrator type, typed in a booted machine.
 
+use std::fs;
 use std::path::Path;
 
 use integration_tests::{Machine, director};
@@ -24,8 +25,20 @@ fn install(machine: &Machine) {
     machine.sh("chmod 666 /dev/null");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package's directory");
     machine.copy_in(&director::binary(), "/root/unpacked/rsyncdirector", 0o755);
-    machine.sh(&format!("cp -r {}/systemd /root/unpacked/", source.display()));
+    copy_tree(machine, &source.join("systemd"), "/root/unpacked/systemd");
     machine.sh(&format!("set -e\ncd /root/unpacked\n{}", block(INSTALL, "A binary", "sh")));
+}
+
+/// The source tree may be in /tmp, which is the machine's own.
+fn copy_tree(machine: &Machine, from: &Path, to: &str) {
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let to = format!("{to}/{}", path.file_name().expect("a name").display());
+        match path.is_dir() {
+            true => copy_tree(machine, &path, &to),
+            false => machine.copy_in(&path, &to, 0o644),
+        }
+    }
 }
 
 /// An sshd as Debian configures it, in the machine that is its own peer.
