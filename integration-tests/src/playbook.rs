@@ -3,7 +3,6 @@
 //! The controller is this machine in the test's network; the hosts are booted [`Machine`]s. [`Controller::play`] gives the
 //! role variables and looks at what became of each host.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::package::project;
