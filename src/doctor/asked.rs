@@ -135,6 +135,7 @@ impl Asked {
             writes: self.writes.iter().cloned().chain(state).chain(pid_file).collect(),
             locks: locks.map(|wanted| (wanted.location.path.clone(), wanted.of())).collect(),
             receives: receives.collect(),
+            sends: needs.here.ends.iter().filter(|end| end.dest.is_none()).cloned().collect(),
             commands: needs.here.commands.clone(),
             peers: needs.peers.len(),
             port: config.metrics.port,

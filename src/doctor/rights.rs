@@ -22,6 +22,8 @@ pub(super) fn judge(unit: &Unit, wants: &Wants) -> Vec<Finding> {
         }
         findings.extend(set_id(unit, end, setgid.as_deref()));
     }
+    let read_here = wants.receives.iter().map(|(end, _)| end).filter(|_| unit.is_root()).chain(&wants.sends);
+    findings.extend(read_here.filter_map(|end| trusted(unit, end)));
     for (name, command) in &wants.commands {
         findings.extend(privileged_command(unit, name, command));
     }
@@ -132,6 +134,18 @@ fn as_root(unit: &Unit, end: &End) -> Vec<Finding> {
         findings.push(Finding::warn(Check::UnitRights, HERE, text, fix));
     }
     findings
+}
+
+/// Who may not administer the host does not even see attributes of this kind (xattr(7)): file servers and container stores keep such.
+fn trusted(unit: &Unit, end: &End) -> Option<Finding> {
+    if !end.keeps("xattrs") || end.is_dry_run() || unit.has("cap_sys_admin") {
+        return None;
+    }
+    let name = &end.name;
+    let text =
+        format!("CAP_SYS_ADMIN is missing, so -X of {name} leaves attributes `trusted.*` out, and does not say so");
+    let fix = drop_in(unit, "CapabilityBoundingSet=CAP_SYS_ADMIN") + ", if `getfattr -R -m '^trusted' DIR` finds any";
+    Some(Finding::warn(Check::UnitRights, HERE, text, fix))
 }
 
 fn devices_denied(unit: &Unit) -> Option<&'static str> {

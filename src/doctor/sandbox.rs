@@ -25,6 +25,8 @@ pub struct Wants {
     pub locks: Vec<(PathBuf, String)>,
     /// The ends of syncs that write here, each with a setgid directory of its sources, if one was found.
     pub receives: Vec<(End, Option<String>)>,
+    /// The ends of syncs that only read here.
+    pub sends: Vec<End>,
     /// The commands that are executed.
     pub commands: Vec<(String, Command)>,
     /// How many hosts are connected to.

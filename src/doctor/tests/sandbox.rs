@@ -22,6 +22,7 @@ fn wants(opts: &str) -> Wants {
         above: HashMap::new(),
         locks: vec![("/run/lock/j.lock".into(), "job j".into())],
         receives: vec![(end, None)],
+        sends: Vec::new(),
         commands: Vec::new(),
         peers: 1,
         port: 9090,
@@ -106,7 +107,7 @@ fn what_a_unit_protects_cannot_be_written() {
     );
 }
 
-const ALL: &str = "cap_chown cap_dac_override cap_fowner cap_mknod cap_setfcap";
+const ALL: &str = "cap_chown cap_dac_override cap_fowner cap_mknod cap_setfcap cap_sys_admin";
 
 #[test]
 fn a_superuser_without_a_capability_cannot_keep_what_needs_it() {
@@ -265,8 +266,9 @@ fn the_modes_that_are_shipped_are_judged_as_systemd_prints_them() {
     copies.locks = vec![("/run/lock/rsyncdirector/j.lock".into(), "job j".into())];
     copies.receives[0].1 = Some("/srv/src/shared".into());
     copies.commands = vec![("job j, action c".into(), Command::Shell("sudo -u postgres pg_dump".into()))];
-    check_shipped("default", &copies, &[]);
-    check_shipped("receiver", &copies, &[(Fail, "CAP_SETUID is missing, so `sudo` of job j, action c")]);
+    let trusted = (Warn, "CAP_SYS_ADMIN is missing, so -X of job j, action a leaves attributes `trusted.*` out");
+    check_shipped("default", &copies, &[trusted]);
+    check_shipped("receiver", &copies, &[trusted, (Fail, "CAP_SETUID is missing, so `sudo` of job j, action c")]);
     let of_a_user = [
         (Fail, "ProtectSystem=strict protects /backup/x"),
         (Warn, "the unit runs as rsyncdirector: job j, action a does not keep owners, devices"),
@@ -280,6 +282,10 @@ fn the_modes_that_are_shipped_are_judged_as_systemd_prints_them() {
     let sends = Wants { writes: Vec::new(), receives: Vec::new(), commands: Vec::new(), ..copies.clone() };
     check_shipped("reader", &sends, &[]);
     check_shipped("unprivileged", &sends, &[]);
+    let pushes = Wants { sends: vec![copies.receives[0].0.clone()], ..sends.clone() };
+    for mode in ["default", "reader"] {
+        check_shipped(mode, &pushes, &[trusted]);
+    }
     let home = Wants { reads: vec![("/home/ann".into(), "job j, action a".into())], ..sends.clone() };
     check_shipped("reader", &home, &[]);
     check_shipped("unprivileged", &home, &[(Fail, "ProtectHome=yes hides /home/ann")]);
