@@ -15,7 +15,7 @@ use crate::action::Runner;
 use crate::clock;
 use crate::config::{Config, JobId};
 use crate::control;
-use crate::director::{self, Director, Mode, Paused, Setup, Signals};
+use crate::director::{self, Director, Ending, Heartbeat, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
 use crate::history::read::Last;
 use crate::history::{self, History};
@@ -30,6 +30,7 @@ use crate::pid_file::{PidFile, PidFileError};
 use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
 use crate::status::Board;
+use crate::supervisor::{self, StatusLine};
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,11 +78,11 @@ pub enum StartError {
     },
 }
 
-/// Runs an instance to its end.
+/// Runs an instance to its end, and says why that came.
 ///
 /// # Errors
 /// [`StartError`] before anything was run. Later nothing is an error of the instance: a failed job is an event.
-pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<(), StartError> {
+pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signals) -> Result<Ending, StartError> {
     let pid_file = PidFile::create(&config.pid_file_dir, &config.rsync_id)?;
     tracing::debug!("pid file {}", pid_file.path().display());
     let system = |operation| move |source| StartError::System { operation, source };
@@ -100,7 +101,8 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let told = tell(config, &options, &last, metrics.notifications(), spawner.clone());
     let teller = told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn Observer>);
     let lateness = Lateness::new(config, &last, clock::now());
-    let observers = own.chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
+    let status_line = StatusLine::new(&board).into_iter().map(|line| Arc::new(line) as Arc<dyn Observer>);
+    let observers = own.chain(status_line).chain(options.observers.iter().cloned()).chain(recorder).chain(teller);
     let events = Events::new(observers.chain([Arc::clone(&lateness) as Arc<dyn Observer>]).collect());
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn OutputTap>);
     let taps = recorder.chain(told.iter().map(|(notifier, _)| Arc::clone(notifier) as Arc<dyn OutputTap>));
@@ -112,7 +114,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let mut on_reload: Box<dyn Fn(&Config) + Send> = Box::new(|_| {});
     if options.mode == Mode::Daemon {
         let access = http::Access::load(&config.metrics)?;
-        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else { return Ok(()) };
+        let Some(listener) = unless_terminated(&mut signals, http::bind(&config.metrics)).await else {
+            return Ok(Ending::Over);
+        };
         let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
         let shown = pages.clone();
         on_reload = Box::new(move |config| shown.configure(config));
@@ -144,6 +148,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         inbox,
         performer,
         on_reload,
+        heartbeat: heartbeat(options.mode),
     });
 
     director.begin();
@@ -154,8 +159,8 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         );
     }
     services.ready(config, options.mode);
-    director.run(&mut signals).await;
-    notify(&[sd_notify::NotifyState::Stopping]);
+    let ending = director.run(&mut signals).await;
+    supervisor::stopping();
     end_of_post.cancel();
     if let Some(transport) = transport {
         transport.close(GOODBYE).await;
@@ -168,7 +173,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         history.flush();
     }
     page.write();
-    Ok(())
+    Ok(ending)
 }
 
 /// Metrics for those who read them from a file. One that cannot be written fails no run.
@@ -315,7 +320,7 @@ impl Services {
             let jobs = count(config.jobs.len() as u64, "job", "jobs");
             tracing::info!("instance {} with {jobs} is ready", config.rsync_id);
         }
-        notify(&[sd_notify::NotifyState::Ready]);
+        supervisor::ready();
     }
 
     async fn end(mut self) {
@@ -324,9 +329,8 @@ impl Services {
     }
 }
 
-/// Tells systemd, if it started us.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!("systemd could not be told: {error}");
-    }
+/// Signs of life for the service manager, if it waits for them. A single run ends by itself.
+fn heartbeat(mode: Mode) -> Option<Heartbeat> {
+    let interval = supervisor::interval().filter(|_| mode == Mode::Daemon)?;
+    Some(Heartbeat::new(interval, supervisor::sign_of_life))
 }

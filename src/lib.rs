@@ -27,6 +27,7 @@ pub mod rsync;
 pub mod scan;
 pub mod ssh;
 pub mod status;
+pub mod supervisor;
 pub mod verify;
 pub mod why;
 
@@ -40,6 +41,7 @@ pub mod page;
 
 pub mod cli;
 pub mod daemon;
+pub mod doctor;
 
 pub mod gate;
 pub mod pid_file;

@@ -5,7 +5,8 @@
 //! only: files, `/proc`, `/metrics`, standard error, the exit code. Nothing sleeps to let something happen:
 //! [`wait`] polls an observable under a deadline. Nothing depends on the machine's own sshd, keys or fixed ports.
 //!
-//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping. A part that is missing fails the test.
+//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping but of what needs a booted [`Machine`].
+//! A part that is missing fails the test.
 
 pub mod browser;
 pub mod director;
@@ -15,8 +16,11 @@ pub mod forest;
 pub mod gate;
 pub mod http;
 pub mod keys;
+pub mod machine;
 pub mod network;
+pub mod package;
 pub mod peers;
+pub mod playbook;
 pub mod procs;
 pub mod prometheus;
 pub mod receiver;
@@ -25,5 +29,8 @@ pub mod sshd;
 pub mod wait;
 
 pub use director::{Director, Finished};
+pub use machine::Machine;
+pub use network::Lan;
+pub use package::Package;
 pub use sandbox::Sandbox;
 pub use sshd::Sshd;

@@ -207,7 +207,12 @@ impl Sandbox {
 
     /// The program with a clean environment: `PATH`, `HOME` in the sandbox, UTC.
     pub fn command(&self) -> Command {
-        self.clean(Command::new(director::binary()))
+        self.command_of(&director::binary())
+    }
+
+    /// Another program in that environment.
+    pub fn command_of(&self, program: &Path) -> Command {
+        self.clean(Command::new(program))
     }
 
     /// The program started by way of another one that executes its last arguments, such as `unshare --mount`.

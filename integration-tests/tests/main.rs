@@ -1,11 +1,15 @@
 //! The program with real parts, from outside. One file per theme; each test's name is what it shows.
 
+mod ansible;
 mod bad_input;
 mod blocks;
 mod broken_transfers;
 mod children;
 mod cli;
 mod config_errors;
+mod cookbook;
+mod doctor;
+mod documents;
 mod exclusion;
 mod gate;
 mod gate_escapes;
@@ -25,9 +29,11 @@ mod notify;
 mod odd_peers;
 mod orders;
 mod outcomes;
+mod package;
 mod page;
 mod peers;
 mod pid_file;
+mod renewal;
 mod rules;
 mod runs;
 mod schedule;
@@ -37,4 +43,5 @@ mod shards_differential;
 mod shutdown;
 mod signals;
 mod syncs;
+mod systemd;
 mod transport;

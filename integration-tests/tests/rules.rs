@@ -83,7 +83,7 @@ jobs:
 - {id: emptied, type: local, actions: [{action: sync, id: s, source: @/few/, dest: @/d2, opts: [-a, --delete]}]}
 - {id: shrunk, type: local, actions: [{action: sync, id: s, source: @/many/, dest: @/d3, opts: [-a]}]}
 - {id: stalls, type: remote, <peer>, actions: [
-    {action: sync, id: s, source: @/src/, dest: @/d4, opts: [-a, '--rsync-path=@/far-side'], stall_timeout: 1}]}
+    {action: sync, id: s, source: @/src/, dest: @/d4, opts: [-a, '--rsync-path=@/far-side'], stall_timeout: 5}]}
 ";
 
 #[test]

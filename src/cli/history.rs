@@ -94,7 +94,7 @@ pub(super) fn show(args: &ShowArgs) -> Exit {
                 Ok(runtime) => runtime,
                 Err(exit) => return Ok(exit),
             };
-            follow(database, Client::new(control::path(config)), &runtime, run)?;
+            follow(database, Client::new(control::find(config)), &runtime, run)?;
             return Ok(Exit::Success);
         }
         if args.json {

@@ -11,7 +11,7 @@ use crate::control::{self, Client};
 use crate::status::Status;
 
 /// Where the unit of systemd looks for the configuration of an instance.
-const UNIT_DIRECTORY: &str = "/etc/rsyncdirector";
+pub(super) const UNIT_DIRECTORY: &str = "/etc/rsyncdirector";
 
 /// The options that name an instance.
 #[derive(Debug, Default, clap::Args)]
@@ -28,7 +28,7 @@ impl Which {
     /// A way to the running instance. Says on standard error why there is none.
     pub(super) fn client(&self) -> Result<Client, Exit> {
         if let Some(path) = self.config_path() {
-            return Ok(Client::new(control::path(&load(&path)?.config)));
+            return Ok(Client::new(control::find(&load(&path)?.config)));
         }
         let running = running()?;
         let named = |path: &PathBuf| match &self.instance {
@@ -71,6 +71,16 @@ impl Which {
         }
         let status: Status = ask(self.client()?.get("/v1/status"))?;
         Ok(load(&status.config)?.config)
+    }
+
+    /// The instance's name for systemd, if the command line says which: `-i`, or a file where the unit looks for it.
+    pub(super) fn named(&self) -> Option<String> {
+        let path = self.config_path();
+        let of_path = || {
+            let path = path.filter(|path| path.parent() == Some(std::path::Path::new(UNIT_DIRECTORY)))?;
+            Some(path.file_stem()?.to_str()?.to_owned())
+        };
+        self.instance.clone().or_else(of_path)
     }
 
     /// The file that is named on the command line; else in the environment, unless an instance is named.

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Errors become one clear line and an exit code here.
 
 mod check;
+mod doctor;
 mod environment;
 mod follow;
 mod gate;
@@ -31,11 +32,12 @@ Exit codes:
   0  all went well
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
-     status, now, cancel, pause, resume, reload, why: the instance does not run, or refuses;
-     notify-test: somebody could not be told
+     status, now, cancel, pause, resume, reload, renew, why: the instance does not run, or refuses;
+     notify-test: somebody could not be told; doctor: something will fail
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
+  75 renew: nothing runs, and it is to be started anew
   126  gate: what the client asked for was refused
 
 Environment:
@@ -47,7 +49,8 @@ The spelling RSYNCMANANGER_... of each, which RsyncDirector 1.x used, is underst
 
 Signals:
   HUP        run all jobs now; during a run, once more after it
-  TERM, INT  stop: end what runs, release locks; a second one kills at once";
+  TERM, INT  stop: end what runs, release locks; a second one kills at once
+  USR2       as renew";
 
 /// The director for rsync: runs rsync jobs by schedule, one at a time where they share data.
 #[derive(Debug, Parser)]
@@ -64,6 +67,8 @@ enum Command {
     Run(run::Args),
     /// Check a configuration and say everything that is wrong with it
     Check(check::Args),
+    /// Say what will fail before it does: here, at each peer, and by the unit of systemd
+    Doctor(doctor::Args),
     /// Show when jobs will run
     Next(next::Args),
     /// Show every lock and block file: who holds it, for how long, how its lease stands
@@ -82,6 +87,8 @@ enum Command {
     Why(why::Args),
     /// Have a running instance read its configuration again; a wrong one changes nothing
     Reload(orders::Common),
+    /// Have a running instance leave with 75 as soon as nothing runs, for systemd to start the program that is installed now
+    Renew(orders::Common),
     /// Show what ran, and how it ended
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
@@ -114,22 +121,27 @@ pub enum Exit {
     NotTold,
     /// `locks`: a file could not be looked at, or was not broken.
     LockFailed,
+    /// `doctor`: something will fail.
+    Unwell,
     /// The command line or the configuration is wrong.
     Configuration,
     /// Another instance holds the pid file.
     AlreadyRunning,
     /// It could not start.
     CannotStart,
+    /// It was told to leave, to be started anew: EX_TEMPFAIL of sysexits.h.
+    Renewal,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold => 1,
+            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold | Exit::Unwell => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
+            Exit::Renewal => 75,
         })
     }
 }
@@ -148,6 +160,11 @@ fn helper() -> Option<ExitCode> {
     })
 }
 
+/// The command line as data, for what is made of it: man pages, completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     if let Some(exit) = helper() {
@@ -157,6 +174,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or_else(|| Command::Run(run::Args::default())) {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Next(args) => next::run(&args),
         Command::Locks(args) => locks::run(&args),
         Command::Status(args) => status::run(&args),
@@ -166,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => orders::order(&args, "resume"),
         Command::Why(args) => why::run(&args),
         Command::Reload(args) => orders::reload(&args),
+        Command::Renew(args) => orders::renew(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),
@@ -174,7 +193,7 @@ pub fn main() -> ExitCode {
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "rsyncdirector", &mut script);
+            clap_complete::generate(shell, &mut command(), "rsyncdirector", &mut script);
             print(String::from_utf8_lossy(&script).trim_end())
         }
     }

@@ -1,4 +1,4 @@
-//! `now`, `cancel`, `pause`, `resume`, `reload`: orders to a running instance.
+//! `now`, `cancel`, `pause`, `resume`, `reload`, `renew`: orders to a running instance.
 
 use serde_json::json;
 
@@ -35,6 +35,11 @@ pub(super) fn order(args: &JobArgs, what: &str) -> Exit {
 /// Has the configuration read again.
 pub(super) fn reload(args: &Common) -> Exit {
     give(args, "reload", &[])
+}
+
+/// Has it leave when nothing runs, to be started anew.
+pub(super) fn renew(args: &Common) -> Exit {
+    give(args, "renew", &[])
 }
 
 fn give(args: &Common, what: &str, jobs: &[String]) -> Exit {

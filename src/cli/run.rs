@@ -9,7 +9,7 @@ use super::summary::Summary;
 use super::{Exit, complain, complain_of, config_path, environment, load};
 use crate::config::{Config, JobId};
 use crate::daemon::{self, StartError};
-use crate::director::{Mode, Signals};
+use crate::director::{Ending, Mode, Signals};
 use crate::event::Observer;
 use crate::logging::{self, EventLog, Log};
 
@@ -91,13 +91,17 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
     exit
 }
 
-fn finish(result: Result<(), StartError>, log: &Log, summary: Option<&Summary>) -> Result<Exit, Exit> {
-    if let Err(error) = result {
-        tracing::error!("{}", crate::error_chain(&error));
-        return Err(match error {
-            StartError::PidFile(crate::pid_file::PidFileError::Live { .. }) => Exit::AlreadyRunning,
-            _ => Exit::CannotStart,
-        });
+fn finish(result: Result<Ending, StartError>, log: &Log, summary: Option<&Summary>) -> Result<Exit, Exit> {
+    match result {
+        Ok(Ending::Over) => {}
+        Ok(Ending::Renewal) => return Ok(Exit::Renewal),
+        Err(error) => {
+            tracing::error!("{}", crate::error_chain(&error));
+            return Err(match error {
+                StartError::PidFile(crate::pid_file::PidFileError::Live { .. }) => Exit::AlreadyRunning,
+                _ => Exit::CannotStart,
+            });
+        }
     }
     let Some(summary) = summary else { return Ok(Exit::Success) };
     log.flush();

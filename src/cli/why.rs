@@ -42,7 +42,7 @@ fn answer(args: &Args) -> Result<Why, Exit> {
         return Err(Exit::Configuration);
     };
     let status = ask(async {
-        match Client::new(control::path(&config)).get::<Status>("/v1/status").await {
+        match Client::new(control::find(&config)).get::<Status>("/v1/status").await {
             Err(ClientError::NotRunning(_)) => Ok(None),
             answer => answer.map(Some),
         }

@@ -10,6 +10,7 @@
 //! | `POST /v1/cancel` | ends jobs, and takes them out of the queue: a [`Done`] |
 //! | `POST /v1/pause`, `POST /v1/resume` | suspends the schedule of jobs, and ends that: a [`Done`] |
 //! | `POST /v1/reload` | reads the configuration file again; a wrong one changes nothing: a [`Done`] |
+//! | `POST /v1/renew` | leaves with exit code 75, to be started anew, as soon as nothing runs: a [`Done`] |
 //!
 //! The body of a `POST` is `{"jobs": ["ID", …]}`; none, or no body, means all jobs.
 //!
@@ -43,11 +44,27 @@ use crate::status::{self, Board};
 pub use client::{Client, ClientError};
 pub use socket::{Socket, bind};
 
-/// The directories in which instances have their sockets unless their configurations say otherwise.
+/// The directory of the sockets of root's instances.
+const OF_ROOT: &str = "/run/rsyncdirector";
+
+/// The directories in which instances have their sockets unless their configurations say otherwise: root's, this user's, and
+/// in root's those of services that run as other users (`XDG_RUNTIME_DIR=/run/rsyncdirector/NAME` in their drop-ins).
 pub fn usual_directories() -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty());
     let own = runtime.map(|directory| PathBuf::from(directory).join("rsyncdirector"));
-    [PathBuf::from("/run/rsyncdirector")].into_iter().chain(own).collect()
+    let entries = std::fs::read_dir(OF_ROOT).into_iter().flatten().flatten();
+    let of_services = entries.map(|entry| entry.path().join("rsyncdirector")).filter(|path| path.is_dir());
+    let mut all: Vec<PathBuf> = [PathBuf::from(OF_ROOT)].into_iter().chain(own).chain(of_services).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The socket of an instance that may be another user's service: where this user's would be, else in a usual directory.
+pub fn find(config: &Config) -> PathBuf {
+    let expected = path(config);
+    let elsewhere = || usual_directories().into_iter().map(|directory| path_in(&directory, &config.rsync_id));
+    if expected.exists() { expected } else { elsewhere().find(|path| path.exists()).unwrap_or(expected) }
 }
 
 /// The socket of an instance.
@@ -122,6 +139,10 @@ fn router(desk: Desk) -> Router {
         .route("/v1/pause", order(Order::Pause))
         .route("/v1/resume", order(Order::Resume))
         .route("/v1/reload", post(|State(desk): State<Desk>| async move { reload(&desk).await }))
+        .route(
+            "/v1/renew",
+            post(|State(desk): State<Desk>| async move { answer(desk.orders.give(Order::Renew).await) }),
+        )
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request; a newer release may have it") })
         .with_state(desk)
 }

@@ -23,6 +23,8 @@ pub enum Order {
     Resume(Vec<JobId>),
     /// Use another configuration of the same instance.
     Reload(Box<Config>),
+    /// Leave, to be started anew, as soon as nothing runs.
+    Renew,
 }
 
 /// What an order came to.
@@ -39,7 +41,7 @@ pub struct Done {
 pub struct JobDone {
     /// Its id.
     pub job: String,
-    /// `started`, `queued`, `already queued`, `cancelled`, `paused`, `resumed`, `added`, `changed`, `removed`.
+    /// `started`, `queued`, `already queued`, `cancelled`, `paused`, `resumed`, `added`, `changed`, `removed`, `waited for`.
     pub result: String,
     /// In which run, where that is known.
     pub run: Option<u64>,

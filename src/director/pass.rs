@@ -43,6 +43,11 @@ impl Open {
         self.lock().get(job).map(|stop| stop.term.cancel()).is_some()
     }
 
+    /// Whether a job is part of the run and not done.
+    pub(super) fn contains(&self, job: &JobId) -> bool {
+        self.lock().contains_key(job)
+    }
+
     fn stop(&self, job: &JobId) -> Stop {
         self.lock().get(job).cloned().unwrap_or_default()
     }

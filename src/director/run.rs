@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::core::{Command, Core, Event, Jobs, LaneId};
+use super::heartbeat::Heartbeat;
 use super::lanes::{self, Known};
 use super::orders::{self, Done, Inbox, Order, Refusal};
 use super::pass::{Open, Pass};
@@ -20,6 +21,9 @@ use crate::event::{JobEvent, RunEvent, RunId, Trigger};
 use crate::job::Performer;
 use crate::process::Stop;
 
+/// What becomes of who is to be renewed.
+const RENEWS: &str = "it leaves, to be started anew, as soon as nothing runs or is due";
+
 /// What a director is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -27,6 +31,15 @@ pub enum Mode {
     Daemon,
     /// Run all jobs once, in order, and leave.
     Once,
+}
+
+/// Why a director left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was told to stop, or the one run of [`Mode::Once`] is over.
+    Over,
+    /// It is to be started anew.
+    Renewal,
 }
 
 /// What a director begins with.
@@ -47,6 +60,8 @@ pub struct Setup {
     pub performer: Performer,
     /// Who else is told of another configuration, beside the observers of events.
     pub on_reload: Box<dyn Fn(&Config) + Send>,
+    /// Who waits for signs of life.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// Runs lanes of jobs.
@@ -58,6 +73,7 @@ pub struct Director {
     inbox: Inbox,
     performer: Performer,
     on_reload: Box<dyn Fn(&Config) + Send>,
+    heartbeat: Option<Heartbeat>,
     /// Name and jobs of each; one that a new configuration does not have any more has no jobs.
     lanes: Vec<(String, Vec<Arc<Job>>)>,
     core: Core,
@@ -65,14 +81,14 @@ pub struct Director {
     runs: JoinSet<LaneId>,
     /// Of each lane that runs: which run, and what of it is not done.
     running: HashMap<LaneId, (RunId, Open)>,
-    /// Whether it is time to leave.
-    done: bool,
+    /// Why it leaves, when it is time to.
+    ending: Option<Ending>,
 }
 
 impl Director {
     /// A director, which does nothing before [`Director::run`].
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, host, mode, paused, seen_until, inbox, performer, on_reload } = setup;
+        let Setup { config, host, mode, paused, seen_until, inbox, performer, on_reload, heartbeat } = setup;
         let known = Known { paused: paused.jobs().clone(), seen_until };
         let lanes = lanes::lanes(&config, &host, mode, &known);
         let (plans, lanes) = lanes.into_iter().map(|lane| (lane.plan, (lane.name, lane.jobs))).unzip();
@@ -84,12 +100,13 @@ impl Director {
             inbox,
             performer,
             on_reload,
+            heartbeat,
             lanes,
             core: Core::new(plans, clock::now()),
             stop: Stop { term: CancellationToken::new(), kill: CancellationToken::new() },
             runs: JoinSet::new(),
             running: HashMap::new(),
-            done: false,
+            ending: None,
         }
     }
 
@@ -106,13 +123,16 @@ impl Director {
 
     fn handle(&mut self, event: Event) {
         let commands = self.core.handle(event, clock::now());
-        self.done |= !self.obey(commands, &mut Done::default());
+        self.obey(commands, &mut Done::default());
     }
 
     /// Directs what [`Director::begin`] began until told to stop, or until the one run of [`Mode::Once`] is over; then nothing of it runs
     /// any more and no lock is held.
-    pub async fn run(mut self, signals: &mut Signals) {
-        while !self.done {
+    pub async fn run(mut self, signals: &mut Signals) -> Ending {
+        loop {
+            if let Some(ending) = self.ending {
+                return ending;
+            }
             let event = tokio::select! {
                 biased;
                 received = signals.next() => match received.request {
@@ -123,6 +143,10 @@ impl Director {
                     Request::Terminate => {
                         tracing::info!("{received}: stopping");
                         Event::Terminate
+                    }
+                    Request::Renew => {
+                        tracing::info!("{received}: {RENEWS}");
+                        Event::Renew
                     }
                 },
                 Some(finished) = self.runs.join_next() => match finished {
@@ -138,13 +162,15 @@ impl Director {
                     Event::Woke
                 }
                 () = clock::sleep_until(self.core.next_wakeup()) => Event::Woke,
+                () = due(self.heartbeat.as_ref()) => Event::Woke,
             };
             self.handle(event);
+            self.heartbeat.iter_mut().for_each(Heartbeat::go_on);
         }
     }
 
-    /// Does as the core says, noting what comes of it. `false` when it is time to leave.
-    fn obey(&mut self, commands: Vec<Command>, done: &mut Done) -> bool {
+    /// Does as the core says, noting what comes of it.
+    fn obey(&mut self, commands: Vec<Command>, done: &mut Done) {
         for command in commands {
             match command {
                 Command::Start { lane, jobs, run, trigger } => {
@@ -174,10 +200,15 @@ impl Director {
                 }
                 Command::Stop => self.stop.term.cancel(),
                 Command::Kill => self.stop.kill.cancel(),
-                Command::Exit => return false,
+                Command::Exit => {
+                    self.ending.get_or_insert(Ending::Over);
+                }
+                Command::Renew => {
+                    tracing::info!("nothing runs: leaving, to be started anew");
+                    self.ending = Some(Ending::Renewal);
+                }
             }
         }
-        true
     }
 
     fn jobs(&self, lane: LaneId, jobs: &Jobs) -> Vec<Arc<Job>> {
@@ -207,6 +238,7 @@ impl Director {
             Order::Pause(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, true)),
             Order::Resume(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, false)),
             Order::Reload(config) => Ok(self.reload(*config)),
+            Order::Renew => Ok(self.renew()),
         };
         // Who gave the order may be gone; it was carried out all the same.
         let _ = reply.send(result);
@@ -290,6 +322,25 @@ impl Director {
         Ok(done)
     }
 
+    fn renew(&mut self) -> Done {
+        tracing::info!("ordered to be renewed: {RENEWS}");
+        let mut done = Done::default();
+        let commands = self.core.handle(Event::Renew, clock::now());
+        self.obey(commands, &mut done);
+        if self.ending.is_some() {
+            done.notes.push("nothing runs: it leaves now".to_owned());
+            return done;
+        }
+        let mut running: Vec<_> = self.running.iter().collect();
+        running.sort_by_key(|(lane, _)| **lane);
+        for (lane, (run, open)) in running {
+            let jobs = self.lanes[*lane].1.iter().filter(|job| open.contains(&job.id));
+            jobs.for_each(|job| done.note(&job.id, "waited for", Some(run.0)));
+        }
+        done.notes.push(RENEWS.to_owned());
+        done
+    }
+
     fn reload(&mut self, config: Config) -> Done {
         let mut done = orders::differences(&self.config, &config);
         self.performer.runner.kill_grace = config.kill_grace;
@@ -307,5 +358,13 @@ impl Director {
         }
         tracing::info!("the configuration was read anew: {}", orders::summary(&done));
         done
+    }
+}
+
+/// Waits until a sign of life is due; for ever where nobody waits for one.
+async fn due(heartbeat: Option<&Heartbeat>) {
+    match heartbeat {
+        Some(heartbeat) => heartbeat.due().await,
+        None => std::future::pending().await,
     }
 }

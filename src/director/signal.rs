@@ -1,10 +1,11 @@
 //! The signals that steer a director, and who sent them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
 use futures_util::StreamExt;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook_tokio::SignalsInfo;
 
@@ -17,6 +18,8 @@ pub enum Request {
     RunNow,
     /// SIGTERM or SIGINT.
     Terminate,
+    /// SIGUSR2: leave, to be started anew, as soon as nothing runs.
+    Renew,
 }
 
 /// A signal that came in. Displays its name and its sender.
@@ -47,34 +50,38 @@ impl fmt::Display for Received {
 /// The signals of this process from the moment of registration on; earlier ones have their default effect.
 pub struct Signals {
     stream: SignalsInfo<WithOrigin>,
-    /// A request to run that came in before anything could run.
-    early: Option<Received>,
+    /// Requests that came in before anything could run, one of each kind.
+    early: VecDeque<Received>,
 }
 
 impl Signals {
-    /// Registers for SIGHUP, SIGTERM and SIGINT.
+    /// Registers for SIGHUP, SIGTERM, SIGINT and SIGUSR2.
     ///
     /// # Errors
     /// When the kernel refuses the registration.
     pub fn register() -> io::Result<Self> {
-        let stream = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])?;
-        Ok(Self { stream, early: None })
+        let stream = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT, SIGUSR2])?;
+        Ok(Self { stream, early: VecDeque::new() })
     }
 
-    /// Waits for a request to stop; one to run is kept for later.
+    /// Waits for a request to stop; others are kept for later.
     pub async fn terminated(&mut self) {
         loop {
             let received = self.receive().await;
             match received.request {
                 Request::Terminate => return,
-                Request::RunNow => self.early = Some(received),
+                Request::RunNow | Request::Renew => {
+                    if !self.early.iter().any(|early| early.request == received.request) {
+                        self.early.push_back(received);
+                    }
+                }
             }
         }
     }
 
     /// The next one. Equal signals that arrive before the first is read may come as one.
     pub(super) async fn next(&mut self) -> Received {
-        match self.early.take() {
+        match self.early.pop_front() {
             Some(early) => early,
             None => self.receive().await,
         }
@@ -84,6 +91,7 @@ impl Signals {
         let Some(origin) = self.stream.next().await else { return std::future::pending().await };
         let (request, name) = match origin.signal {
             SIGHUP => (Request::RunNow, "SIGHUP"),
+            SIGUSR2 => (Request::Renew, "SIGUSR2"),
             SIGINT => (Request::Terminate, "SIGINT"),
             _ => (Request::Terminate, "SIGTERM"),
         };

@@ -145,7 +145,7 @@ impl Reader<'_> {
             // The shell removes its temporary file with this; here none is left.
             let temporary = super::local::beside(path, "", &record.token).map_err(|error| wrong(&error.to_string()))?;
             self.literal("set -- \"$@\"")?;
-            if self.path()? != temporary {
+            if self.path()?.as_os_str() != temporary.as_os_str() {
                 return Err(wrong("its temporary file"));
             }
             self.literal("\n")?;
@@ -154,21 +154,21 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, path: PathBuf) -> Parsed<Op> {
-        let (token, pid, json) = (self.token()?, self.word()?, self.text()?);
+        let (token, pid, json) = (self.token()?, self.word()?, self.object()?);
         let (stale, lease) = (self.word()?, self.word()?);
         let record: Record = serde_json::from_str(&json).map_err(|_| wrong("its record"))?;
         if record.token != token || record.pid.to_string().as_bytes() != pid {
             return Err(wrong("a record that contradicts itself"));
         }
-        let replaces = match stale.is_empty() {
-            true => None,
-            false => Some(Record::identified(token_of(stale)?, number(&lease)?)),
+        let replaces = match (stale.is_empty(), lease.is_empty()) {
+            (true, true) => None,
+            _ => Some(Record::identified(token_of(stale)?, number(&lease)?)),
         };
         Ok(Op::Take { path, record, replaces })
     }
 
     fn crack(&mut self, path: PathBuf) -> Parsed<Op> {
-        let (token, number_word, note) = (self.word()?, self.word()?, self.text()?);
+        let (token, number_word, note) = (self.word()?, self.word()?, self.object()?);
         let note: BreakNote = serde_json::from_str(&note).map_err(|_| wrong("its note"))?;
         let number = number(&number_word)?;
         Ok(match token.is_empty() {
@@ -191,8 +191,11 @@ impl Reader<'_> {
         token_of(self.word()?)
     }
 
-    fn text(&mut self) -> Parsed<String> {
-        String::from_utf8(self.word()?).map_err(|_| wrong("a text that is not UTF-8"))
+    /// JSON: a record or a note.
+    fn object(&mut self) -> Parsed<String> {
+        let text = String::from_utf8(self.word()?).ok();
+        let text = text.filter(|text| text.starts_with('{') && text.ends_with('}'));
+        text.ok_or_else(|| wrong("a text that is no record"))
     }
 
     fn path(&mut self) -> Parsed<PathBuf> {

@@ -125,6 +125,15 @@ impl Locked {
     }
 }
 
+/// Whether a login with this private key can be tried: it is there, closed to others, of a type that is taken, and unlocked, or an
+/// agent is there to be asked.
+///
+/// # Errors
+/// As for the login of a peer that has it configured.
+pub fn judge(file: &Path) -> Result<(), KeyError> {
+    Offer::configured(file, &Sources::of_process()).map(drop)
+}
+
 impl Offer {
     /// The keys for a peer. A configured key that cannot be used is an error; a key of ssh_config(5) or a default key
     /// that cannot be used is passed over, and so is every certificate.

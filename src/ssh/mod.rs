@@ -36,6 +36,7 @@ pub(crate) mod test_sshd;
 mod tests;
 
 pub use error::{Cause, HostKeyError, KeyError, SshError};
+pub use keys::judge as judge_key;
 pub use pool::{Output, Pool};
 pub use sftp::{Attributes, Handle, Mode, Sftp, SftpError, Status};
 pub use transport::{Ticket, Transport};

@@ -91,7 +91,8 @@ fn names_of_one_file_belong_together_on_both_sides() {
         entry.meta.as_mut().expect("there").links = Some(group);
         entry
     };
-    let of = |groups: [u64; 4]| ["a", "b", "c", "d"].iter().zip(groups).map(|(path, group)| linked(path, group)).collect();
+    let of =
+        |groups: [u64; 4]| ["a", "b", "c", "d"].iter().zip(groups).map(|(path, group)| linked(path, group)).collect();
     let found = |there| judged("-aH", Depth::Meta, of([0, 0, 1, 1]), of(there));
     assert_eq!(found([5, 5, 3, 3]), [""; 0]);
     assert_eq!(found([5, 5, 3, 5]), ["d: meta another file with several names"]);

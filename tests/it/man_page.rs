@@ -5,9 +5,10 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "check",
+    "doctor",
     "next",
     "locks",
     "status",
@@ -17,6 +18,7 @@ const COMMANDS: [&str; 18] = [
     "resume",
     "why",
     "reload",
+    "renew",
     "history",
     "show",
     "notify-test",
@@ -51,7 +53,7 @@ fn exit_codes_and_variables_of_the_help_are_in_the_man_page() {
     let help = stdout(&rsyncdirector(&["--help"]));
     let numbered = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
     let codes: Vec<_> = help.lines().filter(numbered).filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(codes, ["0", "1", "2", "3", "4", "126"]);
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "75", "126"]);
     for code in codes {
         assert!(PAGE.lines().any(|line| line == format!(".It {code}")), "exit code {code} is missing");
     }

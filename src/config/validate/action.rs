@@ -102,7 +102,10 @@ fn sync(
     (outer, timezone): &(&Limits, TimeZone),
 ) -> Option<Sync> {
     let sources = sources(fields);
-    let dest = fields.require_text("dest").and_then(|(node, text)| fields.ctx.expand(node, text));
+    let dest = fields.require_text("dest").and_then(|(node, text)| {
+        warn_of_quotes(fields, node, text);
+        fields.ctx.expand(node, text)
+    });
     let opts = opts::read(fields, is_remote);
     let parallel = opts::parallel(fields, opts.as_deref());
     let route = route(fields, is_remote, peer);
@@ -130,7 +133,21 @@ fn sources(fields: &Fields<'_>) -> Option<Vec<OsString>> {
         fields.wrong("source", node, "a path or a list of paths");
         return None;
     }
+    for node in nodes {
+        if let Value::Scalar(text) = &node.value {
+            warn_of_quotes(fields, node, text);
+        }
+    }
     expand_all(fields, "source", nodes, "a path or a list of paths")
+}
+
+/// Quotes around a path, and a backslash before a blank, were the shell's to remove in 1.x.
+fn warn_of_quotes(fields: &Fields<'_>, node: &Node, text: &str) {
+    let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.trim_end_matches('/').ends_with(quote);
+    if is_quoted('\'') || is_quoted('"') || text.contains("\\ ") {
+        let report = Report::warning("quotes and backslashes are part of this name: no shell removes them");
+        fields.ctx.report(node.span.clone(), report.help("write the path as it is; blanks need nothing".to_owned()));
+    }
 }
 
 fn route(fields: &Fields<'_>, is_remote: bool, peer: Option<&(Peer, Carrier)>) -> Option<Route> {

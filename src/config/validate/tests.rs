@@ -176,6 +176,13 @@ fn odd_configurations_load_with_a_warning() {
         &with_action("type: local", "action: sync, source: $HOME/a, dest: /$RECYCLE.BIN"),
         &["4: `$HOME` is taken as it stands, not replaced by the variable"],
     );
+    let quotes = "4: quotes and backslashes are part of this name: no shell removes them";
+    check_warnings(
+        &with_action("type: local", r#"action: sync, source: "'/my photos'/", dest: '"/b c"'"#),
+        &[quotes; 2],
+    );
+    check_warnings(&with_action("type: local", r"action: sync, source: ['/a\ b'], dest: /c"), &[quotes]);
+    check_warnings(&with_action("type: local", r#"action: sync, source: /it's, dest: /5"/x"#), &[]);
 }
 
 #[test]

@@ -25,6 +25,9 @@ use crate::schedule::Schedule;
 
 /// How late a tick may be seen and still be run: cron's own granularity.
 pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
+/// Who leaves to be started anew does not when something is due sooner than this: a service manager takes its time (the unit has
+/// `RestartSec=10s`), and a tick that nobody sees is missed.
+pub const RENEWAL_TAKES: SignedDuration = SignedDuration::from_secs(20);
 /// A clock that is set back by more than this is a correction, as for cron: everything is planned anew.
 const CORRECTION: SignedDuration = SignedDuration::from_hours(3);
 
@@ -90,6 +93,8 @@ pub enum Event {
     Pause(Vec<(LaneId, Jobs)>, bool),
     /// SIGTERM or SIGINT.
     Terminate,
+    /// Leave, to be started anew, as soon as nothing runs; until then all goes on as ever.
+    Renew,
     /// A run that was started is over.
     RunFinished(LaneId),
 }
@@ -148,6 +153,8 @@ pub enum Command {
     Kill,
     /// Nothing runs and nothing will: leave.
     Exit,
+    /// Nothing runs, and nothing is due soon: leave, to be started anew.
+    Renew,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,13 +173,15 @@ pub struct Core {
     phase: Phase,
     last_run: RunId,
     last_seen: Timestamp,
+    /// Whether to leave as soon as nothing runs.
+    renewal: bool,
 }
 
 impl Core {
     /// All lanes idle; nothing is planned before [`Event::Started`].
     pub fn new(lanes: Vec<LanePlan>, now: Timestamp) -> Self {
         let lanes = lanes.into_iter().map(Lane::new).collect();
-        Self { lanes, phase: Phase::Working, last_run: RunId(0), last_seen: now }
+        Self { lanes, phase: Phase::Working, last_run: RunId(0), last_seen: now, renewal: false }
     }
 
     /// When [`Event::Woke`] is wanted next.
@@ -232,15 +241,27 @@ impl Core {
                 self.phase = Phase::Killing;
                 commands.push(Command::Kill);
             }
+            (Event::Renew, Phase::Working) => self.renewal = true,
             // The last run is under way or the end is near: nothing new begins.
             (Event::Terminate, Phase::Killing)
-            | (Event::Started | Event::Once | Event::Woke | Event::Hup | Event::Now(_), _) => {}
+            | (Event::Started | Event::Once | Event::Woke | Event::Hup | Event::Now(_) | Event::Renew, _) => {}
         }
         self.last_seen = now;
-        if self.phase != Phase::Working && !self.lanes.iter().any(Lane::is_running) {
+        if self.phase != Phase::Working && !self.is_busy() {
             commands.push(Command::Exit);
+        } else if self.renewal && !self.is_busy() && !self.is_due_by(now + RENEWAL_TAKES) {
+            self.phase = Phase::Stopping;
+            commands.push(Command::Renew);
         }
         commands
+    }
+
+    fn is_busy(&self) -> bool {
+        self.lanes.iter().any(Lane::is_running)
+    }
+
+    fn is_due_by(&self, time: Timestamp) -> bool {
+        self.lanes.iter().filter_map(Lane::due).any(|due| due <= time)
     }
 
     /// Takes over another configuration. What runs is not touched; what was queued stays so, as far as its jobs are still there. A lane

@@ -100,6 +100,43 @@ fn an_idle_daemon_leaves_at_once() {
 }
 
 #[test]
+fn who_is_to_be_renewed_leaves_at_once_when_nothing_runs() {
+    let mut core = core(&["0 3 * * *"]);
+    check(&mut core, Event::Renew, "2028-01-01T00:02:00Z", &["renew"]);
+    assert_eq!(core.next_wakeup(), None);
+    check(&mut core, Event::Hup, "2028-01-01T00:02:00Z", &["exit"]);
+}
+
+#[test]
+fn who_is_to_be_renewed_ends_what_runs_and_what_waits_first() {
+    let mut core = core(&["0 3 * * *", "30 1 * * *"]);
+    check(&mut core, Event::Now(vec![(0, Jobs::from([0]))]), "2028-01-01T01:00:00Z", &["start 0 now"]);
+    check(&mut core, Event::Renew, "2028-01-01T01:01:00Z", &[]);
+    check(&mut core, Event::Now(vec![(0, Jobs::from([0]))]), "2028-01-01T01:02:00Z", &["queued 0 true"]);
+    check(&mut core, Event::Woke, "2028-01-01T01:30:00Z", &["start 1 cron"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T01:31:00Z", &["start 0 now"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T01:32:00Z", &[]);
+    check(&mut core, Event::RunFinished(1), "2028-01-01T01:33:00Z", &["renew"]);
+}
+
+#[test]
+fn who_is_to_be_renewed_does_not_leave_just_before_a_tick() {
+    let mut core = core(&["0 3 * * *"]);
+    check(&mut core, Event::Renew, "2028-01-01T02:59:41Z", &[]);
+    check(&mut core, Event::Woke, "2028-01-01T03:00:00Z", &["start 0 cron"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T03:00:01Z", &["renew"]);
+}
+
+#[test]
+fn an_order_to_stop_wins_over_a_renewal() {
+    let mut core = core(&["0 3 * * *"]);
+    check(&mut core, Event::Hup, "2028-01-01T00:01:00Z", &["start 0 hup"]);
+    check(&mut core, Event::Renew, "2028-01-01T00:01:01Z", &[]);
+    check(&mut core, Event::Terminate, "2028-01-01T00:02:00Z", &["stop"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T00:02:02Z", &["exit"]);
+}
+
+#[test]
 fn once_runs_everything_once_and_leaves() {
     let mut core = Core::new(vec![plan(None, &TimeZone::UTC)], at("2028-01-01T00:00:00Z"));
     check(&mut core, Event::Once, "2028-01-01T00:00:00Z", &["start 0 once"]);

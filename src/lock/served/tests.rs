@@ -159,7 +159,7 @@ fn the_answers_are_those_of_the_shell() {
 /// Records and notes may have more fields, by a later version.
 fn without_json(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let cut = |line: &str| match (line.find("'{\""), line.rfind("}'")) {
+    let cut = |line: &str| match (line.find("'{"), line.rfind("}'")) {
         (Some(from), Some(to)) => format!("{}{}", &line[..from], &line[to..]),
         _ => line.to_owned(),
     };

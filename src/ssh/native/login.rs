@@ -26,14 +26,14 @@ const DOING: &str = "login to";
 
 type Agent = AgentClient<UnixStream>;
 
-/// Offers keys until the peer accepts one.
+/// Offers keys until the peer accepts one; tells which, for people.
 pub(super) async fn login(
     handle: &mut Handle<Gate>,
     peer: &Peer,
     offer: Offer,
     sources: &Sources,
     farewell: &OnceLock<String>,
-) -> Result<(), SshError> {
+) -> Result<String, SshError> {
     let (agent, tried, passed_over) = (None, Vec::new(), offer.passed_over);
     let mut attempt = Attempt { handle, peer, farewell, rsa_hash: None, agent, tried, passed_over };
     let identities = attempt.consult_agent(&offer.agent, sources).await?;
@@ -48,8 +48,9 @@ pub(super) async fn login(
     };
     attempt.passed_over.extend(unusable);
     for candidate in candidates {
+        let name = candidate.name.clone();
         if attempt.with(candidate).await? {
-            return Ok(());
+            return Ok(name);
         }
     }
     Err(attempt.refused())

@@ -117,6 +117,8 @@ pub(super) struct Session {
     terms: Arc<Terms>,
     /// What failed when the connection ended by itself.
     failure: Arc<OnceLock<String>>,
+    /// The key that the peer accepted, for people.
+    key: String,
     /// The hosts on the way, the nearest to the peer last.
     hops: Vec<Entered>,
     // Last, so that the handles are gone before the socket is shut down.
@@ -131,12 +133,12 @@ impl Session {
         sources: &Sources,
         purpose: Use,
     ) -> Result<Self, SshError> {
-        let Arrived { peer: Entered { handle, ended, terms, failure }, hops, lifeline } =
+        let Arrived { peer: Entered { handle, ended, terms, failure, key }, hops, lifeline } =
             way::travel(peer, policy, sources, purpose).await?;
         terms.ask(purpose == Use::Commands);
         let (peer, permits, last_used) = (peer.clone(), Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp, ahead) = Default::default();
-        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, hops, lifeline })
+        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, key, hops, lifeline })
     }
 
     /// Whether the connection is over.
@@ -148,6 +150,11 @@ impl Session {
     fn ended_under(&self, doing: &'static str) -> SshError {
         let why = self.failure.get().map_or("the connection ended before the command", String::as_str);
         lost(&self.peer, doing, std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why))
+    }
+
+    /// The keys that let us in, for people: those of the hosts on the way, the nearest last, and the peer's.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.hops.iter().map(|hop| hop.key.as_str()).chain([self.key.as_str()])
     }
 
     /// Cancelled when the connection is over.

@@ -32,6 +32,8 @@ pub(super) struct Entered {
     pub(super) terms: Arc<Terms>,
     /// What failed when the connection ended by itself.
     pub(super) failure: Arc<OnceLock<String>>,
+    /// The key that it accepted, for people.
+    pub(super) key: String,
 }
 
 /// A peer that was reached.
@@ -147,8 +149,8 @@ impl Traveller<'_> {
         };
         let mut handle = self.bound.over(peer, "key exchange with", exchange).await?;
         let login = login::login(&mut handle, peer, offer, self.sources, &farewell);
-        self.bound.over(peer, "login to", login).await?;
-        Ok(Entered { handle, ended, terms, failure })
+        let key = self.bound.over(peer, "login to", login).await?;
+        Ok(Entered { handle, ended, terms, failure, key })
     }
 
     /// Reads known_hosts and key files, off the runtime's threads: a home directory may be on a file server.
