@@ -3,6 +3,7 @@
 use integration_tests::gate::{gated, put_behind, ssh};
 use integration_tests::{Director, Sandbox, Sshd, wait};
 
+use crate::leases::one_takes_over;
 use crate::syncs::assert_same;
 
 const POLICY: &str = "locks: [@/locks/*.lock]\nread: [@/there]\nwrite: [@/dst]\n";
@@ -193,14 +194,7 @@ fn locks_behind_it_exclude_and_are_taken_over() {
     wait::until("the action runs", || sandbox.exists("started"));
     killed.kill();
     assert!(sandbox.exists("locks/a.lock"), "a killed director cannot give its lock back");
-    sandbox.define_record("0.3");
-    let contenders = ["one", "two", "three"].map(|id| sandbox.start(&sandbox.config_of(id, &holding("<record>"))));
-    contenders.iter().for_each(Director::hup);
-    contenders.iter().for_each(|contender| contender.wait_for_runs(1));
-    assert_eq!(sandbox.lines("ran").len(), 3);
-    assert!(sandbox.lines("clashes").is_empty(), "two ran at the same time");
-    let takeovers: f64 = contenders.iter().map(|c| c.samples().sum("rsyncdirector_lock_takeovers_total")).sum();
-    assert_eq!(takeovers, 1.0);
+    one_takes_over(&sandbox, &holding("<record>"));
 }
 
 #[test]

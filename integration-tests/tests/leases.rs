@@ -73,12 +73,17 @@ fn the_remote_lock_of_a_killed_director_is_taken_over_when_its_lease_ran_out() {
 fn one_of_several_contenders_takes_a_stale_lock_over() {
     let sandbox = Sandbox::new();
     started(&sandbox, "type: local").kill();
-    sandbox.define_record("0.3");
     let jobs = holding("type: local").replace("'<hold>'", "<record>");
-    let contenders = ["one", "two", "three"].map(|id| sandbox.start(&sandbox.config_of(id, &jobs)));
+    one_takes_over(&sandbox, &jobs);
+}
+
+/// Of three that want the lock of a killed director, one takes it over, and they run one after the other.
+#[track_caller]
+pub fn one_takes_over(sandbox: &Sandbox, jobs: &str) {
+    sandbox.define_record("0.3");
+    let contenders = ["one", "two", "three"].map(|id| sandbox.start(&sandbox.config_of(id, jobs)));
     contenders.iter().for_each(Director::hup);
     contenders.iter().for_each(|contender| contender.wait_for_runs(1));
-
     assert_eq!(sandbox.lines("ran").len(), 3);
     assert!(sandbox.lines("clashes").is_empty(), "two ran at the same time");
     let takeovers: f64 = contenders.iter().map(|c| c.samples().sum("rsyncdirector_lock_takeovers_total")).sum();

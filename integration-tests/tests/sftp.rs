@@ -1,8 +1,9 @@
 //! Locks and blocks on a peer whose account has no shell, but SFTP.
 
-use integration_tests::{Director, Sandbox, Sshd, procs, wait};
+use integration_tests::{Sandbox, Sshd, procs, wait};
 use serde_json::Value;
 
+use crate::leases::one_takes_over;
 use crate::syncs::assert_same;
 
 /// An account that is confined to SFTP.
@@ -62,14 +63,7 @@ fn the_lock_of_a_killed_director_is_taken_over_by_one_contender() {
     killed.kill();
     assert!(sandbox.exists("locks/a.lock"), "a killed director cannot give its lock back");
 
-    sandbox.define_record("0.3");
-    let contenders = ["one", "two", "three"].map(|id| sandbox.start(&sandbox.config_of(id, &holding("", "<record>"))));
-    contenders.iter().for_each(Director::hup);
-    contenders.iter().for_each(|contender| contender.wait_for_runs(1));
-    assert_eq!(sandbox.lines("ran").len(), 3);
-    assert!(sandbox.lines("clashes").is_empty(), "two ran at the same time");
-    let takeovers: f64 = contenders.iter().map(|c| c.samples().sum("rsyncdirector_lock_takeovers_total")).sum();
-    assert_eq!(takeovers, 1.0);
+    one_takes_over(&sandbox, &holding("", "<record>"));
 }
 
 #[test]

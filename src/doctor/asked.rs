@@ -1,6 +1,5 @@
 //! What is asked of the shell on this host, and what its answers mean for the director's own files and for the unit.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::survey::Survey;
 use super::unit::{Access, Unit};
 use super::{HERE, files};
 use crate::config::Config;
+use crate::rsync::args::looks_remote;
 use crate::rsync::expand;
 
 /// What is asked of the shell here, and for what.
@@ -83,7 +83,7 @@ impl Asked {
 
     fn end(&mut self, index: usize, end: &End, home: Option<&Path>) {
         self.survey.program(index, end);
-        for source in end.sources.iter().filter(|source| !is_elsewhere(source)) {
+        for source in end.sources.iter().filter(|source| !looks_remote(source.as_bytes())) {
             match expand::expand_sources(std::slice::from_ref(source), home) {
                 Ok(paths) => {
                     for path in paths {
@@ -97,7 +97,7 @@ impl Asked {
                 }
             }
         }
-        let dest = end.dest.as_ref().filter(|dest| !is_elsewhere(dest));
+        let dest = end.dest.as_ref().filter(|dest| !looks_remote(dest.as_bytes()));
         if let Some(dest) = dest.and_then(|dest| expand::expand_home(dest, home).ok()) {
             self.survey.destination(index, &dest);
             if !end.is_dry_run() {
@@ -141,11 +141,6 @@ impl Asked {
             port: config.metrics.port,
         }
     }
-}
-
-/// Whether rsync takes a path for another host's (rsync(1)): its own business then.
-fn is_elsewhere(path: &OsStr) -> bool {
-    path.as_bytes().iter().take_while(|&&byte| byte != b'/').any(|&byte| byte == b':')
 }
 
 impl Own {
@@ -200,7 +195,7 @@ mod tests {
     #[test]
     fn paths_of_other_hosts_are_left_to_rsync() {
         let elsewhere: Vec<bool> =
-            ["host:x", "rsync://h/x", "host::m", "/a:b", "./a:b", "a"].map(OsStr::new).map(is_elsewhere).into();
+            ["host:x", "rsync://h/x", "host::m", "/a:b", "./a:b", "a"].map(|path| looks_remote(path.as_bytes())).into();
         assert_eq!(elsewhere, [true, true, true, false, false, false]);
     }
 }

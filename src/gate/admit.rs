@@ -9,9 +9,8 @@ use super::policy::{Confinement, Policy};
 use super::words::{Word, split};
 use super::{Access, Refusal, paths};
 use crate::rsync::expand::expand_sources;
+use crate::ssh::SHELL;
 
-/// What a director starts for lock operations.
-const LOCKS: &[u8] = b"exec /bin/sh";
 /// No rsync has more arguments, but for a pull of many sources.
 const ARGS_MAX: usize = 10_000;
 
@@ -42,7 +41,7 @@ pub fn admit(
     policy: &Policy,
     secluded: &mut dyn FnMut() -> io::Result<Vec<Vec<u8>>>,
 ) -> Result<Admitted, Refusal> {
-    if line == LOCKS {
+    if line == SHELL.as_bytes() {
         let none = || Refusal::new("the policy has no lock files");
         return if policy.locks.is_empty() { Err(none()) } else { Ok(Admitted::Locks) };
     }
@@ -76,7 +75,6 @@ struct Server {
     relative: bool,
     is_secluded: bool,
     has_iconv: bool,
-    has_list: bool,
     /// Options as they are given on.
     options: Vec<OsString>,
     /// Directories that are relative to the destination: the name, and what to ask.
@@ -99,7 +97,7 @@ fn server(
         paths = server.options(&words, policy)?;
     }
     let paths = paths.ok_or_else(|| Refusal::new("no `.` before the paths, as every rsync sends it"))?;
-    if paths.is_empty() || (!server.sends || server.has_list) && paths.len() != 1 {
+    if paths.is_empty() || (!server.sends || !server.lists.is_empty()) && paths.len() != 1 {
         return Err(Refusal::new(format!("{} paths where rsync sends another number", paths.len())));
     }
     server.call(&paths, policy)
@@ -195,10 +193,7 @@ impl Server {
         match value {
             None if kind == Value::None => self.options.push(option(name, None)),
             Some(value) if kind != Value::None && options::is_value(kind, &value) => match kind {
-                Value::List => {
-                    self.has_list = true;
-                    self.lists.push(value);
-                }
+                Value::List => self.lists.push(value),
                 _ if is_path => self.beside.push((name.to_vec(), kind, value)),
                 _ => {
                     self.has_iconv |= name == b"iconv";
@@ -235,7 +230,7 @@ impl Server {
                 judged.push(paths::judge(policy, path.as_bytes(), access)?);
             }
         }
-        if self.has_list && policy.confinement == Confinement::Paths {
+        if !self.lists.is_empty() && policy.confinement == Confinement::Paths {
             return Err(Refusal::new("--files-from may name what lies outside; it needs `confinement: kernel`"));
         }
         for list in std::mem::take(&mut self.lists) {
@@ -247,7 +242,7 @@ impl Server {
                 return Err(Refusal::new(format!("--{} means nothing to an rsync that sends", paths::shown(&name))));
             }
             let access = if kind == Value::Basis { Access::Read } else { Access::Write };
-            if kind == Value::Partial && path.split(|&byte| byte == b'/').any(|part| part == b"..") {
+            if kind == Value::Partial && paths::goes_up(&path) {
                 return Err(Refusal::new("--partial-dir goes up by `..`"));
             }
             let path = paths::judge_beside(policy, &judged[0], &path, access)?;
@@ -278,8 +273,9 @@ impl Server {
         let literal = whole(at_home(&word.text)?);
         let Some(pattern) = word.pattern.as_deref().filter(|_| self.sends) else { return Ok(vec![literal]) };
         // Looked for where the policy allows to look.
-        paths::judge(policy, fixed_part(&whole(at_home(pattern)?)), Access::Read)?;
-        let found = expand_sources(&[whole(at_home(pattern)?)], None);
+        let pattern = whole(at_home(pattern)?);
+        paths::judge(policy, fixed_part(&pattern), Access::Read)?;
+        let found = expand_sources(&[pattern], None);
         Ok(found.unwrap_or_else(|_nothing_there| vec![literal]))
     }
 }

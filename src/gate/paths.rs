@@ -32,7 +32,7 @@ fn judge_to(policy: &Policy, path: &[u8], access: Access, follows: bool) -> Resu
     if bytes.contains(&0) {
         return Err(Refusal::new("a path with a NUL"));
     }
-    if bytes.split(|&byte| byte == b'/').any(|part| part == b"..") {
+    if goes_up(bytes) {
         return Err(Refusal::new(format!("{} goes up by `..`", shown(bytes))));
     }
     let plain = normal(Path::new(&absolute));
@@ -64,8 +64,7 @@ pub fn judge_beside(policy: &Policy, dest: &OsStr, path: &[u8], access: Access) 
     // What goes up is said once and for all, so that rsync has no symbolic link to go up from.
     let resolved = normal(Path::new(OsStr::from_bytes(&joined)));
     let absolute = judge_opened(policy, resolved.as_os_str().as_bytes(), access)?;
-    let goes_up = path.split(|&byte| byte == b'/').any(|part| part == b"..");
-    Ok(if goes_up { absolute } else { OsString::from_vec(path.to_vec()) })
+    Ok(if goes_up(path) { absolute } else { OsString::from_vec(path.to_vec()) })
 }
 
 /// A path of the client, which starts in the account's home.
@@ -111,6 +110,11 @@ fn real_parent(path: &Path) -> Option<PathBuf> {
         (Some(parent), Some(name)) => real(parent).map(|parent| parent.join(name)),
         _ => Some(path.to_owned()),
     }
+}
+
+/// Whether a component of a path is `..`.
+pub(super) fn goes_up(path: &[u8]) -> bool {
+    path.split(|&byte| byte == b'/').any(|part| part == b"..")
 }
 
 /// A path for people, without control characters.

@@ -106,7 +106,7 @@ fn tells_progress(opts: &[OsString]) -> bool {
 }
 
 /// Whether rsync would take a path for a host's: a colon before any slash (rsync(1)).
-pub(super) fn looks_remote(path: &[u8]) -> bool {
+pub fn looks_remote(path: &[u8]) -> bool {
     path.iter().take_while(|&&byte| byte != b'/').any(|&byte| byte == b':')
 }
 

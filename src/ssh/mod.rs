@@ -37,6 +37,6 @@ mod tests;
 
 pub use error::{Cause, HostKeyError, KeyError, SshError};
 pub use keys::judge as judge_key;
-pub use pool::{Output, Pool};
+pub use pool::{Output, Pool, SHELL};
 pub use sftp::{Attributes, Handle, Mode, Sftp, SftpError, Status};
 pub use transport::{Ticket, Transport};

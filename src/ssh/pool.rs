@@ -24,6 +24,9 @@ use super::sftp::Sftp;
 use crate::config::{Peer, SshPolicy};
 use crate::event::{Events, ExitStatus, RunEvent};
 
+/// What a peer is told to start for scripts: the login shell sees no more than this, and a gate knows by it what is wanted.
+pub const SHELL: &str = "exec /bin/sh";
+
 /// A connection without commands is closed after this much time.
 const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -108,7 +111,7 @@ impl Pool {
     /// nor exit, and the last of its output must be `end`, which nothing else in it is: the shell then stays for the next script, which
     /// takes one round trip. When the shell exits all the same, the output is what there was. Else as [`Pool::exec`].
     pub async fn script(&self, peer: &Peer, script: &[u8], end: &[u8], timeout: Duration) -> Result<Output, SshError> {
-        let request = Request { command: "exec /bin/sh".into(), stdin: script.to_vec(), end: Some(end.to_vec()) };
+        let request = Request { command: SHELL.into(), stdin: script.to_vec(), end: Some(end.to_vec()) };
         self.exec_bounded(peer, request, timeout).await
     }
 
