@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::config::{ActionId, Config, JobId, Peer};
 use crate::rsync::stats::Stats;
+use crate::verify::report::Report;
 
 /// One pass over jobs. The number is the start in milliseconds since the Unix epoch, made unique and increasing within
 /// an instance.
@@ -130,11 +131,13 @@ pub enum ActionFailure {
     EmptySource,
     /// It made no progress for its `stall_timeout` and was killed.
     Stalled,
+    /// The replica differs by more than may be.
+    Drift,
 }
 
 impl ActionFailure {
     /// Every reason, for series that start at 0.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Exit,
         Self::Timeout,
         Self::Start,
@@ -143,6 +146,7 @@ impl ActionFailure {
         Self::DeleteGuard,
         Self::EmptySource,
         Self::Stalled,
+        Self::Drift,
     ];
 
     /// The label's value.
@@ -156,6 +160,7 @@ impl ActionFailure {
             Self::DeleteGuard => "delete_guard",
             Self::EmptySource => "empty_source",
             Self::Stalled => "stalled",
+            Self::Drift => "drift",
         }
     }
 }
@@ -367,6 +372,13 @@ pub enum JobEvent {
         action: ActionId,
         /// rsync's exit code.
         code: i32,
+    },
+    /// A verification has come to a result.
+    Verified {
+        /// By which action.
+        action: ActionId,
+        /// What it found.
+        report: Arc<Report>,
     },
     /// An action is over.
     ActionFinished {

@@ -30,14 +30,33 @@ impl Names {
             let entry = entry?;
             let name = entry.file_name().to_bytes_with_nul();
             if name != b".\0" && name != b"..\0" {
-                let start = u32::try_from(names.bytes.len());
-                names.starts.push(start.map_err(|_| io::Error::other("a directory with more than 4 GiB of names"))?);
-                names.bytes.extend_from_slice(name);
+                names.push(name)?;
             }
         }
-        let Self { bytes, starts } = &mut names;
+        Ok(names.sorted())
+    }
+
+    /// These names.
+    pub(super) fn of(wanted: &[Vec<u8>]) -> io::Result<Self> {
+        let mut names = Self::default();
+        for name in wanted {
+            names.push(CString::new(&name[..])?.as_bytes_with_nul())?;
+        }
+        Ok(names.sorted())
+    }
+
+    /// `name` ends with its NUL.
+    fn push(&mut self, name: &[u8]) -> io::Result<()> {
+        let start = u32::try_from(self.bytes.len());
+        self.starts.push(start.map_err(|_| io::Error::other("a directory with more than 4 GiB of names"))?);
+        self.bytes.extend_from_slice(name);
+        Ok(())
+    }
+
+    fn sorted(mut self) -> Self {
+        let Self { bytes, starts } = &mut self;
         starts.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
-        Ok(names)
+        self
     }
 
     /// The next one, in the order of bytes.

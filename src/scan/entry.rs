@@ -11,10 +11,22 @@ pub struct Entry {
     pub size: u64,
     /// When its content was last changed.
     pub mtime: Mtime,
+    /// When anything of it was last changed, by its host's clock; 0 where that is not known.
+    pub ctime: Mtime,
+    /// A number for the file itself, whatever its name: device and inode; 0 where that is not known.
+    pub id: u64,
     /// Everything else about it, where that was asked for.
     pub meta: Option<Meta>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
     pub problem: Option<String>,
+}
+
+impl Entry {
+    /// One of which no more is known than what it is.
+    pub fn of(path: Vec<u8>, kind: Kind) -> Self {
+        let (mtime, ctime) = Default::default();
+        Self { path, kind, size: 0, mtime, ctime, id: 0, meta: None, problem: None }
+    }
 }
 
 /// A time in the life of a file.
@@ -24,6 +36,13 @@ pub struct Mtime {
     pub seconds: i64,
     /// And nanoseconds, below 10⁹.
     pub nanos: u32,
+}
+
+impl Mtime {
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.seconds.saturating_mul(1000).saturating_add(i64::from(self.nanos / 1_000_000))
+    }
 }
 
 /// The kind of a file.

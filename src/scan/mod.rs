@@ -19,6 +19,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, openat};
 use rustix::io::Errno;
@@ -47,12 +48,14 @@ pub struct Terms {
     pub meta: bool,
     /// Whether to look at extended attributes, too.
     pub attributes: bool,
+    /// The names in the root that are looked at, whatever the rules say of them; empty is all, and then the root itself is told, too.
+    pub only: Vec<Vec<u8>>,
 }
 
 /// A walk. Each item is an entry, or the end of the walk by rules that cannot be followed.
 pub struct Walk {
     terms: Terms,
-    root: OwnedFd,
+    root: Rc<OwnedFd>,
     device: (u32, u32),
     /// The directories on the way to the next entry.
     stack: Vec<Level>,
@@ -64,11 +67,11 @@ pub struct Walk {
 
 struct Level {
     /// `None` where too many are open.
-    file: Option<OwnedFd>,
+    file: Option<Rc<OwnedFd>>,
     /// Its name in its parent; of the root empty.
     name: CString,
     names: Names,
-    scope: Scope,
+    scope: Rc<Scope>,
     /// The length of [`Walk::path`] without it.
     above: usize,
 }
@@ -85,19 +88,23 @@ impl Walk {
         let about = directory::look_at(&opened).map_err(failed)?;
         let mut walk = Self {
             device: (about.stx_dev_major, about.stx_dev_minor),
-            root: opened,
+            root: Rc::new(opened),
             stack: Vec::new(),
             path: Vec::new(),
             links: Links::default(),
             first: None,
             terms,
         };
-        let again = walk.root.try_clone().map_err(failed)?;
-        let names = Names::read(walk.root.as_fd()).map_err(failed)?;
-        let scope = walk.enter(&walk.terms.scope, &[], &again)?;
-        let entry = walk.entry(again.as_fd(), c"", &about);
-        walk.first = Some(entry);
-        walk.stack.push(Level { file: Some(again), name: CString::default(), names, scope, above: 0 });
+        let root = Rc::clone(&walk.root);
+        let scope = walk.enter(&walk.terms.scope, &[], &root)?;
+        let names = if walk.terms.only.is_empty() {
+            walk.first = Some(walk.entry(root.as_fd(), c"", &about));
+            Names::read(root.as_fd())
+        } else {
+            Names::of(&walk.terms.only)
+        };
+        let names = names.map_err(failed)?;
+        walk.stack.push(Level { file: Some(root), name: CString::default(), names, scope: Rc::new(scope), above: 0 });
         Ok(walk)
     }
 
@@ -115,9 +122,9 @@ impl Walk {
         if self.stack.last().is_none_or(|level| level.file.is_some()) {
             return Ok(());
         }
-        let mut file = self.root.try_clone()?;
+        let mut file = Rc::clone(&self.root);
         for level in &self.stack[1..] {
-            file = directory::open(&file, &level.name)?;
+            file = Rc::new(directory::open(&file, &level.name)?);
         }
         if let Some(level) = self.stack.last_mut() {
             level.file = Some(file);
@@ -136,42 +143,45 @@ impl Walk {
         path.extend_from_slice(name.to_bytes());
         let kind = kind(about);
         let size = if kind == Kind::File { about.stx_size } else { 0 };
-        let mtime = Mtime { seconds: about.stx_mtime.tv_sec, nanos: about.stx_mtime.tv_nsec };
+        let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
+        let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
+        let id = identity(about);
         let meta = self.terms.meta.then(|| meta::of(parent, name, about, self.terms.attributes, &mut self.links));
         let (meta, problem) = match meta.transpose() {
             Ok(meta) => (meta, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        Entry { path, kind, size, mtime, meta, problem }
+        Entry { path, kind, size, mtime, ctime, id, meta, problem }
     }
 
     /// What comes of a name; `None` when it does not belong to the tree, or is not there any more.
     fn told(&mut self, name: &CStr) -> Result<Option<Entry>, WalkError> {
         let Some(level) = self.stack.last() else { return Ok(None) };
-        let Some(parent) = level.file.as_ref() else { return Ok(None) };
-        let scope = level.scope.clone();
+        let Some(parent) = level.file.clone() else { return Ok(None) };
+        let scope = Rc::clone(&level.scope);
+        // What is named itself is taken whatever the rules say, as by rsync.
+        let is_named = self.stack.len() == 1 && !self.terms.only.is_empty();
+        let admits = |path: &[u8], is_directory| is_named || scope.admits(path, is_directory, self.terms.side);
         let mut path = self.path.clone();
         path.extend_from_slice(name.to_bytes());
-        let about = match directory::look(parent, name) {
+        let about = match directory::look(&parent, name) {
             Ok(about) => about,
             Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
             Err(error) => {
-                let admitted = scope.admits(&path, false, self.terms.side);
-                return Ok(admitted.then(|| unknown(path, &error)));
+                return Ok(admits(&path, false).then(|| unknown(path, &error)));
             }
         };
         let is_directory = kind(&about) == Kind::Directory;
-        if !scope.admits(&path, is_directory, self.terms.side) {
+        if !admits(&path, is_directory) {
             return Ok(None);
         }
-        let parent = parent.try_clone().map_err(|source| WalkError::Root { root: String::new(), source })?;
         let mut entry = self.entry(parent.as_fd(), name, &about);
         let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
         if is_directory && !(self.terms.one_file_system && is_elsewhere) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
                     let scope = self.enter(&scope, &path, &opened)?;
-                    self.descend(name.to_owned(), names, opened, scope);
+                    self.descend(name.to_owned(), names, opened, Rc::new(scope));
                 }
                 Err(error) => entry.problem = Some(error.to_string()),
             }
@@ -179,7 +189,7 @@ impl Walk {
         Ok(Some(entry))
     }
 
-    fn descend(&mut self, name: CString, names: Names, opened: OwnedFd, scope: Scope) {
+    fn descend(&mut self, name: CString, names: Names, opened: OwnedFd, scope: Rc<Scope>) {
         let depth = self.stack.len();
         if depth > OPEN_MAX {
             // The root stays open by itself.
@@ -188,7 +198,7 @@ impl Walk {
         let above = self.path.len();
         self.path.extend_from_slice(name.to_bytes());
         self.path.push(b'/');
-        self.stack.push(Level { file: Some(opened), name, names, scope, above });
+        self.stack.push(Level { file: Some(Rc::new(opened)), name, names, scope, above });
     }
 }
 
@@ -241,7 +251,13 @@ pub enum WalkError {
 
 fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {
     let problem = Some(error.to_string());
-    Entry { path, kind: Kind::Unknown, size: 0, mtime: Mtime::default(), meta: None, problem }
+    Entry { problem, ..Entry::of(path, Kind::Unknown) }
+}
+
+/// A number for the file itself: no other of this host has it while this one lives, as far as 64 bits go.
+fn identity(about: &Statx) -> u64 {
+    let device = (u64::from(about.stx_dev_major) << 32) | u64::from(about.stx_dev_minor);
+    about.stx_ino ^ device.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn kind(about: &Statx) -> Kind {

@@ -11,7 +11,7 @@ fn terms(rules: &[&str], meta: bool) -> Terms {
     let opts: Vec<std::ffi::OsString> = rules.iter().map(std::ffi::OsString::from).collect();
     let filters = Filters::of(&opts, &mut |_| Ok(None), None, b"").expect("rules");
     let scope = Scope::new(Arc::new(filters));
-    Terms { scope, side: Side::Sender, one_file_system: false, meta, attributes: meta }
+    Terms { scope, side: Side::Sender, one_file_system: false, meta, attributes: meta, only: Vec::new() }
 }
 
 fn entries(root: &Path, terms: Terms) -> Vec<Entry> {
@@ -106,9 +106,9 @@ fn a_tree_deeper_than_descriptors_go_is_told_to_its_end() {
         opened = directory::open(&opened, c"e").expect("opened");
     }
     let before = fs::read_dir("/proc/self/fd").expect("there").count();
-    let mut walk = Walk::new(directory.path(), terms(&[], false)).expect("a root");
+    let walk = Walk::new(directory.path(), terms(&[], false)).expect("a root");
     let (mut count, mut most) = (0, 0);
-    while let Some(entry) = walk.next() {
+    for entry in walk {
         assert_eq!(entry.expect("a walk").problem, None);
         count += 1;
         most = most.max(fs::read_dir("/proc/self/fd").expect("there").count());

@@ -3,11 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::terms::{Depth, Promise};
 use crate::scan::{Entry, Kind, Meta, order};
 
 /// In which way the target differs from the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// It is not there.
     Missing,
@@ -61,6 +64,24 @@ impl Class {
             Self::InFlight => "in_flight",
         }
     }
+
+    /// It for people, behind a number: `3 newer at the target`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Type => "of another kind",
+            Self::TargetNewer => "newer at the target",
+            Self::Size => "of another size",
+            Self::Content => "of other content",
+            Self::Meta => "with other attributes",
+            Self::InFlight => "in flight",
+            _ => self.name(),
+        }
+    }
+
+    /// That of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
 }
 
 /// One name at which the trees differ.
@@ -76,6 +97,13 @@ pub struct Difference {
     pub source: Option<Entry>,
     /// As the target has it.
     pub target: Option<Entry>,
+}
+
+impl Difference {
+    /// What it holds: the length of the source's file, or else of the target's.
+    pub fn bytes(&self) -> u64 {
+        self.source.as_ref().or(self.target.as_ref()).map_or(0, |entry| entry.size)
+    }
 }
 
 /// What stands against each other at one path.

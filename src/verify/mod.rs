@@ -4,6 +4,10 @@
 //! which [`Class`] it differs.
 
 pub mod compare;
+pub mod order;
+pub mod report;
+pub mod side;
+pub mod store;
 pub mod terms;
 #[cfg(test)]
 mod tests;

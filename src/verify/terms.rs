@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::rsync::options::{self, What};
 
 /// How closely two trees are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Depth {
     /// Kind, size, time of files.
     Quick,
@@ -14,6 +17,17 @@ pub enum Depth {
     Meta,
     /// And every byte.
     Deep,
+}
+
+impl Depth {
+    /// Its name in configurations, reports and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Meta => "meta",
+            Self::Deep => "deep",
+        }
+    }
 }
 
 /// What is promised.

@@ -14,7 +14,7 @@ fn promise(opts: &str) -> Promise {
 fn entry(path: &str, kind: Kind) -> Entry {
     let meta = Some(Meta { mode: 0o644, ..Meta::default() });
     let mtime = Mtime { seconds: 1000, nanos: 5 };
-    Entry { path: path.into(), kind, size: 10, mtime, meta, problem: None }
+    Entry { size: 10, mtime, meta, ..Entry::of(path.into(), kind) }
 }
 
 fn file(path: &str) -> Entry {

@@ -19,6 +19,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::options;
 pub use pattern::{Pattern, wild};
 pub use rule::{Defaults, DirMerge, Line, Rule, Side, Sides, Style, parse};
@@ -64,12 +66,12 @@ impl FilterError {
 pub type Read<'a> = dyn FnMut(&[u8]) -> io::Result<Option<Vec<u8>>> + 'a;
 
 /// The rules of a sync.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Filters {
     entries: Vec<Entry>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Entry {
     Rule(Rule),
     Each(DirMerge),

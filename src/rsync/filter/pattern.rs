@@ -1,7 +1,9 @@
 //! Patterns of filter rules: what rsync(1) says under PATTERN MATCHING RULES, for bytes.
 
+use serde::{Deserialize, Serialize};
+
 /// A pattern, and how it is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
     /// Without the slashes at its ends.
     text: Vec<u8>,
@@ -13,7 +15,7 @@ pub struct Pattern {
 }
 
 /// What is compared with what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     /// Characters, at the end of the path.
     Literal,

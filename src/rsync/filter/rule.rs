@@ -1,10 +1,12 @@
 //! One rule, as `--filter` and files of rules have it: rsync(1), FILTER RULES IN DEPTH and FILTER RULE MODIFIERS.
 
+use serde::{Deserialize, Serialize};
+
 use super::FilterError;
 use super::pattern::Pattern;
 
 /// Which end of a sync a rule is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Side {
     /// Who has the source: what is not there for it is not sent.
     Sender,
@@ -13,7 +15,7 @@ pub enum Side {
 }
 
 /// What a rule says of a name that it matches.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Which names.
     pub pattern: Pattern,
@@ -33,7 +35,7 @@ impl Rule {
 }
 
 /// One side or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sides {
     sender: bool,
     receiver: bool,
@@ -54,7 +56,7 @@ impl Sides {
 }
 
 /// How a line is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Style {
     /// With the name of the rule in front.
     Rules,
@@ -73,7 +75,7 @@ pub enum Style {
 }
 
 /// What a file of rules says for its rules in general.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Defaults {
     /// How its lines are read.
     pub style: Style,
@@ -101,7 +103,7 @@ pub enum Line {
 }
 
 /// A file of rules in directories of the source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirMerge {
     /// Its name.
     pub name: Vec<u8>,

@@ -1,0 +1,438 @@
+//! What was found by verifications, kept: a database of its own in the instance's directory of state.
+//!
+//! The process that verifies writes it, pages and commands read it meanwhile. It has every report of the time that is kept, and the
+//! differences of each replica's last one. Times are milliseconds since the Unix epoch.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::compare::{Class, Difference};
+use super::order::Replica;
+use super::report::{Count, Report};
+
+/// The database's name in the directory of state.
+pub const FILE: &str = "verify.sqlite";
+/// So many differences of a replica are kept.
+pub const DIFFERENCES_MAX: u64 = 1_000_000;
+
+const VERSION: usize = 1;
+const TABLES: &str = "
+CREATE TABLE report (
+    id INTEGER PRIMARY KEY,
+    job TEXT NOT NULL,
+    sync TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    depth TEXT NOT NULL, -- quick, meta, deep
+    verdict TEXT NOT NULL, -- in_step, tolerated, drift, unknown
+    ratio REAL NOT NULL, -- of entries in step
+    lag REAL, -- seconds
+    report TEXT NOT NULL -- all of it, JSON
+);
+CREATE INDEX report_by_replica ON report (job, sync, at);
+CREATE TABLE difference (
+    id INTEGER PRIMARY KEY, -- in the order of paths
+    report INTEGER NOT NULL REFERENCES report (id) ON DELETE CASCADE,
+    path BLOB NOT NULL, -- from the root of the transfer
+    class TEXT NOT NULL,
+    detail TEXT NOT NULL, -- for people
+    bytes INTEGER NOT NULL,
+    source_mtime INTEGER, -- NULL where it is not there
+    target_mtime INTEGER
+);
+CREATE INDEX difference_by_report ON difference (report, class);
+";
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be opened, read or written.
+    #[error("the verifications in {0}")]
+    Database(PathBuf, #[source] rusqlite::Error),
+    /// A later release has made it.
+    #[error("the verifications in {0} are those of a later release")]
+    Later(PathBuf),
+}
+
+/// The database.
+pub struct Store {
+    path: PathBuf,
+    connection: Connection,
+}
+
+/// One of a replica's reports, for a plot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When.
+    pub at: Timestamp,
+    /// The part in step, 0 to 1.
+    pub ratio: f64,
+    /// The age of the oldest change that is missing, seconds.
+    pub lag: Option<f64>,
+}
+
+/// A difference as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// From the root of the transfer.
+    pub path: Vec<u8>,
+    /// In which way.
+    pub class: Class,
+    /// For people.
+    pub detail: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// As the source has it.
+    pub source_mtime: Option<Timestamp>,
+    /// As the target has it.
+    pub target_mtime: Option<Timestamp>,
+}
+
+/// Which differences are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those below this directory; empty is all.
+    pub directory: Vec<u8>,
+    /// Those of this class.
+    pub class: Option<Class>,
+    /// Those whose path contains this, whatever its case.
+    pub search: String,
+}
+
+impl Store {
+    /// Opens it for writing, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let path = state.join(FILE);
+        let failed = |error| StoreError::Database(path.clone(), error);
+        let connection = Connection::open(&path).map_err(failed)?;
+        prepare(&connection).map_err(failed)?;
+        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        if version > VERSION {
+            return Err(StoreError::Later(path));
+        }
+        if version == 0 {
+            let make = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;");
+            connection.execute_batch(&make).map_err(failed)?;
+        }
+        Ok(Self { path, connection })
+    }
+
+    /// Opens it for questions; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open_read_only(state: &Path) -> Result<Option<Self>, StoreError> {
+        let path = state.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let failed = |error| StoreError::Database(path.clone(), error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        match version {
+            0 => Ok(None),
+            VERSION => Ok(Some(Self { path, connection })),
+            _ => Err(StoreError::Later(path)),
+        }
+    }
+
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+        |error| StoreError::Database(self.path.clone(), error)
+    }
+
+    /// Keeps a report and what differs, in the order of paths; of that only the first [`DIFFERENCES_MAX`]. Forgets the differences of the replica's
+    /// earlier ones, and reports that are older than `keep`. All or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn record(
+        &mut self,
+        report: &Report,
+        differences: impl Iterator<Item = Difference>,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        let path = self.path.clone();
+        self.try_record(report, differences, keep).map_err(|error| StoreError::Database(path, error))
+    }
+
+    fn try_record(
+        &mut self,
+        report: &Report,
+        differences: impl Iterator<Item = Difference>,
+        keep: Duration,
+    ) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        let Replica { job, sync } = &report.replica;
+        let older = "DELETE FROM difference WHERE report IN (SELECT id FROM report WHERE job = ?1 AND sync = ?2)";
+        transaction.execute(older, [job, sync])?;
+        let oldest = millis(report.at).saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+        transaction.execute("DELETE FROM report WHERE at < ?1", [oldest])?;
+        let json =
+            serde_json::to_string(report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+        let insert = "INSERT INTO report (job, sync, at, depth, verdict, ratio, lag, report) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let (depth, verdict) = (report.depth.name(), report.verdict.name());
+        transaction
+            .execute(insert, params![job, sync, millis(report.at), depth, verdict, report.ratio(), report.lag, json])?;
+        let id = transaction.last_insert_rowid();
+        {
+            let insert = "INSERT INTO difference (report, path, class, detail, bytes, source_mtime, target_mtime) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let mut insert = transaction.prepare(insert)?;
+            let most = usize::try_from(DIFFERENCES_MAX).unwrap_or(usize::MAX);
+            for found in differences.take(most) {
+                let mtime = |entry: &Option<crate::scan::Entry>| entry.as_ref().map(|entry| entry.mtime.millis());
+                let (class, bytes) = (found.class.name(), found.bytes());
+                let (source, target) = (mtime(&found.source), mtime(&found.target));
+                insert.execute(params![id, found.path, class, found.detail, bytes, source, target])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// The last report of each replica, by their names.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn latest(&self) -> Result<Vec<Report>, StoreError> {
+        let query =
+            "SELECT report FROM report WHERE id IN (SELECT max(id) FROM report GROUP BY job, sync) ORDER BY job, sync";
+        self.reports(query, &[])
+    }
+
+    /// The last report of a replica.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn last(&self, replica: &Replica) -> Result<Option<Report>, StoreError> {
+        let query = "SELECT report FROM report WHERE job = ?1 AND sync = ?2 ORDER BY id DESC LIMIT 1";
+        Ok(self.reports(query, &[&replica.job, &replica.sync])?.pop())
+    }
+
+    fn reports(&self, query: &str, params: &[&String]) -> Result<Vec<Report>, StoreError> {
+        let mut statement = self.connection.prepare(query).map_err(self.failed())?;
+        let rows = statement.query_map(rusqlite::params_from_iter(params), |row| row.get::<_, String>(0));
+        let texts = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).map_err(self.failed())?;
+        // One that an earlier release wrote otherwise tells nothing any more.
+        Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+    }
+
+    /// The reports of a replica since then, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn series(&self, replica: &Replica, since: Timestamp) -> Result<Vec<Point>, StoreError> {
+        let query = "SELECT at, ratio, lag FROM report WHERE job = ?1 AND sync = ?2 AND at >= ?3 ORDER BY at";
+        let mut statement = self.connection.prepare(query).map_err(self.failed())?;
+        let point = |row: &Row<'_>| Ok(Point { at: timestamp(row.get(0)?), ratio: row.get(1)?, lag: row.get(2)? });
+        let points = statement.query_map(params![replica.job, replica.sync, millis(since)], point);
+        points.and_then(Iterator::collect).map_err(self.failed())
+    }
+
+    fn last_id(&self, replica: &Replica) -> rusqlite::Result<Option<i64>> {
+        let query = "SELECT max(id) FROM report WHERE job = ?1 AND sync = ?2";
+        self.connection
+            .query_row(query, [&replica.job, &replica.sync], |row| row.get(0))
+            .optional()
+            .map(Option::flatten)
+    }
+
+    /// Differences of a replica's last report in the order of paths, and how many are wanted in all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn differences(
+        &self,
+        replica: &Replica,
+        wanted: &Wanted,
+        offset: u64,
+        limit: u64,
+    ) -> Result<(Vec<Kept>, u64), StoreError> {
+        self.try_differences(replica, wanted, offset, limit).map_err(self.failed())
+    }
+
+    fn try_differences(
+        &self,
+        replica: &Replica,
+        wanted: &Wanted,
+        offset: u64,
+        limit: u64,
+    ) -> rusqlite::Result<(Vec<Kept>, u64)> {
+        const FROM: &str = "FROM difference WHERE report = ?1
+            AND (?2 = x'' OR path = ?2 OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
+            AND (?3 = '' OR class = ?3)
+            AND (?4 = '' OR instr(lower(CAST(path AS TEXT)), lower(?4)) > 0)";
+        let Some(report) = self.last_id(replica)? else { return Ok((Vec::new(), 0)) };
+        let class = wanted.class.map(Class::name).unwrap_or_default();
+        let count = format!("SELECT count(*) {FROM}");
+        let filter = params![report, wanted.directory, class, wanted.search];
+        let all = self.connection.query_row(&count, filter, |row| row.get(0))?;
+        let list = format!(
+            "SELECT path, class, detail, bytes, source_mtime, target_mtime {FROM} ORDER BY id LIMIT ?5 OFFSET ?6"
+        );
+        let mut statement = self.connection.prepare(&list)?;
+        let filter = params![report, wanted.directory, class, wanted.search, limit, offset];
+        let rows = statement.query_map(filter, kept)?;
+        Ok((rows.collect::<rusqlite::Result<Vec<_>>>()?, all))
+    }
+
+    /// What differs in each entry of a directory, the most bytes first, at most `limit`: its name, and all that differs at it or below it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn by_directory(
+        &self,
+        replica: &Replica,
+        directory: &[u8],
+        limit: u64,
+    ) -> Result<Vec<(Vec<u8>, Count)>, StoreError> {
+        self.try_by_directory(replica, directory, limit).map_err(self.failed())
+    }
+
+    fn try_by_directory(
+        &self,
+        replica: &Replica,
+        directory: &[u8],
+        limit: u64,
+    ) -> rusqlite::Result<Vec<(Vec<u8>, Count)>> {
+        const QUERY: &str = "
+            WITH below AS (
+                SELECT CASE WHEN ?2 = x'' THEN path ELSE substr(path, length(?2) + 2) END AS rest, bytes
+                FROM difference
+                WHERE report = ?1 AND (?2 = x'' OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
+            )
+            SELECT CASE WHEN instr(rest, x'2f') > 0 THEN substr(rest, 1, instr(rest, x'2f') - 1) ELSE rest END AS name,
+                   count(*), sum(bytes)
+            FROM below GROUP BY name ORDER BY sum(bytes) DESC, count(*) DESC, name LIMIT ?3";
+        let Some(report) = self.last_id(replica)? else { return Ok(Vec::new()) };
+        let mut statement = self.connection.prepare(QUERY)?;
+        let row = |row: &Row<'_>| Ok((row.get(0)?, Count { entries: row.get(1)?, bytes: row.get(2)? }));
+        statement.query_map(params![report, directory, limit], row)?.collect()
+    }
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
+    let class: String = row.get(1)?;
+    let time = |millis: Option<i64>| millis.map(timestamp);
+    Ok(Kept {
+        path: row.get(0)?,
+        // None but ours are written.
+        class: Class::named(&class).unwrap_or(Class::Unreadable),
+        detail: row.get(2)?,
+        bytes: row.get(3)?,
+        source_mtime: time(row.get(4)?),
+        target_mtime: time(row.get(5)?),
+    })
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn millis(at: Timestamp) -> i64 {
+    at.as_millisecond()
+}
+
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::{By, Verdict};
+    use super::super::terms::Depth;
+    use super::*;
+    use crate::scan::{Entry, Kind};
+
+    fn report(at: i64) -> Report {
+        let replica = Replica { job: "j".into(), sync: "s".into() };
+        let (why, classes, lag, last_agreement) = Default::default();
+        let (read, known, never_read, oldest_read, window_days, drill, directories) = Default::default();
+        let all = Count { entries: 4, bytes: 40 };
+        let in_step = Count { entries: 3, bytes: 30 };
+        let (depth, by, verdict) = (Depth::Quick, By::Here, Verdict::Drift);
+        let (at, seconds, listed) = (timestamp(at), 1.5, 0);
+        Report {
+            replica,
+            at,
+            seconds,
+            depth,
+            by,
+            verdict,
+            why,
+            all,
+            in_step,
+            classes,
+            lag,
+            last_agreement,
+            read,
+            known,
+            never_read,
+            oldest_read,
+            window_days,
+            drill,
+            directories,
+            listed,
+        }
+    }
+
+    fn difference(path: &str, class: Class, bytes: u64) -> Difference {
+        let source = Entry { size: bytes, ..Entry::of(path.into(), Kind::File) };
+        Difference { path: path.into(), class, detail: String::new(), source: Some(source), target: None }
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_asked_for() {
+        let state = tempfile::tempdir().expect("a directory");
+        assert!(Store::open_read_only(state.path()).expect("no error").is_none());
+        let mut store = Store::open(state.path()).expect("made");
+        let day = Duration::from_secs(86_400);
+        store.record(&report(1000), [difference("old", Class::Stale, 1)].into_iter(), day).expect("written");
+        let found = [
+            difference("a", Class::Missing, 0),
+            difference("a/b", Class::Missing, 10),
+            difference("a/B2", Class::Stale, 5),
+            difference("ab", Class::Stale, 20),
+        ];
+        store.record(&report(2000), found.into_iter(), day).expect("written");
+        let store = Store::open_read_only(state.path()).expect("no error").expect("there");
+        let replica = report(0).replica;
+        assert_eq!(store.latest().expect("read"), [report(2000)]);
+        assert_eq!(store.last(&replica).expect("read"), Some(report(2000)));
+        let points: Vec<_> = store.series(&replica, timestamp(0)).expect("read").iter().map(|p| millis(p.at)).collect();
+        assert_eq!(points, [1000, 2000]);
+        let list = |wanted: Wanted, offset, limit| {
+            let (found, all) = store.differences(&replica, &wanted, offset, limit).expect("read");
+            (found.into_iter().map(|kept| String::from_utf8(kept.path).expect("text")).collect::<Vec<_>>(), all)
+        };
+        assert_eq!(list(Wanted::default(), 1, 2), (vec!["a/b".into(), "a/B2".into()], 4));
+        assert_eq!(list(Wanted { directory: b"a".into(), ..Wanted::default() }, 0, 9).1, 3);
+        assert_eq!(list(Wanted { search: "B".into(), class: Some(Class::Stale), ..Wanted::default() }, 0, 9).1, 2);
+        let top = store.by_directory(&replica, b"", 9).expect("read");
+        assert_eq!(top[0], (b"ab".to_vec(), Count { entries: 1, bytes: 20 }));
+        assert_eq!(top[1], (b"a".to_vec(), Count { entries: 3, bytes: 15 }));
+        assert_eq!(
+            store.by_directory(&replica, b"a", 1).expect("read"),
+            [(b"b".to_vec(), Count { entries: 1, bytes: 10 })]
+        );
+    }
+
+    #[test]
+    fn what_is_too_old_is_forgotten() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(state.path()).expect("made");
+        let none = || std::iter::empty();
+        store.record(&report(1000), none(), Duration::from_secs(5)).expect("written");
+        store.record(&report(7000), none(), Duration::from_secs(5)).expect("written");
+        assert_eq!(store.series(&report(0).replica, timestamp(0)).expect("read").len(), 1);
+    }
+}
