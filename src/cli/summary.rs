@@ -140,6 +140,7 @@ fn verdict(report: &ActionReport) -> Verdict {
         (Some(ActionFailure::DeleteGuard), _) => Verdict::Bad("max_delete".to_owned()),
         (Some(ActionFailure::EmptySource), _) => Verdict::Bad("no source".to_owned()),
         (Some(ActionFailure::Stalled), _) => Verdict::Bad("stalled".to_owned()),
+        (Some(ActionFailure::Drift), _) => Verdict::Bad("drift".to_owned()),
         (Some(ActionFailure::Cancelled), _) => Verdict::Reserved("stopped".to_owned()),
     }
 }

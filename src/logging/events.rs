@@ -127,6 +127,7 @@ fn job_line(event: &JobEvent) -> Option<Line> {
             line(Level::WARN, format!("no progress for {}: killing rsync", human::duration(*idle)))
         }
         JobEvent::RsyncExit { code, .. } => line(Level::DEBUG, format!("rsync ended with exit code {code}")),
+        JobEvent::Verified { report, .. } => line(Level::INFO, report.summary()),
         JobEvent::ActionFinished { report, .. } => action_finished(report),
         JobEvent::Late { last_success, max_age } => line(Level::ERROR, outcome::late_text(*last_success, *max_age)),
         JobEvent::NotRun { reason, trigger } => {

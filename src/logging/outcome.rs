@@ -129,6 +129,7 @@ fn action_failure_text(failure: ActionFailure) -> &'static str {
         ActionFailure::DeleteGuard => "not run because it would have deleted more than max_delete allows",
         ActionFailure::EmptySource => "not run because a source is empty or not mounted",
         ActionFailure::Stalled => "made no progress and was killed",
+        ActionFailure::Drift => "found that the replica differs by more than may be",
     }
 }
 

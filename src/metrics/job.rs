@@ -192,6 +192,7 @@ impl Families {
             | JobEvent::RsyncExit { .. }
             | JobEvent::Stalled { .. }
             | JobEvent::Late { .. }
+            | JobEvent::Verified { .. }
             | JobEvent::ActionFinished { .. } => {}
         }
     }

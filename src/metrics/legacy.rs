@@ -163,6 +163,7 @@ impl JobSeries {
             | JobEvent::Stalled { .. }
             | JobEvent::RsyncExit { .. }
             | JobEvent::Late { .. }
+            | JobEvent::Verified { .. }
             | JobEvent::NotRun { .. }
             | JobEvent::Missed { .. }
             | JobEvent::NextRun(_) => {}
@@ -177,7 +178,8 @@ impl JobSeries {
             | ActionFailure::LockLost
             | ActionFailure::DeleteGuard
             | ActionFailure::EmptySource
-            | ActionFailure::Stalled => {
+            | ActionFailure::Stalled
+            | ActionFailure::Drift => {
                 if let Some(series) = self.actions.get(action) {
                     series.failed.inc();
                 }
