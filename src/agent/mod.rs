@@ -17,4 +17,4 @@ mod volume;
 mod work;
 
 pub use client::{Agent, ConnectError};
-pub use serve::{Bounds, Unbounded, serve};
+pub use serve::{Bounds, ServeError, Unbounded, serve};

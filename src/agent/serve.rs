@@ -3,7 +3,10 @@
 //! Two threads. One reads what comes, always, so that the end of the client is noticed in the midst of a scan or of a large file; the other does the work
 //! and writes. Whichever ends first ends [`serve`]: what the other does then ends with the process.
 
+use std::ffi::OsStr;
 use std::io::{Read as Input, Write as Output};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,14 +14,15 @@ use std::thread;
 use super::proto::message::{CAPABILITIES, Failed, Hello, Request, RequestError};
 use super::proto::{self, Kind, Preface, ProtoError};
 use super::{volume, work};
-use crate::verify::side::{Scan, Side, SideError};
+use crate::rsync::expand;
+use crate::verify::side::{About, Scan, Side, SideError};
 use crate::{clock, error_chain};
 
 /// Bound on what may be asked for ahead of the work, bytes.
 const AHEAD_MAX: usize = 64 << 20;
 
-/// How far an agent may look.
-pub trait Bounds: Send + Sync {
+/// How far an agent may look. Below a root, paths are judged as they come, and opened so that the kernel lets no link and no `..` lead out.
+pub trait Bounds: Send {
     /// The directory that a scan begins at, as it is to be opened.
     ///
     /// # Errors
@@ -30,26 +34,26 @@ pub trait Bounds: Send + Sync {
     /// # Errors
     /// Why not, for the client.
     fn rules(&self, scan: &Scan) -> Result<(), String>;
-
-    /// Whether a path below a root that [`Bounds::root`] gave may be looked at.
-    fn path(&self, root: &[u8], path: &[u8]) -> bool;
 }
 
-/// Everything that its user may see.
-#[derive(Debug, Clone, Copy)]
-pub struct Unbounded;
+/// Everything that its user may see. Roots are as rsync would take them.
+#[derive(Debug, Clone, Default)]
+pub struct Unbounded {
+    /// What `~/` means.
+    pub home: Option<PathBuf>,
+}
 
 impl Bounds for Unbounded {
     fn root(&self, root: &[u8]) -> Result<Vec<u8>, String> {
-        Ok(root.to_vec())
+        let root = OsStr::from_bytes(if root.is_empty() { b"." } else { root });
+        match expand::expand_home(root, self.home.as_deref()) {
+            Ok(root) => Ok(root.into_vec()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn rules(&self, _: &Scan) -> Result<(), String> {
         Ok(())
-    }
-
-    fn path(&self, _: &[u8], _: &[u8]) -> bool {
-        true
     }
 }
 
@@ -59,6 +63,9 @@ pub enum ServeError {
     /// The client says what is not understood, or cannot be told anything any more.
     #[error(transparent)]
     Client(#[from] ProtoError),
+    /// The standard streams cannot be used.
+    #[error("could not use the standard streams")]
+    Streams(#[source] std::io::Error),
     /// A thread could not be started.
     #[error("could not start a thread")]
     Thread(#[source] std::io::Error),
@@ -125,11 +132,7 @@ pub fn serve(
 }
 
 /// Reads frames until the client goes.
-fn listen(
-    mut input: impl Input,
-    frames: &mpsc::Sender<(Kind, Vec<u8>)>,
-    shared: &Shared,
-) -> Result<(), ProtoError> {
+fn listen(mut input: impl Input, frames: &mpsc::Sender<(Kind, Vec<u8>)>, shared: &Shared) -> Result<(), ProtoError> {
     loop {
         let mut payload = Vec::new();
         let Some(kind) = proto::read(&mut input, &mut payload)? else { return Ok(()) };
@@ -217,7 +220,10 @@ impl<W: Output + Send> Worker<W> {
 
     fn request(&mut self, payload: &[u8]) -> Result<(), Unable> {
         match Request::parse(payload)? {
-            Request::Hello { .. } => Ok(self.send(&proto::json(Kind::Hello, &hello())?)?),
+            Request::Hello { .. } => {
+                let hello = hello(self.side.about());
+                Ok(self.send(&proto::json(Kind::Hello, &hello)?)?)
+            }
             Request::Scan { scan } => self.admitted(scan).and_then(|scan| work::scan(self, &scan)),
             Request::Look { scan } => self.admitted(scan).and_then(|scan| work::look(self, &scan)),
             Request::Hash { scan, rate } => self.admitted(scan).and_then(|scan| work::hash(self, &scan, rate)),
@@ -236,16 +242,15 @@ impl<W: Output + Send> Worker<W> {
     }
 
     fn root(&self, root: &[u8]) -> Result<Vec<u8>, Unable> {
-        if root.is_empty() || root.contains(&0) {
+        if root.contains(&0) {
             return Err(ProtoError::Malformed("a directory that cannot be").into());
         }
         self.bounds.root(root).map_err(Unable::Told)
     }
 
     fn statfs(&mut self, root: &[u8]) -> Result<(), Unable> {
-        use std::os::unix::ffi::OsStrExt;
         let root = self.root(root)?;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&root));
+        let path = Path::new(OsStr::from_bytes(&root));
         let failed = |error| Unable::Told(format!("could not look at {}: {error}", path.display()));
         let volume = volume::look(path).map_err(failed)?;
         Ok(self.send(&proto::json(Kind::Volume, &volume)?)?)
@@ -257,11 +262,7 @@ impl<W: Output + Send> Worker<W> {
     }
 }
 
-fn hello() -> Hello {
-    Hello {
-        version: crate::VERSION.to_owned(),
-        capabilities: CAPABILITIES.iter().map(|verb| (*verb).to_owned()).collect(),
-        now: clock::now().as_duration().as_secs_f64(),
-        user: rustix::process::geteuid().as_raw(),
-    }
+fn hello(about: About) -> Hello {
+    let capabilities = CAPABILITIES.iter().map(|verb| (*verb).to_owned()).collect();
+    Hello { capabilities, now: clock::now().as_duration().as_secs_f64(), about }
 }

@@ -75,7 +75,8 @@ fn is_case_sensitive(root: &Path) -> Option<bool> {
 
 /// The name with its ASCII letters in the other case; `None` where it has none.
 fn swapped(name: &[u8]) -> Option<Vec<u8>> {
-    let swap = |byte: &u8| if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+    let swap =
+        |byte: &u8| if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
     let other: Vec<u8> = name.iter().map(swap).collect();
     (other != name).then_some(other)
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::proto::pack::{Packer, Unpacker};
 use super::proto::{self, Kind, ProtoError};
-use super::serve::{Bounds, Inbox, Unable, Worker};
+use super::serve::{Inbox, Unable, Worker};
 use crate::verify::side::{Read, Scan, SideError, Wanted};
 
 /// So many digests wait for being sent.
@@ -63,13 +63,7 @@ pub(super) fn look<W: Output + Send>(worker: &mut Worker<W>, scan: &Scan) -> Res
         while !unpacker.is_empty() {
             paths.push(checked(unpacker.path()?)?);
         }
-        let admitted: Vec<bool> = paths.iter().map(|path| worker.bounds.path(&scan.root, path)).collect();
-        let mut verdicts = admitted.iter();
-        paths.retain(|_| verdicts.next().copied().unwrap_or_default());
-        let mut found = worker.side.look(scan, &paths)?.into_iter();
-        for is_admitted in admitted {
-            // What it may not see is not there.
-            let entry = if is_admitted { found.next().flatten() } else { None };
+        for entry in worker.side.look(scan, &paths)? {
             packer.entry(entry.as_ref())?;
             if packer.is_full() {
                 flush(&mut packer, &mut worker.output)?;
@@ -85,23 +79,16 @@ fn checked(path: Vec<u8>) -> Result<Vec<u8>, ProtoError> {
 
 /// Reads files as they are asked for. Digests are sent as soon as they are there, as many at once as there are.
 pub(super) fn hash<W: Output + Send>(worker: &mut Worker<W>, scan: &Scan, rate: Option<u64>) -> Result<(), Unable> {
-    let Worker { inbox, output, side, bounds } = worker;
+    let Worker { inbox, output, side, .. } = worker;
     let (answers, digests) = mpsc::sync_channel(DIGESTS_MAX);
-    let (skip, skipped) = mpsc::channel();
     let shared = Arc::clone(&inbox.shared);
-    let unpacker = Unpacker::default();
-    let mut asked = Asked { inbox, bounds: &**bounds, root: &scan.root, unpacker, count: 0, skip, end: None };
+    let mut asked = Asked { inbox, unpacker: Unpacker::default(), end: None };
     let (hashed, sent) = thread::scope(|scope| {
         let sender = scope.spawn(move || send_digests(&digests, output));
-        let mut order = Order { next: 0, skipped, pending: None };
-        let answers = move |read: Read| answers.send(read).map_err(|_| gone());
-        let hashed = side.hash(scan, &mut asked, rate, &mut |_: Wanted, read: Read| {
-            if shared.is_stopped.load(Ordering::Relaxed) {
-                return Err(gone());
-            }
-            order.answer(Some(read), &answers)
+        let hashed = side.hash(scan, &mut asked, rate, &mut |_, read| {
+            let is_stopped = shared.is_stopped.load(Ordering::Relaxed);
+            if is_stopped { Err(gone()) } else { answers.send(read).map_err(|_| gone()) }
         });
-        let hashed = hashed.and_then(|()| order.answer(None, &answers));
         drop(answers);
         (hashed, sender.join())
     });
@@ -139,13 +126,7 @@ fn send_digests(digests: &mpsc::Receiver<Read>, output: &mut impl Output) -> Res
 /// The files that the client asks for, as they come.
 struct Asked<'a> {
     inbox: &'a mut Inbox,
-    bounds: &'a dyn Bounds,
-    root: &'a [u8],
     unpacker: Unpacker,
-    /// So many were asked for.
-    count: u64,
-    /// Told the number of each that may not be read.
-    skip: mpsc::Sender<u64>,
     /// How the asking ended; `None` until then, and when the client has gone.
     end: Option<Result<(), ProtoError>>,
 }
@@ -167,15 +148,12 @@ impl Asked<'_> {
         Ok(true)
     }
 
-    /// The next one, and whether it may be read.
-    fn take(&mut self) -> Result<Option<(Wanted, bool)>, ProtoError> {
+    fn take(&mut self) -> Result<Option<Wanted>, ProtoError> {
         if self.end.is_some() || !self.refill()? {
             return Ok(None);
         }
-        let Wanted { path, size } = self.unpacker.wanted()?;
-        let path = checked(path)?;
-        let is_admitted = self.bounds.path(self.root, &path);
-        Ok(Some((Wanted { path, size }, is_admitted)))
+        let Wanted { path, state } = self.unpacker.wanted()?;
+        Ok(Some(Wanted { path: checked(path)?, state }))
     }
 }
 
@@ -183,54 +161,10 @@ impl Iterator for Asked<'_> {
     type Item = Wanted;
 
     fn next(&mut self) -> Option<Wanted> {
-        loop {
-            match self.take() {
-                Ok(Some((wanted, is_admitted))) => {
-                    let number = self.count;
-                    self.count += 1;
-                    if is_admitted {
-                        return Some(wanted);
-                    }
-                    // Fails when nobody listens any more.
-                    let _ = self.skip.send(number);
-                }
-                Ok(None) => return None,
-                Err(error) => {
-                    self.end = Some(Err(error));
-                    return None;
-                }
-            }
-        }
-    }
-}
-
-/// Puts what was not read into its place among what was.
-struct Order {
-    /// The number of the next answer.
-    next: u64,
-    skipped: mpsc::Receiver<u64>,
-    pending: Option<u64>,
-}
-
-impl Order {
-    /// Answers what was skipped before `read`, and then that.
-    fn answer(
-        &mut self,
-        read: Option<Read>,
-        answers: &dyn Fn(Read) -> Result<(), SideError>,
-    ) -> Result<(), SideError> {
-        loop {
-            self.pending = self.pending.or_else(|| self.skipped.try_recv().ok());
-            if self.pending != Some(self.next) {
-                break;
-            }
-            self.pending = None;
-            self.next += 1;
-            // As if it were not there.
-            answers(Read::Changed)?;
-        }
-        self.next += 1;
-        read.map_or(Ok(()), answers)
+        self.take().unwrap_or_else(|error| {
+            self.end = Some(Err(error));
+            None
+        })
     }
 }
 

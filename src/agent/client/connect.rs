@@ -209,10 +209,10 @@ impl Agent {
         if kind != Kind::Hello {
             return Err(proto::out_of_turn(kind));
         }
-        let Hello { version, capabilities, now, user } = serde_json::from_slice(&self.payload)?;
+        let Hello { capabilities, now, about } = serde_json::from_slice(&self.payload)?;
         // It looked at its clock when half of that time had passed.
         let ours = asked.as_duration().as_secs_f64() + took.as_secs_f64() / 2.0;
-        self.about = About { version, clock_offset: Some(now - ours), user };
+        self.about = About { clock_offset: Some(now - ours), ..about };
         self.capabilities = capabilities;
         Ok(())
     }

@@ -71,12 +71,10 @@ impl Agent {
     /// Reads the next frame into [`Agent::payload`]. That something cannot be told is an error; the agent can be asked for something else.
     fn answer(&mut self) -> Result<Kind, SideError> {
         match proto::read(&mut self.output, &mut self.payload) {
-            Ok(Some(Kind::Failed)) => {
-                Err(match serde_json::from_slice(&self.payload) {
-                    Ok(Failed { what }) => self.failed(what),
-                    Err(error) => self.lost(&error.into()),
-                })
-            }
+            Ok(Some(Kind::Failed)) => Err(match serde_json::from_slice(&self.payload) {
+                Ok(Failed { what }) => self.failed(what),
+                Err(error) => self.lost(&error.into()),
+            }),
             Ok(Some(kind)) => Ok(kind),
             Ok(None) => Err(self.lost(&ProtoError::Io(std::io::ErrorKind::UnexpectedEof.into()))),
             Err(error) => Err(self.lost(&error)),

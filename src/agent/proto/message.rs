@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ProtoError;
-use crate::verify::side::Scan;
+use crate::verify::side::{About, Scan};
 
 /// What this release's agent can do, beside saying who it is.
 pub const CAPABILITIES: [&str; 4] = ["scan", "look", "hash", "statfs"];
@@ -77,14 +77,12 @@ impl Request {
 /// Who an agent is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The version of the program.
-    pub version: String,
     /// The verbs that it knows.
     pub capabilities: Vec<String>,
     /// Its clock, seconds since the Unix epoch.
     pub now: f64,
-    /// The number of the user that it runs as.
-    pub user: u32,
+    /// Itself.
+    pub about: About,
 }
 
 /// A file system, as far as it matters to a comparison.
