@@ -11,6 +11,7 @@ pub mod store;
 pub mod terms;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
 pub use compare::{Class, Difference, Judge, Pair, join};
 pub use terms::{Depth, NotVerifiable, Promise};
