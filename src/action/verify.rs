@@ -23,7 +23,7 @@ use crate::rsync::progress::Progress;
 use crate::ssh::Ticket;
 use crate::verify::order::{Elsewhere, Order, Replica};
 use crate::verify::report::{Report, Verdict};
-use crate::verify::worker::{REPORT, WORKER};
+use crate::verify::worker::{PROGRESS, REPORT, VERIFY};
 
 /// So many connections to the peer a verification may make: one at a time for each side's scan, look and reading, and those of a drill.
 const CONNECTIONS: usize = 8;
@@ -69,7 +69,7 @@ impl Runner {
     /// The program that verifies, and its arguments.
     pub fn verifier(&self) -> (OsString, Vec<OsString>) {
         // This very program, also when its file was replaced meanwhile.
-        (format!("/proc/{}/exe", std::process::id()).into(), vec![WORKER.into()])
+        (format!("/proc/{}/exe", std::process::id()).into(), vec![VERIFY.into()])
     }
 
     /// What is to be verified, for the process that does it; without tickets.

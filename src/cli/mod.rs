@@ -155,7 +155,7 @@ fn helper() -> Option<ExitCode> {
         guard::run(&arguments.next().unwrap_or_default());
         return Some(ExitCode::SUCCESS);
     }
-    if first == worker::WORKER {
+    if first == worker::VERIFY {
         return Some(worker::run());
     }
     (first == transport::SHIM).then(|| {

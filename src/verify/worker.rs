@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
-/// The first argument that makes the binary the process that verifies.
-pub const WORKER: &str = "__verify";
-/// What the line with the report begins with.
+/// The first argument that makes the binary this process.
+pub const VERIFY: &str = "__verify";
+/// What the last line of its output begins with; the report follows, as JSON.
 pub const REPORT: &str = "rsyncdirector-verify: ";
+/// What a line about its progress begins with, where the order asks for them; [`engine::Progress`] follows, as JSON.
+pub const PROGRESS: &str = "rsyncdirector-verify-progress: ";
 
 /// Reads an order from standard input, and does it.
 pub fn run() -> ExitCode {
