@@ -4,8 +4,12 @@
 //! which [`Class`] it differs.
 
 pub mod compare;
+pub mod drill;
+pub mod engine;
 pub mod here;
+mod manifest;
 pub mod order;
+mod records;
 pub mod report;
 pub mod side;
 pub mod store;
