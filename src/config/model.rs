@@ -15,6 +15,7 @@ pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
 use crate::rsync::bwlimit::Timetable;
 use crate::rsync::guard::MaxDelete;
 use crate::schedule::Schedule;
+use crate::verify::order::Replica;
 
 /// One instance: everything that one configuration file says.
 #[derive(Debug, Clone)]
@@ -359,6 +360,15 @@ pub struct Action {
     pub retries: u32,
     /// Pause before the first retry; doubles with each.
     pub retry_wait: Duration,
+}
+
+impl Action {
+    /// The replica that it verifies, if that is what it does.
+    pub fn verifies(&self) -> Option<Replica> {
+        match &self.kind {
+            ActionKind::Sync(_) | ActionKind::Command(_) => None,
+        }
+    }
 }
 
 /// What an action executes.
