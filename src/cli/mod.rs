@@ -27,6 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::process::guard;
 use crate::ssh::transport;
+use crate::verify::worker;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -157,13 +158,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What the program is when it starts itself to help: the guard of a director's children, or the way of an rsync to its peer.
+/// What the program is when it starts itself to help: the guard of a director's children, a verification, or the way of an rsync to its peer.
 fn helper() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
     if first == guard::GUARD {
         guard::run(&arguments.next().unwrap_or_default());
         return Some(ExitCode::SUCCESS);
+    }
+    if first == worker::VERIFY {
+        return Some(worker::run());
     }
     (first == transport::SHIM).then(|| {
         let status = transport::shim::run(arguments);
