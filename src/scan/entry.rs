@@ -1,7 +1,9 @@
 //! What is known of one name in a tree.
 
+use serde::{Deserialize, Serialize};
+
 /// A file, directory or whatever else has a name below the root of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// From the root, without a slash at either end; empty for the root itself.
     pub path: Vec<u8>,
@@ -15,6 +17,8 @@ pub struct Entry {
     pub ctime: Mtime,
     /// A number for the file itself, whatever its name: device and inode; 0 where that is not known.
     pub id: u64,
+    /// Whether the rules of the sync keep it from being deleted, and so from being too much, at a destination.
+    pub protected: bool,
     /// Everything else about it, where that was asked for.
     pub meta: Option<Meta>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
@@ -25,12 +29,12 @@ impl Entry {
     /// One of which no more is known than what it is.
     pub fn of(path: Vec<u8>, kind: Kind) -> Self {
         let (mtime, ctime) = Default::default();
-        Self { path, kind, size: 0, mtime, ctime, id: 0, meta: None, problem: None }
+        Self { path, kind, size: 0, mtime, ctime, id: 0, protected: false, meta: None, problem: None }
     }
 }
 
 /// A time in the life of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Mtime {
     /// Since the epoch.
     pub seconds: i64,
@@ -46,7 +50,7 @@ impl Mtime {
 }
 
 /// The kind of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -67,7 +71,7 @@ pub enum Kind {
 }
 
 /// What rsync keeps of a file beside its content and time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// Permission bits, with setuid, setgid and sticky.
     pub mode: u32,

@@ -11,13 +11,14 @@
 
 mod directory;
 mod entry;
+mod look;
 mod meta;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, openat};
 use rustix::io::Errno;
 
 pub use entry::{Entry, Kind, Meta, Mtime, order};
+pub use look::Tree;
 pub use meta::Attributes;
 
 use self::directory::Names;
@@ -36,6 +38,8 @@ use crate::rsync::filter::{FilterError, Scope, Side};
 const OPEN_MAX: usize = 64;
 /// So often is a name looked at that becomes something else under our hands.
 const LOOKS: usize = 5;
+/// What is said of it then.
+const RESTLESS: &str = "it does not stay what it is";
 /// A file of filter rules is not larger than this, bytes.
 const RULES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -85,8 +89,7 @@ impl Walk {
     ///
     /// # Errors
     /// When it cannot be read, or has rules that cannot be followed.
-    pub fn new(root: &Path, mut terms: Terms) -> Result<Self, WalkError> {
-        terms.attributes.user_only |= !rustix::process::geteuid().is_root();
+    pub fn new(root: &Path, terms: Terms) -> Result<Self, WalkError> {
         let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
@@ -104,7 +107,7 @@ impl Walk {
         let scope = walk.enter(&walk.terms.scope, &[], &root)?;
         let names = if walk.terms.only.is_empty() {
             let entry = walk.entry(root.as_fd(), c"", &about);
-            walk.first = Some(entry.map_err(|_| failed(io::ErrorKind::NotFound.into()))?);
+            walk.first = Some(entry.map_err(|Moved| failed(io::ErrorKind::NotFound.into()))?);
             Names::read(root.as_fd())
         } else {
             Names::of(&walk.terms.only)
@@ -144,24 +147,12 @@ impl Walk {
         }
     }
 
-    /// What is told of a name.
-    ///
-    /// # Errors
-    /// When it is not there any more, or something else.
-    fn entry(&mut self, parent: rustix::fd::BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
-        let mut path = self.path.clone();
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
+        let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
+        path.extend_from_slice(&self.path);
         path.extend_from_slice(name.to_bytes());
-        let kind = kind(about);
-        let size = if kind == Kind::File { about.stx_size } else { 0 };
-        let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
-        let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
-        let id = identity(about);
-        let meta = self.terms.meta.then(|| meta::of(parent, name, about, self.terms.attributes, &mut self.links));
-        let (meta, problem) = match meta.transpose() {
-            Ok(meta) => (meta, None),
-            Err(error) => (None, Some(Moved::or_problem(&error)?)),
-        };
-        Ok(Entry { path, kind, size, mtime, ctime, id, meta, problem })
+        let attributes = self.terms.attributes;
+        entry_of(path, parent, name, about, self.terms.meta.then_some((attributes, &mut self.links)))
     }
 
     /// What comes of a name; `None` when it does not belong to the tree, or is not there any more.
@@ -174,7 +165,7 @@ impl Walk {
             }
         }
         let path = [&self.path[..], name.to_bytes()].concat();
-        Ok(Some(unknown(path, &io::Error::other("it does not stay what it is"))))
+        Ok(Some(unknown(path, &io::Error::other(RESTLESS))))
     }
 
     fn told_at_once(&mut self, name: &CStr) -> Result<Told, WalkError> {
@@ -183,7 +174,11 @@ impl Walk {
         let scope = Rc::clone(&level.scope);
         // What is named itself is taken whatever the rules say, as by rsync.
         let is_named = self.stack.len() == 1 && !self.terms.only.is_empty();
-        let admits = |path: &[u8], is_directory| is_named || scope.admits(path, is_directory, self.terms.side);
+        let side = self.terms.side;
+        let admits = |path: &[u8], is_directory| {
+            // A destination has what may be sent, and what may be deleted.
+            is_named || scope.admits(path, is_directory, side) || scope.admits(path, is_directory, Side::Sender)
+        };
         let mut path = self.path.clone();
         path.extend_from_slice(name.to_bytes());
         let about = match directory::look(&parent, name) {
@@ -201,6 +196,7 @@ impl Walk {
             return Ok(Told::Nothing);
         }
         let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
+        entry.protected = side == Side::Receiver && !is_named && !scope.admits(&entry.path, is_directory, side);
         if is_directory && !self.is_border(&about) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
@@ -307,6 +303,29 @@ pub enum WalkError {
     /// Its rules cannot be followed.
     #[error(transparent)]
     Filter(#[from] FilterError),
+}
+
+/// All about a name in an open directory (the directory itself, where the name is empty), with more than the kernel says at once if that is wanted.
+///
+/// # Errors
+/// [`Moved`].
+fn entry_of(
+    path: Vec<u8>,
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    about: &Statx,
+    more: Option<(Attributes, &mut Links)>,
+) -> Result<Entry, Moved> {
+    let kind = kind(about);
+    let size = if kind == Kind::File { about.stx_size } else { 0 };
+    let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
+    let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
+    let meta = more.map(|(attributes, links)| meta::of(parent, name, about, attributes, links));
+    let (meta, problem) = match meta.transpose() {
+        Ok(meta) => (meta, None),
+        Err(error) => (None, Some(Moved::or_problem(&error)?)),
+    };
+    Ok(Entry { path, kind, size, mtime, ctime, id: identity(about), protected: false, meta, problem })
 }
 
 fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {

@@ -4,6 +4,7 @@
 //! which [`Class`] it differs.
 
 pub mod compare;
+pub mod here;
 pub mod order;
 pub mod report;
 pub mod side;
@@ -12,5 +13,5 @@ pub mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use compare::{Class, Difference, Judge, Pair, join};
+pub use compare::{Class, Difference, Judge, Judged, Pair, join};
 pub use terms::{Depth, NotVerifiable, Promise};
