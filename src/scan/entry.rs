@@ -33,6 +33,13 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// When its content was last changed, where it is not known when anything was.
+    pub fn mtime_if_alone(&self) -> Mtime {
+        if self.ctime == Mtime::default() { self.mtime } else { Mtime::default() }
+    }
+}
+
 /// A time in the life of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Mtime {

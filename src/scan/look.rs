@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::entry::Entry;
 use super::meta::{Attributes, Links};
-use super::{LOOKS, Moved, RESTLESS, directory, entry_of, unknown};
+use super::{directory, entry_of, unknown};
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -40,18 +40,14 @@ impl Tree {
     /// What is at a path from the root; `None` when nothing is. What cannot be looked at is told with its problem. Names of one file are not
     /// recognised.
     pub fn look(&mut self, path: &[u8], meta: bool, attributes: Attributes) -> Option<Entry> {
-        for _ in 0..LOOKS {
-            match self.try_look(path, meta, attributes) {
-                Ok(Ok(entry)) => return Some(entry),
-                Ok(Err(Moved)) => {}
-                Err(error) if is_absent(&error) => return None,
-                Err(error) => return Some(unknown(path.to_owned(), &error)),
-            }
+        match self.try_look(path, meta, attributes) {
+            Ok(entry) => Some(entry),
+            Err(error) if is_absent(&error) => None,
+            Err(error) => Some(unknown(path.to_owned(), &error)),
         }
-        Some(unknown(path.to_owned(), &io::Error::other(RESTLESS)))
     }
 
-    fn try_look(&mut self, path: &[u8], meta: bool, attributes: Attributes) -> io::Result<Result<Entry, Moved>> {
+    fn try_look(&mut self, path: &[u8], meta: bool, attributes: Attributes) -> io::Result<Entry> {
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
@@ -60,13 +56,14 @@ impl Tree {
         let parent = self.directory(parent)?;
         let about = if path.is_empty() { directory::look_at(parent)? } else { directory::look(parent, &name)? };
         let mut links = Links::default();
-        let entry = entry_of(path.to_owned(), parent.as_fd(), &name, &about, meta.then_some((attributes, &mut links)));
-        Ok(entry.map(|mut entry| {
-            if let Some(meta) = &mut entry.meta {
-                meta.links = None;
-            }
-            entry
-        }))
+        let more = meta.then_some((attributes, &mut links));
+        let entry = entry_of(path.to_owned(), parent.as_fd(), &name, &about, more);
+        // What goes away while it is looked at was not there.
+        let mut entry = entry.map_err(|_| io::Error::from(Errno::NOENT))?;
+        if let Some(meta) = &mut entry.meta {
+            meta.links = None;
+        }
+        Ok(entry)
     }
 
     fn directory(&mut self, path: &[u8]) -> io::Result<&OwnedFd> {
@@ -101,8 +98,7 @@ impl Tree {
     /// When the kernel does not say.
     pub fn about(file: &File) -> io::Result<Entry> {
         let about = directory::look_at(file)?;
-        let moved = |Moved| io::ErrorKind::NotFound.into();
-        entry_of(Vec::new(), file.as_fd(), c"", &about, None).map_err(moved)
+        entry_of(Vec::new(), file.as_fd(), c"", &about, None).map_err(|_| Errno::NOENT.into())
     }
 }
 

@@ -38,8 +38,6 @@ use crate::rsync::filter::{FilterError, Scope, Side};
 const OPEN_MAX: usize = 64;
 /// So often is a name looked at that becomes something else under our hands.
 const LOOKS: usize = 5;
-/// What is said of it then.
-const RESTLESS: &str = "it does not stay what it is";
 /// A file of filter rules is not larger than this, bytes.
 const RULES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -107,7 +105,7 @@ impl Walk {
         let scope = walk.enter(&walk.terms.scope, &[], &root)?;
         let names = if walk.terms.only.is_empty() {
             let entry = walk.entry(root.as_fd(), c"", &about);
-            walk.first = Some(entry.map_err(|Moved| failed(io::ErrorKind::NotFound.into()))?);
+            walk.first = Some(entry.map_err(|_| failed(io::ErrorKind::NotFound.into()))?);
             Names::read(root.as_fd())
         } else {
             Names::of(&walk.terms.only)
@@ -147,6 +145,10 @@ impl Walk {
         }
     }
 
+    /// What is told of a name.
+    ///
+    /// # Errors
+    /// When it is not there any more, or something else.
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
         let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
         path.extend_from_slice(&self.path);
@@ -165,7 +167,7 @@ impl Walk {
             }
         }
         let path = [&self.path[..], name.to_bytes()].concat();
-        Ok(Some(unknown(path, &io::Error::other(RESTLESS))))
+        Ok(Some(unknown(path, &io::Error::other("it does not stay what it is"))))
     }
 
     fn told_at_once(&mut self, name: &CStr) -> Result<Told, WalkError> {
@@ -306,9 +308,6 @@ pub enum WalkError {
 }
 
 /// All about a name in an open directory (the directory itself, where the name is empty), with more than the kernel says at once if that is wanted.
-///
-/// # Errors
-/// [`Moved`].
 fn entry_of(
     path: Vec<u8>,
     parent: BorrowedFd<'_>,

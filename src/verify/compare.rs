@@ -215,8 +215,6 @@ impl<'a> Judge<'a> {
         }
         let (class, detail) = match (source, target) {
             (None, Some(target)) if !self.promise.deletes || target.protected => return Judged::Nothing,
-            // Whether it is empty, rules considered, is not known yet; a file in it that is missing speaks for itself.
-            (Some(source), None) if self.promise.prunes && source.kind == Kind::Directory => return Judged::Nothing,
             _ => match self.class(source, target) {
                 Some(found) => found,
                 None => return Judged::InStep,
@@ -253,6 +251,8 @@ impl<'a> Judge<'a> {
             }
         }
         match (source, target) {
+            // Whether it is empty, rules considered, is not known yet; a file in it that is missing speaks for itself.
+            (Some(source), None) if self.promise.prunes && source.kind == Kind::Directory => None,
             (Some(_), None) => Some((Class::Missing, String::new())),
             (Some(source), Some(target)) => self.both(source, target),
             (None, _) => None,
@@ -349,6 +349,13 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// What becomes of numbers whose names have others there. 0 is 0 everywhere.
+fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u32> {
+    let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+    let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
+    others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
+}
+
 /// Whether nanoseconds are the same as far as both file systems keep them: many cut them off at some power of ten.
 fn is_same_part(a: u32, b: u32) -> bool {
     let unit =
@@ -356,13 +363,6 @@ fn is_same_part(a: u32, b: u32) -> bool {
     let (one, other) = (unit(a).unwrap_or(1), unit(b).unwrap_or(1));
     let unit = one.max(other);
     a == b || a == 0 || b == 0 || (a / unit == b / unit)
-}
-
-/// What becomes of numbers whose names have others there. 0 is 0 everywhere.
-fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u32> {
-    let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
-    let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
-    others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
 }
 
 fn kind_name(kind: Kind) -> &'static str {

@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 7] = [
         "ssh::host_keys",
     ],
     &[
+        "agent",
         "clock",
         "descriptor",
         "history",

@@ -138,7 +138,10 @@ fn replica(random: &mut Random, options: &Options, source: &Tree, by_rsync: bool
         let is_there =
             options.sends(path, &node) && !(options.prune && node.is_directory() && is_pruned(options, source, path));
         // What is not sent may be there from other times, where nothing deletes it.
-        let is_left = !by_rsync && !options.sends(path, &node) && !options.deletes(path) && random.chance(30);
+        let is_left = !by_rsync && !options.sends(path, &node) && random.chance(30) && {
+            let known = (0..path.parts().count()).find(|known| !options.admits(&path.first(known + 1)));
+            known.is_none_or(|known| !options.deletes(path, known))
+        };
         if !has_parent || !(is_there || is_left) {
             continue;
         }

@@ -125,13 +125,13 @@ fn extra(case: &mut Case, random: &mut Random) -> Option<()> {
     let is_directory = what == What::Directory;
     case.target.put(path.clone(), draw::node(random, what));
     case.gone.push(path.clone());
-    if case.options.deletes(&path) {
+    if case.options.deletes(&path, directory.parts().count()) {
         case.tell_one(path.clone(), "extra");
     }
     if is_directory {
         let child = path.join(b"c");
         case.target.put(child.clone(), draw::node(random, file));
-        if case.options.deletes(&child) {
+        if case.options.deletes(&child, directory.parts().count()) {
             case.tell_one(child, "extra");
         }
     }
@@ -142,12 +142,11 @@ fn stale(case: &mut Case, random: &mut Random) -> Option<()> {
     let path = victim(case, random, Node::is_file)?;
     let (file, seconds) = (draw::file(random), random.between(1, 5) as i64);
     let source = case.source.get(&path)?.clone();
-    let window = case.options.window;
-    let (counts, is_kept) = (case.options.file_times(), case.options.update && seconds < window);
+    let (window, counts) = (case.options.window, case.options.file_times());
     let node = case.target.get_mut(&path)?;
     node.mtime.0 = source.mtime.0 - window - seconds;
     node.what = if counts { file } else { source.what };
-    if counts && !is_kept {
+    if counts {
         case.tell(&path, "stale", Level::Quick);
     }
     case.touched.extend(case.target.names_of(&path));
@@ -194,7 +193,7 @@ fn size(case: &mut Case, random: &mut Random) -> Option<()> {
     let source = case.source.get(&path)?.mtime.0;
     // A target that is less than a window older is passed over, too.
     let is_kept = options.update && source - case.target.get(&path)?.mtime.0 < options.window;
-    if is_kept || options.update && !options.file_times() && source < case.target.get(&path)?.mtime.0 {
+    if is_kept {
         case.touched.extend(case.target.names_of(&path));
     } else {
         case.tell(&path, "size", Level::Quick);
@@ -237,7 +236,7 @@ fn kind(case: &mut Case, random: &mut Random) -> Option<()> {
         let child = path.join(b"inside");
         let file = draw::file(random);
         case.target.put(child.clone(), draw::node(random, file));
-        if case.options.deletes(&child) {
+        if case.options.deletes(&child, path.parts().count()) {
             case.tell_one(child, "extra");
         }
     }

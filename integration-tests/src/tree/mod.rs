@@ -93,6 +93,11 @@ impl Path {
         Some(Self(above.to_vec()))
     }
 
+    /// Its beginning, of so many names.
+    pub fn first(&self, parts: usize) -> Self {
+        Self(self.0[..parts].to_vec())
+    }
+
     /// Whether it is this one or below it.
     pub fn is_in(&self, directory: &Self) -> bool {
         self.0.starts_with(&directory.0)

@@ -132,9 +132,11 @@ impl Options {
         !self.is_excluded(path) && !(self.hides && has(path, b".hide"))
     }
 
-    /// Whether something at the target that the source does not have is to be deleted.
-    pub fn deletes(&self, path: &Path) -> bool {
-        let is_protected = self.keeps && has(path, b".keep") || self.is_excluded(path) && !self.delete_excluded;
+    /// Whether something at the target that the source does not have is to be deleted. `known` parts of its path are directories that the
+    /// source has, too: what protects those does not protect what is in them.
+    pub fn deletes(&self, path: &Path, known: usize) -> bool {
+        let is_kept = self.keeps && path.parts().skip(known).any(|part| part.ends_with(b".keep"));
+        let is_protected = is_kept || self.is_excluded(path) && !self.delete_excluded;
         self.delete && !is_protected
     }
 
