@@ -1,5 +1,7 @@
 //! What is known of one name in a tree.
 
+use crate::rsync::filter::Kept;
+
 /// A file, directory or whatever else has a name below the root of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -19,13 +21,15 @@ pub struct Entry {
     pub meta: Option<Meta>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
     pub problem: Option<String>,
+    /// What keeps it, at the destination, from being deleted.
+    pub kept: Kept,
 }
 
 impl Entry {
     /// One of which no more is known than what it is.
     pub fn of(path: Vec<u8>, kind: Kind) -> Self {
-        let (mtime, ctime) = Default::default();
-        Self { path, kind, size: 0, mtime, ctime, id: 0, meta: None, problem: None }
+        let (mtime, ctime, kept) = Default::default();
+        Self { path, kind, size: 0, mtime, ctime, id: 0, meta: None, problem: None, kept }
     }
 }
 

@@ -3,6 +3,7 @@
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
+mod deletion_differential;
 mod docs;
 mod filter_differential;
 mod layering;
