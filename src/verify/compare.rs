@@ -157,7 +157,14 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// By this promise, as closely as this.
     pub fn new(promise: &'a Promise, depth: Depth) -> Self {
-        Self { promise, depth, links: HashMap::new(), links_back: HashMap::new(), unknown: None, extra: Extra::default() }
+        Self {
+            promise,
+            depth,
+            links: HashMap::new(),
+            links_back: HashMap::new(),
+            unknown: None,
+            extra: Extra::default(),
+        }
     }
 
     /// What is to be said of a pair; `None` when it is in step, or none of this sync's business.

@@ -185,7 +185,9 @@ impl Builder<'_, '_> {
 fn cvs_rules(words: &[u8], sides: Sides, perishable: bool) -> impl Iterator<Item = Entry> {
     let words = words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let pattern = Pattern::new;
-    words.map(move |word| Entry::Rule(Rule { pattern: pattern(word), include: false, sides, negated: false, perishable }))
+    words.map(move |word| {
+        Entry::Rule(Rule { pattern: pattern(word), include: false, sides, negated: false, perishable })
+    })
 }
 
 /// The rule that leaves out a file of rules itself.
