@@ -51,6 +51,16 @@ pub fn name_of(uid: u32) -> Option<String> {
     name.into_string().ok()
 }
 
+/// Names and numbers of a file like passwd(5) or group(5); nothing where it cannot be read. Accounts that are known elsewhere (LDAP) are not in it.
+pub fn numbers(file: &str) -> Vec<(String, u32)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let number = |line: &str| {
+        let mut fields = line.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+    };
+    text.lines().filter_map(number).collect()
+}
+
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -1,9 +1,11 @@
 //! What is known of one name in a tree.
 
+use serde::{Deserialize, Serialize};
+
 use crate::rsync::filter::Kept;
 
 /// A file, directory or whatever else has a name below the root of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// From the root, without a slash at either end; empty for the root itself.
     pub path: Vec<u8>,
@@ -17,24 +19,31 @@ pub struct Entry {
     pub ctime: Mtime,
     /// A number for the file itself, whatever its name: device and inode; 0 where that is not known.
     pub id: u64,
+    /// What keeps it from being deleted, and so from being too much, at a destination.
+    pub kept: Kept,
     /// Everything else about it, where that was asked for.
     pub meta: Option<Meta>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
     pub problem: Option<String>,
-    /// What keeps it, at the destination, from being deleted.
-    pub kept: Kept,
 }
 
 impl Entry {
     /// One of which no more is known than what it is.
     pub fn of(path: Vec<u8>, kind: Kind) -> Self {
         let (mtime, ctime, kept) = Default::default();
-        Self { path, kind, size: 0, mtime, ctime, id: 0, meta: None, problem: None, kept }
+        Self { path, kind, size: 0, mtime, ctime, id: 0, kept, meta: None, problem: None }
+    }
+}
+
+impl Entry {
+    /// When its content was last changed, where it is not known when anything was.
+    pub fn mtime_if_alone(&self) -> Mtime {
+        if self.ctime == Mtime::default() { self.mtime } else { Mtime::default() }
     }
 }
 
 /// A time in the life of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Mtime {
     /// Since the epoch.
     pub seconds: i64,
@@ -50,7 +59,7 @@ impl Mtime {
 }
 
 /// The kind of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -71,7 +80,7 @@ pub enum Kind {
 }
 
 /// What rsync keeps of a file beside its content and time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Meta {
     /// Permission bits, with setuid, setgid and sticky.
     pub mode: u32,

@@ -13,13 +13,14 @@
 
 mod directory;
 mod entry;
+mod look;
 mod meta;
 #[cfg(test)]
 mod tests;
 
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -28,6 +29,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Statx, openat};
 use rustix::io::Errno;
 
 pub use entry::{Entry, Kind, Meta, Mtime, order};
+pub use look::Tree;
 
 use self::directory::Names;
 use self::meta::Links;
@@ -171,20 +173,12 @@ impl Walk {
         }
     }
 
-    fn entry(&mut self, parent: rustix::fd::BorrowedFd<'_>, name: &CStr, about: &Statx) -> Entry {
-        let mut path = self.path.clone();
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Entry {
+        let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
+        path.extend_from_slice(&self.path);
         path.extend_from_slice(name.to_bytes());
-        let kind = kind(about);
-        let size = if kind == Kind::File { about.stx_size } else { 0 };
-        let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
-        let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
-        let id = identity(about);
-        let meta = self.terms.meta.then(|| meta::of(parent, name, about, self.terms.attributes, &mut self.links));
-        let (meta, problem) = match meta.transpose() {
-            Ok(meta) => (meta, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        Entry { path, kind, size, mtime, ctime, id, meta, problem, kept: Kept::default() }
+        let attributes = self.terms.attributes;
+        entry_of(path, parent, name, about, self.terms.meta.then_some((attributes, &mut self.links)))
     }
 
     /// What comes of a name; `None` when it does not belong to the tree, or is not there any more.
@@ -294,6 +288,26 @@ pub enum WalkError {
     /// Its rules cannot be followed.
     #[error(transparent)]
     Filter(#[from] FilterError),
+}
+
+/// All about a name in an open directory (the directory itself, where the name is empty), with more than the kernel says at once if that is wanted.
+fn entry_of(
+    path: Vec<u8>,
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    about: &Statx,
+    more: Option<(bool, &mut Links)>,
+) -> Entry {
+    let kind = kind(about);
+    let size = if kind == Kind::File { about.stx_size } else { 0 };
+    let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
+    let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
+    let meta = more.map(|(attributes, links)| meta::of(parent, name, about, attributes, links));
+    let (meta, problem) = match meta.transpose() {
+        Ok(meta) => (meta, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    Entry { path, kind, size, mtime, ctime, id: identity(about), kept: Kept::default(), meta, problem }
 }
 
 fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {

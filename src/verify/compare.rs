@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::side::About;
 use super::terms::{Depth, Promise};
 use crate::scan::{Entry, Kind, Meta, order};
 
@@ -117,6 +118,35 @@ pub enum Pair {
     Target(Entry),
 }
 
+impl Pair {
+    /// Where it is, from the root.
+    pub fn path(&self) -> &[u8] {
+        match self {
+            Self::Both(entry, _) | Self::Source(entry) | Self::Target(entry) => &entry.path,
+        }
+    }
+
+    /// As source and target have it.
+    pub fn sides(&self) -> (Option<&Entry>, Option<&Entry>) {
+        match self {
+            Self::Both(source, target) => (Some(source), Some(target)),
+            Self::Source(source) => (Some(source), None),
+            Self::Target(target) => (None, Some(target)),
+        }
+    }
+}
+
+/// What is to be said of a pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// It is none of this sync's business.
+    Nothing,
+    /// It is in step, as far as was looked.
+    InStep,
+    /// It differs, with more about that for people: `mode 0644, not 0600`.
+    Differs(Class, String),
+}
+
 /// Joins two sequences that are both in [`order`]. Constant memory.
 pub fn join<E>(
     source: impl Iterator<Item = Result<Entry, E>>,
@@ -152,43 +182,51 @@ pub struct Judge<'a> {
     /// Directories about whose content nothing is known, on either side; only the last one counts.
     unknown: Option<Vec<u8>>,
     extra: Extra,
+    /// The numbers that owners and groups of the source have at the target, where these are others.
+    owners: HashMap<u32, u32>,
+    groups: HashMap<u32, u32>,
 }
 
 impl<'a> Judge<'a> {
     /// By this promise, as closely as this.
     pub fn new(promise: &'a Promise, depth: Depth) -> Self {
-        Self {
-            promise,
-            depth,
-            links: HashMap::new(),
-            links_back: HashMap::new(),
-            unknown: None,
-            extra: Extra::default(),
-        }
+        let (links, links_back, unknown, owners, groups, extra) = Default::default();
+        Self { promise, depth, links, links_back, unknown, owners, groups, extra }
     }
 
-    /// What is to be said of a pair; `None` when it is in step, or none of this sync's business.
-    pub fn judge(&mut self, pair: Pair) -> Option<Difference> {
-        let (source, target) = match pair {
-            Pair::Both(source, target) => (Some(source), Some(target)),
-            Pair::Source(source) => (Some(source), None),
-            Pair::Target(target) => (None, Some(target)),
-        };
-        let path = source.as_ref().or(target.as_ref())?.path.clone();
-        let is_copied = source.as_ref().map(|source| self.is_copied(source));
-        let stays = target.as_ref().is_some_and(|target| self.extra.stays(source.as_ref(), is_copied, target));
+    /// Owners count by their names, as these hosts know them (rsync(1), `--numeric-ids`).
+    pub fn with_names(mut self, source: &About, target: &About) -> Self {
+        if !self.promise.numeric {
+            self.owners = renumbered(&source.users, &target.users);
+            self.groups = renumbered(&source.groups, &target.groups);
+        }
+        self
+    }
+
+    /// What is to be said of a pair.
+    pub fn judge(&mut self, pair: &Pair) -> Judged {
+        let (source, target) = pair.sides();
+        let path = pair.path();
+        let is_copied = source.map(|source| self.is_copied(source));
+        let stays = target.is_some_and(|target| self.extra.stays(source, is_copied, target));
         if stays || is_copied == Some(false) {
-            return None;
+            return Judged::Nothing;
         }
-        if self.is_below_unknown(&path) {
+        if self.is_below_unknown(path) {
             // One side is not known here: said once, for the directory.
-            return None;
+            return Judged::Nothing;
         }
-        let (class, detail) = self.class(source.as_ref(), target.as_ref())?;
+        let (class, detail) = match (source, target) {
+            (None, Some(_)) if !self.promise.deletes => return Judged::Nothing,
+            _ => match self.class(source, target) {
+                Some(found) => found,
+                None => return Judged::InStep,
+            },
+        };
         if class == Class::Unreadable {
-            self.unknown = Some(path.clone());
+            self.unknown = Some(path.to_owned());
         }
-        Some(Difference { path, class, detail, source, target })
+        Judged::Differs(class, detail)
     }
 
     /// Directories of which it was said that they are [`Class::Extra`], before what keeps them came: something below that rules protect. No sync
@@ -212,6 +250,9 @@ impl<'a> Judge<'a> {
     }
 
     fn class(&mut self, source: Option<&Entry>, target: Option<&Entry>) -> Option<(Class, String)> {
+        if source.is_none() {
+            return Some((Class::Extra, String::new()));
+        }
         for entry in [source, target].into_iter().flatten() {
             if let Some(problem) = &entry.problem {
                 return Some((Class::Unreadable, problem.clone()));
@@ -219,9 +260,8 @@ impl<'a> Judge<'a> {
         }
         match (source, target) {
             (Some(_), None) => Some((Class::Missing, String::new())),
-            (None, Some(_)) => self.promise.deletes.then(|| (Class::Extra, String::new())),
             (Some(source), Some(target)) => self.both(source, target),
-            (None, None) => None,
+            (None, _) => None,
         }
     }
 
@@ -279,11 +319,13 @@ impl<'a> Judge<'a> {
         if self.promise.modes && kind != Kind::Symlink && ours.mode != theirs.mode {
             details.push(format!("mode {:04o}, not {:04o}", theirs.mode, ours.mode));
         }
-        if self.promise.owners && ours.owner != theirs.owner {
-            details.push(format!("owner {}, not {}", theirs.owner, ours.owner));
+        let owner = self.owners.get(&ours.owner).copied().unwrap_or(ours.owner);
+        if self.promise.owners && owner != theirs.owner {
+            details.push(format!("owner {}, not {owner}", theirs.owner));
         }
-        if self.promise.groups && ours.group != theirs.group {
-            details.push(format!("group {}, not {}", theirs.group, ours.group));
+        let group = self.groups.get(&ours.group).copied().unwrap_or(ours.group);
+        if self.promise.groups && group != theirs.group {
+            details.push(format!("group {}, not {group}", theirs.group));
         }
         if self.promise.attributes && ours.attributes != theirs.attributes {
             details.push("other attributes".to_owned());
@@ -361,6 +403,13 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
         return !path.is_empty();
     }
     path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+/// What becomes of numbers whose names have others there. 0 is 0 everywhere.
+fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u32> {
+    let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
+    let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
+    others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
 }
 
 fn kind_name(kind: Kind) -> &'static str {

@@ -4,13 +4,19 @@
 //! which [`Class`] it differs.
 
 pub mod compare;
+pub mod drill;
+pub mod engine;
+pub mod here;
+mod manifest;
 pub mod order;
+mod records;
 pub mod report;
 pub mod side;
 pub mod store;
 pub mod terms;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
-pub use compare::{Class, Difference, Judge, Pair, join};
+pub use compare::{Class, Difference, Judge, Judged, Pair, join};
 pub use terms::{Depth, NotVerifiable, Promise};

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rsync::filter::{Filters, Side as End};
-use crate::scan::Entry;
+use crate::scan::{Entry, Mtime};
 
 /// What belongs to a tree, and what is to be told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +32,28 @@ pub struct Scan {
 pub struct Wanted {
     /// From the root.
     pub path: Vec<u8>,
-    /// Its length when it was looked at, bytes.
+    /// Which state of it: what is not in this state any more is [`Read::Changed`].
+    pub state: State,
+}
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`Entry::id`].
+    pub id: u64,
+    /// [`Entry::ctime`].
+    pub ctime: Mtime,
+    /// [`Entry::mtime`].
+    pub mtime: Mtime,
+    /// Length, bytes.
     pub size: u64,
+}
+
+impl State {
+    /// The state that was looked at.
+    pub fn of(entry: &Entry) -> Self {
+        Self { id: entry.id, ctime: entry.ctime, mtime: entry.mtime, size: entry.size }
+    }
 }
 
 /// What came of reading a file.
@@ -56,6 +76,10 @@ pub struct About {
     pub clock_offset: Option<f64>,
     /// The user that looks: 0 sees everything.
     pub user: u32,
+    /// Names of users, with their numbers.
+    pub users: Vec<(String, u32)>,
+    /// Names of groups, with their numbers.
+    pub groups: Vec<(String, u32)>,
 }
 
 /// Reads of a tree, in the order of [`crate::scan::order`].

@@ -148,6 +148,14 @@ impl Promise {
         if recursive { Ok(promise) } else { Err(not_recursive()) }
     }
 
+    /// Who is not root at the target cannot give files away, nor make devices.
+    pub fn only_what_a_user_can(&mut self, user: u32) {
+        let is_root = user == 0;
+        self.owners &= is_root;
+        self.groups &= is_root;
+        self.devices &= is_root;
+    }
+
     fn nothing() -> Self {
         Self {
             times: false,

@@ -26,10 +26,11 @@ fn judged(opts: &str, depth: Depth, source: Vec<Entry>, target: Vec<Entry>) -> V
     let mut judge = Judge::new(&promise, depth);
     let ok = |entries: Vec<Entry>| entries.into_iter().map(Ok::<_, Infallible>);
     join(ok(source), ok(target))
-        .filter_map(|pair| judge.judge(pair.expect("no error")))
-        .map(|found| {
-            let path = String::from_utf8_lossy(&found.path).into_owned();
-            format!("{path}: {} {}", found.class.name(), found.detail).trim_end().to_owned()
+        .filter_map(|pair| {
+            let pair = pair.expect("no error");
+            let Judged::Differs(class, detail) = judge.judge(&pair) else { return None };
+            let path = String::from_utf8_lossy(pair.path()).into_owned();
+            Some(format!("{path}: {} {detail}", class.name()).trim_end().to_owned())
         })
         .collect()
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use rsyncdirector::rsync::filter::Side;
 use rsyncdirector::scan::WalkError;
-use rsyncdirector::verify::{Class, Depth, Judge, Promise, join};
+use rsyncdirector::verify::{Class, Depth, Judge, Judged, Promise, join};
 
 use super::filter_differential::{Random, difference, grow, operands, options, rules, some_names, walk};
 
@@ -77,7 +77,10 @@ fn by_us(
     let mut extra = Vec::new();
     let source = walk(options, source, only, home, Side::Sender)?;
     for pair in join(source, walk(options, target, only, home, Side::Receiver)?) {
-        extra.extend(judge.judge(pair?).filter(|found| found.class == Class::Extra).map(|found| found.path));
+        let pair = pair?;
+        if matches!(judge.judge(&pair), Judged::Differs(Class::Extra, _)) {
+            extra.push(pair.path().to_owned());
+        }
     }
     extra.retain(|path| !judge.kept_after_all().contains(path));
     extra.sort();

@@ -1,0 +1,179 @@
+//! The second pass: files whose content is not known are read on both sides at once, and what was read is put down at once.
+
+use std::fs::File;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+
+use super::scan::{Content, ToRead};
+use super::{Candidate, Course, Phase, Progress, VerifyError};
+use crate::clock;
+use crate::scan::{Entry, Kind};
+use crate::verify::compare::Class;
+use crate::verify::manifest::{Agreed, Digested, Known};
+use crate::verify::records::{Reader, Writer};
+use crate::verify::side::{Read, Scan, Side, SideError, State, Wanted};
+
+/// Digests that wait for those of the other side.
+const AHEAD: usize = 1024;
+/// Progress is told after so many files.
+const TOLD_EVERY: u64 = 64;
+
+impl Course<'_> {
+    /// Compares what is to be read; what differs by it, in the order of places.
+    pub(super) fn read(&mut self, to_read: &File) -> Result<Writer<Candidate>, VerifyError> {
+        let mut differing = self.spool()?;
+        if self.tally.files_to_read() == 0 {
+            return Ok(differing);
+        }
+        let mut journal = match &self.manifest {
+            Some(manifest) => manifest.journal().map_err(|error| manifest.failed(error))?,
+            None => self.spool()?,
+        };
+        let (scans_here, scans_there): (Vec<&Scan>, Vec<&Scan>) =
+            self.pairs.iter().map(|pair| (&pair.source, &pair.target)).unzip();
+        let (sides, rate, tally, tell) = (&mut self.sides, self.order.rate, &mut self.tally, &mut self.tell);
+        let bytes_in_all = tally.bytes_to_read();
+        let (ours, from_source) = mpsc::sync_channel(AHEAD);
+        let (theirs, from_target) = mpsc::sync_channel(AHEAD);
+        thread::scope(|scope| {
+            let source = &mut sides.source;
+            let target = &mut sides.target;
+            scope.spawn(move || read_side(source.as_mut(), &scans_here, to_read, |item| item.source, rate, &ours));
+            scope.spawn(move || read_side(target.as_mut(), &scans_there, to_read, |item| item.target, rate, &theirs));
+            // The channels end with this closure, and with them the threads, whatever comes.
+            let (from_source, from_target) = (from_source, from_target);
+            for (number, item) in (1_u64..).zip(Reader::<ToRead>::new(to_read)?) {
+                let item = item?;
+                let source = content(&item.source, &from_source).map_err(VerifyError::source)?;
+                let target = content(&item.target, &from_target).map_err(VerifyError::target)?;
+                for (content, result) in [(&item.source, &source), (&item.target, &target)] {
+                    if let (Content::Unknown(state), Read::Digest(_)) = (content, result) {
+                        tally.was_read(state.size);
+                    }
+                }
+                let (record, candidate) = compare(item, source, target);
+                if let Some(record) = record {
+                    journal.write(&record)?;
+                }
+                if let Some(candidate) = candidate {
+                    tally.not_in_step_after_all(candidate.source.as_ref().map_or(0, |source| source.size));
+                    differing.write(&candidate)?;
+                }
+                if number.is_multiple_of(TOLD_EVERY) {
+                    tell(Progress { phase: Phase::Read, entries: number, bytes: tally.bytes_read(), bytes_in_all });
+                }
+            }
+            Ok::<_, VerifyError>(())
+        })?;
+        Ok(differing)
+    }
+}
+
+type Told = Result<Read, SideError>;
+
+/// Has one side read what it is to read, in the order of the file.
+fn read_side(
+    side: &mut dyn Side,
+    scans: &[&Scan],
+    to_read: &File,
+    content: fn(&ToRead) -> Content,
+    rate: Option<u64>,
+    told: &SyncSender<Told>,
+) {
+    if let Err(error) = try_read_side(side, scans, to_read, content, rate, told) {
+        // Who does not listen has ended for another reason.
+        let _ = told.send(Err(error));
+    }
+}
+
+fn try_read_side(
+    side: &mut dyn Side,
+    scans: &[&Scan],
+    to_read: &File,
+    content: fn(&ToRead) -> Content,
+    rate: Option<u64>,
+    told: &SyncSender<Told>,
+) -> Result<(), SideError> {
+    let failed = |error| SideError::io("what is to be read", error);
+    let mut items = Reader::<ToRead>::new(to_read).map_err(failed)?.map_while(Result::ok).peekable();
+    while let Some(pair) = items.peek().map(|item| item.place.pair) {
+        let of_pair = std::iter::from_fn(|| items.next_if(|item| item.place.pair == pair));
+        let mut wanted = of_pair.filter_map(|item| match content(&item) {
+            Content::Unknown(state) => Some(Wanted { path: item.place.path, state }),
+            Content::Known(_) => None,
+        });
+        let mut tell = |_: Wanted, read| told.send(Ok(read)).map_err(|_| failed(std::io::ErrorKind::BrokenPipe.into()));
+        side.hash(scans[pair as usize], &mut wanted, rate, &mut tell)?;
+    }
+    Ok(())
+}
+
+fn content(content: &Content, told: &Receiver<Told>) -> Result<Read, SideError> {
+    match content {
+        Content::Known(digested) => Ok(Read::Digest(digested.digest)),
+        Content::Unknown(_) => told.recv().unwrap_or_else(|_| {
+            let source = std::io::ErrorKind::UnexpectedEof.into();
+            Err(SideError::io("it told less than it was asked for", source))
+        }),
+    }
+}
+
+/// What is to be put down of two contents, and what is to be said of them if they differ.
+fn compare(item: ToRead, source: Read, target: Read) -> (Option<Known>, Option<Candidate>) {
+    let now = clock::now().as_second();
+    let digested = |content: &Content, read: &Read| match (content, read) {
+        (Content::Known(known), _) => Some(*known),
+        (Content::Unknown(state), Read::Digest(digest)) => Some(Digested { state: *state, digest: *digest, at: now }),
+        _ => None,
+    };
+    let (ours, theirs) = (digested(&item.source, &source), digested(&item.target, &target));
+    let both = ours.zip(theirs);
+    let is_same = both.is_some_and(|(ours, theirs)| ours.digest == theirs.digest);
+    let found = match (&source, &target) {
+        (Read::Unreadable(why), _) => Some((Class::Unreadable, format!("source: {why}"))),
+        (_, Read::Unreadable(why)) => Some((Class::Unreadable, format!("target: {why}"))),
+        (Read::Changed, _) | (_, Read::Changed) => Some((Class::InFlight, String::new())),
+        _ => both
+            .filter(|_| !is_same)
+            .map(|(ours, theirs)| (Class::Content, rotten(&ours, &theirs, item.agreed.as_ref()))),
+    };
+    let entry = |content: &Content| {
+        let state = match content {
+            Content::Known(known) => known.state,
+            Content::Unknown(state) => *state,
+        };
+        let State { id, ctime, mtime, size } = state;
+        Some(Entry { size, mtime, ctime, id, ..Entry::of(item.place.path.clone(), Kind::File) })
+    };
+    let candidate = found.map(|(class, detail)| Candidate {
+        pair: item.place.pair,
+        class,
+        detail,
+        source: entry(&item.source),
+        target: entry(&item.target),
+    });
+    let agreed = both.filter(|_| is_same).map(|(ours, _)| Agreed {
+        digest: ours.digest,
+        mtime: ours.state.mtime,
+        size: ours.state.size,
+        at: now,
+    });
+    let is_worth_it = ours.is_some() || theirs.is_some();
+    let record = Known { place: item.place, source: ours, target: theirs, agreed: agreed.or(item.agreed) };
+    (is_worth_it.then_some(record), candidate)
+}
+
+/// Which of two contents of the same time and length is not what it was.
+pub(super) fn rotten(source: &Digested, target: &Digested, agreed: Option<&Agreed>) -> String {
+    let of_this_state = |agreed: &&Agreed| agreed.mtime == source.state.mtime && agreed.size == source.state.size;
+    let Some(agreed) = agreed.filter(of_this_state) else {
+        return "it is not known which side changed: they were never seen to agree".into();
+    };
+    let side = match (source.digest == agreed.digest, target.digest == agreed.digest) {
+        (true, _) => "the target",
+        (_, true) => "the source",
+        _ => "both sides",
+    };
+    let since = jiff::Timestamp::from_second(agreed.at).unwrap_or_default().strftime("%Y-%m-%d %H:%M:%S UTC");
+    format!("{side} changed since {since}, when they agreed")
+}
