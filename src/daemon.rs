@@ -95,6 +95,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let page = MetricsFile { metrics: Arc::clone(&metrics), path: options.metrics_file.clone() };
     page.write();
     let board = Board::new(config, crate::VERSION, &last);
+    let reports = verified(config);
+    metrics.restore_replicas(&reports);
+    board.restore_replicas(&reports);
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
     let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();

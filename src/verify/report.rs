@@ -43,6 +43,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InStep, Self::Tolerated, Self::Drift, Self::Unknown];
+
     /// Its name in reports, metrics and the history.
     pub fn name(self) -> &'static str {
         match self {
