@@ -421,8 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_verification_found_stands_at_the_job_of_the_sync() {
+        let board = board();
+        let found = |verdict| Report::sample("photos", "copy", verdict, &[]);
+        board.restore_replicas(&[found(Verdict::Unknown), Report::sample("gone", "x", Verdict::InStep, &[])]);
+        assert_eq!(board.status().jobs[0].replicas[0].verdict, Verdict::Unknown);
+        let event = JobEvent::Verified { action: ActionId::new("v"), report: found(Verdict::InStep).into() };
+        board.observe(Timestamp::UNIX_EPOCH, &job_event("another job", event));
+        let replicas = &board.status().jobs[0].replicas;
+        assert_eq!((replicas.len(), replicas[0].verdict, replicas[0].ratio), (1, Verdict::InStep, 1.0));
+    }
+
+    #[test]
     fn it_survives_the_way_over_the_socket() {
-        let status = board().status();
+        let board = board();
+        board.restore_replicas(&[Report::sample("photos", "copy", Verdict::InStep, &[])]);
+        let status = board.status();
         let text = serde_json::to_string(&status).expect("JSON");
         assert_eq!(serde_json::from_str::<Status>(&text).expect("the same"), status);
     }

@@ -37,8 +37,13 @@ fn describe(status: &Status, now: Timestamp, color: bool) -> String {
     let up = human::duration(since(status.since, now));
     let head = format!("{} {}, pid {}, up {up}", status.instance, status.version, status.pid);
     let is_verified = status.jobs.iter().any(|job| !job.replicas.is_empty());
-    let mut columns =
-        vec![("JOB", Kind::Name), ("STATE", Kind::Text), ("FOR", Kind::Number), ("LAST", Kind::Text), ("NEXT", Kind::Text)];
+    let mut columns = vec![
+        ("JOB", Kind::Name),
+        ("STATE", Kind::Text),
+        ("FOR", Kind::Number),
+        ("LAST", Kind::Text),
+        ("NEXT", Kind::Text),
+    ];
     columns.extend(is_verified.then_some(("IN STEP", Kind::Number)));
     let mut table = Table::new(&columns);
     for job in &status.jobs {

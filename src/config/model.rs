@@ -16,8 +16,8 @@ use crate::rsync::bwlimit::Timetable;
 use crate::rsync::guard::MaxDelete;
 use crate::schedule::Schedule;
 use crate::verify::order::MaxDrift;
-use crate::verify::terms::Depth;
 use crate::verify::order::Replica;
+use crate::verify::terms::Depth;
 
 /// One instance: everything that one configuration file says.
 #[derive(Debug, Clone)]

@@ -199,3 +199,115 @@ fn classes() -> impl Iterator<Item = &'static str> {
 fn unix_seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Action, Config, Verify};
+    use crate::event::{ActionFailure, Observer, RunEvent};
+    use crate::logging::tests_support::{action_finished, failed_report, job_event};
+    use crate::metrics::Metrics;
+    use crate::metrics::tests::config;
+    use crate::verify::report::Drill;
+
+    /// The job `photos`, whose sync `copy` is verified by its action `look`.
+    fn verifying() -> Config {
+        let mut config = config();
+        let mut job = (*config.jobs[0]).clone();
+        let ActionKind::Sync(sync) = &job.actions[0].kind else { panic!("a sync") };
+        let kind = ActionKind::Verify(Verify::quick(&job.id, &job.actions[0].id, sync));
+        job.actions.push(Action { id: ActionId::new("look"), kind, ..job.actions[0].clone() });
+        config.jobs = vec![Arc::new(job)];
+        config
+    }
+
+    fn verified(report: Report) -> RunEvent {
+        job_event("photos", JobEvent::Verified { action: ActionId::new("look"), report: report.into() })
+    }
+
+    fn began() -> RunEvent {
+        job_event("photos", JobEvent::ActionStarted { action: ActionId::new("look"), command: String::new() })
+    }
+
+    fn ended() -> RunEvent {
+        let report = crate::event::ActionReport { failure: Some(ActionFailure::Exit), ..failed_report() };
+        action_finished("photos", "look", report)
+    }
+
+    /// The lines about replicas after these events, without the labels that are always the same.
+    fn page(metrics: &Metrics, events: &[RunEvent]) -> Vec<String> {
+        events.iter().for_each(|event| metrics.observe(Timestamp::UNIX_EPOCH, event));
+        let page = metrics.encode();
+        let lines = page.lines().filter_map(|line| line.strip_prefix("rsyncdirector_replica_"));
+        let short =
+            |line: &str| line.replace("job_id=\"photos\",sync=\"copy\"", "").replace(",}", "}").replace("{}", "");
+        lines.map(short).collect()
+    }
+
+    #[track_caller]
+    fn check(events: &[RunEvent], expected: &[&str]) {
+        let lines = page(&Metrics::new(&verifying(), "1"), events);
+        for expected in expected {
+            assert!(lines.iter().any(|line| line == expected), "{expected}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn counters_of_what_is_verified_begin_at_0_and_gauges_are_absent() {
+        let lines = page(&Metrics::new(&verifying(), "1"), &[]);
+        assert_eq!(lines.len(), Verdict::ALL.len() + 2, "{lines:#?}");
+        assert!(lines.iter().all(|line| line.ends_with(" 0")), "{lines:#?}");
+        assert_eq!(page(&Metrics::new(&config(), "1"), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_report_becomes_gauges_with_all_classes() {
+        let mut drift = Report::sample("photos", "copy", Verdict::Drift, &[(Class::Content, 1)]);
+        drift.lag = Some(3.5);
+        let failed = vec![("a".into(), "b".into()), ("c".into(), "d".into())];
+        drift.drill = Some(Drill { failed, ..Drill::default() });
+        let expected = [
+            "in_step_ratio 0.75",
+            "lag_seconds 3.5",
+            "scan_seconds 1.5",
+            "last_verification_timestamp_seconds 1800000000",
+            "entries{class=\"content\",job_id=\"photos\",sync=\"copy\"} 1",
+            "bytes{class=\"in_step\",job_id=\"photos\",sync=\"copy\"} 30",
+            "entries{class=\"in_flight\",job_id=\"photos\",sync=\"copy\"} 0",
+            "verdict{job_id=\"photos\",sync=\"copy\",verdict=\"drift\"} 1",
+            "verdict{job_id=\"photos\",sync=\"copy\",verdict=\"in_step\"} 0",
+            "verifications_total{job_id=\"photos\",sync=\"copy\",verdict=\"drift\"} 1",
+            "drill_failures_total 2",
+            "verification_errors_total 0",
+        ];
+        let expected = expected.map(|line| line.replace("job_id=\"photos\",sync=\"copy\"", "").replace(",}", "}"));
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        check(&[began(), verified(drift), ended()], &expected);
+        check(
+            &[verified(Report::sample("photos", "copy", Verdict::InStep, &[]))],
+            &["lag_seconds 0", "last_agreement_timestamp_seconds 1800000000"],
+        );
+    }
+
+    #[test]
+    fn what_could_not_tell_is_an_error() {
+        check(&[began(), ended()], &["verification_errors_total 1"]);
+        let unknown = Report::sample("photos", "copy", Verdict::Unknown, &[(Class::Unreadable, 1)]);
+        check(&[began(), verified(unknown), ended()], &["verification_errors_total 1"]);
+    }
+
+    #[test]
+    fn what_was_found_survives_a_restart_and_goes_with_its_sync() {
+        let metrics = Metrics::new(&verifying(), "1");
+        let of = |job, sync| Report::sample(job, sync, Verdict::InStep, &[]);
+        metrics.restore_replicas(&[of("photos", "copy"), of("photos", "gone"), of("nobody", "copy")]);
+        let gauges = |lines: &[String]| lines.iter().filter(|line| !line.contains("_total")).count();
+        let restored = page(&metrics, &[]);
+        assert_eq!(gauges(&restored), 5 + Verdict::ALL.len() + 2 * (Class::ALL.len() + 1), "{restored:#?}");
+        assert!(restored.contains(&"in_step_ratio 1".to_owned()), "{restored:#?}");
+        let mut config = verifying();
+        config.jobs.clear();
+        metrics.configured(&config);
+        assert_eq!(gauges(&page(&metrics, &[])), 0);
+    }
+}
