@@ -43,6 +43,7 @@ impl Case {
             state: Some(path("state")),
             keep: 86_400,
             list: None,
+            progress: false,
         };
         let case = Self { directory, order };
         case.sync();
