@@ -106,7 +106,6 @@ impl Runner {
             state,
             keep: keep.unwrap_or_default().as_secs(),
             list: None,
-            progress: false,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Errors become one clear line and an exit code here.
 
+mod agent;
 mod check;
 mod doctor;
 mod environment;
@@ -103,6 +104,8 @@ enum Command {
     NotifyTest(notify_test::Args),
     /// Stand in front of a restricted account: the forced command of an SSH key
     Gate(gate::Args),
+    /// Look at this host's trees for a verification on another, which starts it by ssh
+    Agent,
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -199,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),
         Command::Gate(args) => return gate::run(&args),
+        Command::Agent => return agent::run(),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

@@ -43,8 +43,6 @@ pub struct Order {
     pub keep: u64,
     /// A file to which every difference is written, as a JSON object a line.
     pub list: Option<PathBuf>,
-    /// Whether to say how far it is, on lines that begin with [`super::worker::PROGRESS`].
-    pub progress: bool,
 }
 
 /// A sync of a job, and what it makes.

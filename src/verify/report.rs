@@ -152,6 +152,15 @@ impl Report {
         if self.all.entries == 0 { 1.0 } else { self.in_step.entries as f64 / self.all.entries as f64 }
     }
 
+    /// The same in percent for people, without the sign: `100` only if all agrees.
+    pub fn percent(&self) -> String {
+        if self.in_step == self.all {
+            return "100".to_owned();
+        }
+        // 99.996 % must not read as all.
+        format!("{:.2}", (self.ratio() * 100.0).min(99.99))
+    }
+
     /// How many differ; what is in flight may yet agree, so it is not among them, and what cannot be read is not known to differ.
     pub fn differing(&self) -> u64 {
         let counts = |class| !matches!(class, Class::InFlight | Class::Unreadable);
@@ -160,10 +169,8 @@ impl Report {
 
     /// One line for people.
     pub fn summary(&self) -> String {
-        let share = self.ratio() * 100.0;
-        // 99.996 % must not read as all.
-        let share = if self.in_step == self.all { "100".to_owned() } else { format!("{:.2}", share.min(99.99)) };
-        let mut line = format!("{share} % of {} in step", human::count(self.all.entries, "entry", "entries"));
+        let mut line =
+            format!("{} % of {} in step", self.percent(), human::count(self.all.entries, "entry", "entries"));
         let classes = self.classes.iter().map(|(class, count)| format!("{} {}", count.entries, class.words()));
         let classes = classes.collect::<Vec<_>>().join(", ");
         if !classes.is_empty() {

@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::compare::{Class, Difference};
 use super::order::Replica;
-use super::report::{Count, Report};
+use super::report::Report;
+
+mod differences;
+
+pub use differences::Most;
 
 /// The database's name in the directory of state.
 pub const FILE: &str = "verify.sqlite";
@@ -233,101 +237,6 @@ impl Store {
         let points = statement.query_map(params![replica.job, replica.sync, millis(since)], point);
         points.and_then(Iterator::collect).map_err(self.failed())
     }
-
-    fn last_id(&self, replica: &Replica) -> rusqlite::Result<Option<i64>> {
-        let query = "SELECT max(id) FROM report WHERE job = ?1 AND sync = ?2";
-        self.connection
-            .query_row(query, [&replica.job, &replica.sync], |row| row.get(0))
-            .optional()
-            .map(Option::flatten)
-    }
-
-    /// Differences of a replica's last report in the order of paths, and how many are wanted in all.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn differences(
-        &self,
-        replica: &Replica,
-        wanted: &Wanted,
-        offset: u64,
-        limit: u64,
-    ) -> Result<(Vec<Kept>, u64), StoreError> {
-        self.try_differences(replica, wanted, offset, limit).map_err(self.failed())
-    }
-
-    fn try_differences(
-        &self,
-        replica: &Replica,
-        wanted: &Wanted,
-        offset: u64,
-        limit: u64,
-    ) -> rusqlite::Result<(Vec<Kept>, u64)> {
-        const FROM: &str = "FROM difference WHERE report = ?1
-            AND (?2 = x'' OR path = ?2 OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
-            AND (?3 = '' OR class = ?3)
-            AND (?4 = '' OR instr(lower(CAST(path AS TEXT)), lower(?4)) > 0)";
-        let Some(report) = self.last_id(replica)? else { return Ok((Vec::new(), 0)) };
-        let class = wanted.class.map(Class::name).unwrap_or_default();
-        let count = format!("SELECT count(*) {FROM}");
-        let filter = params![report, wanted.directory, class, wanted.search];
-        let all = self.connection.query_row(&count, filter, |row| row.get(0))?;
-        let list = format!(
-            "SELECT path, class, detail, bytes, source_mtime, target_mtime {FROM} ORDER BY id LIMIT ?5 OFFSET ?6"
-        );
-        let mut statement = self.connection.prepare(&list)?;
-        let filter = params![report, wanted.directory, class, wanted.search, limit, offset];
-        let rows = statement.query_map(filter, kept)?;
-        Ok((rows.collect::<rusqlite::Result<Vec<_>>>()?, all))
-    }
-
-    /// What differs in each entry of a directory, the most bytes first, at most `limit`: its name, and all that differs at it or below it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn by_directory(
-        &self,
-        replica: &Replica,
-        directory: &[u8],
-        limit: u64,
-    ) -> Result<Vec<(Vec<u8>, Count)>, StoreError> {
-        self.try_by_directory(replica, directory, limit).map_err(self.failed())
-    }
-
-    fn try_by_directory(
-        &self,
-        replica: &Replica,
-        directory: &[u8],
-        limit: u64,
-    ) -> rusqlite::Result<Vec<(Vec<u8>, Count)>> {
-        const QUERY: &str = "
-            WITH below AS (
-                SELECT CASE WHEN ?2 = x'' THEN path ELSE substr(path, length(?2) + 2) END AS rest, bytes
-                FROM difference
-                WHERE report = ?1 AND (?2 = x'' OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
-            )
-            SELECT CASE WHEN instr(rest, x'2f') > 0 THEN substr(rest, 1, instr(rest, x'2f') - 1) ELSE rest END AS name,
-                   count(*), sum(bytes)
-            FROM below GROUP BY name ORDER BY sum(bytes) DESC, count(*) DESC, name LIMIT ?3";
-        let Some(report) = self.last_id(replica)? else { return Ok(Vec::new()) };
-        let mut statement = self.connection.prepare(QUERY)?;
-        let row = |row: &Row<'_>| Ok((row.get(0)?, Count { entries: row.get(1)?, bytes: row.get(2)? }));
-        statement.query_map(params![report, directory, limit], row)?.collect()
-    }
-}
-
-fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
-    let class: String = row.get(1)?;
-    let time = |millis: Option<i64>| millis.map(timestamp);
-    Ok(Kept {
-        path: row.get(0)?,
-        // None but ours are written.
-        class: Class::named(&class).unwrap_or(Class::Unreadable),
-        detail: row.get(2)?,
-        bytes: row.get(3)?,
-        source_mtime: time(row.get(4)?),
-        target_mtime: time(row.get(5)?),
-    })
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -348,7 +257,7 @@ fn timestamp(millis: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{By, Verdict};
+    use super::super::report::{By, Count, Verdict};
     use super::super::terms::Depth;
     use super::*;
     use crate::scan::{Entry, Kind};
@@ -399,8 +308,8 @@ mod tests {
         store.record(&report(1000), [difference("old", Class::Stale, 1)].into_iter(), day).expect("written");
         let found = [
             difference("a", Class::Missing, 0),
-            difference("a/b", Class::Missing, 10),
             difference("a/B2", Class::Stale, 5),
+            difference("a/b", Class::Missing, 10),
             difference("ab", Class::Stale, 20),
         ];
         store.record(&report(2000), found.into_iter(), day).expect("written");
@@ -414,14 +323,14 @@ mod tests {
             let (found, all) = store.differences(&replica, &wanted, offset, limit).expect("read");
             (found.into_iter().map(|kept| String::from_utf8(kept.path).expect("text")).collect::<Vec<_>>(), all)
         };
-        assert_eq!(list(Wanted::default(), 1, 2), (vec!["a/b".into(), "a/B2".into()], 4));
+        assert_eq!(list(Wanted::default(), 1, 2), (vec!["a/B2".into(), "a/b".into()], 4));
         assert_eq!(list(Wanted { directory: b"a".into(), ..Wanted::default() }, 0, 9).1, 3);
         assert_eq!(list(Wanted { search: "B".into(), class: Some(Class::Stale), ..Wanted::default() }, 0, 9).1, 2);
-        let top = store.by_directory(&replica, b"", 9).expect("read");
+        let top = store.by_directory(&replica, b"", Most::Bytes, 9).expect("read");
         assert_eq!(top[0], (b"ab".to_vec(), Count { entries: 1, bytes: 20 }));
         assert_eq!(top[1], (b"a".to_vec(), Count { entries: 3, bytes: 15 }));
         assert_eq!(
-            store.by_directory(&replica, b"a", 1).expect("read"),
+            store.by_directory(&replica, b"a", Most::Bytes, 1).expect("read"),
             [(b"b".to_vec(), Count { entries: 1, bytes: 10 })]
         );
     }

@@ -25,6 +25,7 @@ const LAYERS: [&[&str]; 7] = [
         "verify::terms",
     ],
     &[
+        "agent",
         "clock",
         "descriptor",
         "history",

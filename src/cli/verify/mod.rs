@@ -342,7 +342,7 @@ impl<'a> Desk<'a> {
     async fn verify(&self, verify: &Verify, fresh: bool, list: Option<&Path>) -> Result<Report, String> {
         let mut order = self.runner.order(verify).await?;
         let line = Line::on_stderr(&format!("{}/{}", verify.job, verify.of));
-        (order.fresh, order.list, order.progress) = (fresh, list.map(Path::to_owned), line.is_some());
+        (order.fresh, order.list) = (fresh, list.map(Path::to_owned));
         self.execute(verify, &order, line).await
     }
 

@@ -43,7 +43,6 @@ impl Case {
             state: Some(path("state")),
             keep: 86_400,
             list: None,
-            progress: false,
         };
         let case = Self { directory, order };
         case.sync();
@@ -62,7 +61,7 @@ impl Case {
 
     fn verify(&self) -> Report {
         let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
-        verify(&self.order, sides, &mut |_| {}).expect("a report")
+        verify(&self.order, sides, &mut |_| {}).expect("a report").report
     }
 
     /// What the last verification found.
@@ -196,7 +195,7 @@ fn what_changes_while_it_is_looked_at_is_in_flight() {
     let case = Case::new(Depth::Deep);
     let mut sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
     sides.source = Box::new(Hasty { here: Here::default(), path: case.path("src/a") });
-    let report = verify(&case.order, sides, &mut |_| {}).expect("a report");
+    let report = verify(&case.order, sides, &mut |_| {}).expect("a report").report;
     assert_eq!(case.found(), ["in_flight a"]);
     assert_eq!((report.verdict, report.differing()), (Verdict::Tolerated, 0));
     assert_eq!(case.order.state.as_ref().map(|state| state.exists()), Some(true));
