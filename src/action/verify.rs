@@ -53,6 +53,7 @@ pub(super) async fn plan(runner: &Runner, verify: &Verify) -> Result<Plan, Strin
         native: false,
         split: None,
         guard: None,
+        stdin: None,
         verification: Some(verification),
     })
 }

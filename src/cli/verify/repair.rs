@@ -6,14 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
-
-use rustix::fs::MemfdFlags;
 
 use super::{Chosen, Desk, Repair, confirmed, listed::Listed, read_list};
 use crate::cli::{complain_of, print};
@@ -51,10 +46,8 @@ pub(super) async fn repair(
         complain_of("nothing was repaired");
         return Ok(None);
     }
-    let (lists, actions) = actions(desk, chosen, &plan).await?;
+    let actions = actions(desk, chosen, &plan).await?;
     perform(desk, chosen, actions).await?;
-    // They are read by the rsyncs until these are over.
-    drop(lists);
     let after = desk.verify(&chosen.verify, false, Some(list)).await?;
     desk.show(&after, desk.args.diff.then_some(list));
     if !desk.args.json {
@@ -155,38 +148,30 @@ fn deed(class: Class, which: Repair) -> Option<Deed> {
     }
 }
 
-/// The actions that do it, and the files of their lists, which must live as long.
-async fn actions(desk: &Desk<'_>, chosen: &Chosen, plan: &Plan) -> Result<(Vec<File>, Vec<Action>), String> {
+/// The actions that do it.
+async fn actions(desk: &Desk<'_>, chosen: &Chosen, plan: &Plan) -> Result<Vec<Action>, String> {
     let sync = &chosen.verify.sync;
     let order = desk.runner.order(&chosen.verify).await?;
     let groups = shards::groups(&order.sources, false).ok_or("the sources are not told apart by their names")?;
     let keeps_times = Promise::of(&sync.opts).is_ok_and(|promise| promise.directory_times);
-    let (mut lists, mut actions) = (Vec::new(), Vec::new());
+    let mut actions = Vec::new();
     for group in groups {
         let names = names_of(&group.sources);
-        let is_tree = names.is_none();
         let own: Vec<_> = plan.names.iter().filter(|(path, _)| belongs(path, names.as_deref())).cloned().collect();
-        let steps = repair::steps(&sync.opts, &own, is_tree, keeps_times).map_err(|error| error.to_string())?;
+        let steps = repair::steps(&sync.opts, &own, names.is_none(), keeps_times).map_err(|error| error.to_string())?;
         for step in steps {
-            let (list, action) = action(sync, &group.root, step, actions.len() + 1)
-                .map_err(|error| format!("could not keep a list in memory: {error}"))?;
-            lists.extend(list);
-            actions.push(action);
+            actions.push(action(sync, &group.root, step, actions.len() + 1));
         }
     }
-    Ok((lists, actions))
+    Ok(actions)
 }
 
 /// The names of sources in their directory; `None` where the directory itself is the source.
 fn names_of(sources: &[OsString]) -> Option<Vec<&[u8]>> {
-    let name = |source: &OsString| {
-        let name = source.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-        (!matches!(name, b"" | b"." | b"..")).then_some(())
-    };
-    sources
-        .iter()
-        .map(|source| name(source).and_then(|()| source.as_bytes().rsplit(|&byte| byte == b'/').next()))
-        .collect()
+    let last =
+        |source: &'_ OsString| source.as_bytes().iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+    let names = sources.iter().map(|source| &source.as_bytes()[last(source)..]);
+    names.map(|name| (!matches!(name, b"" | b"." | b"..")).then_some(name)).collect()
 }
 
 /// Whether a path begins with one of these names.
@@ -195,12 +180,7 @@ fn belongs(path: &[u8], names: Option<&[&[u8]]>) -> bool {
     names.is_none_or(|names| names.contains(&first))
 }
 
-fn action(sync: &Sync, root: &OsStr, step: Step, number: usize) -> io::Result<(Option<File>, Action)> {
-    let mut opts = step.opts;
-    let list = step.list.map(|list| in_memory(&list)).transpose()?;
-    if let Some(list) = &list {
-        opts.push(format!("--files-from=/proc/{}/fd/{}", std::process::id(), list.as_raw_fd()).into());
-    }
+fn action(sync: &Sync, root: &OsStr, step: Step, number: usize) -> Action {
     let mut root = root.to_owned();
     if !root.as_bytes().ends_with(b"/") {
         root.push("/");
@@ -208,27 +188,21 @@ fn action(sync: &Sync, root: &OsStr, step: Step, number: usize) -> io::Result<(O
     let sync = Sync {
         sources: vec![root],
         dest: shards::destination(&sync.dest),
-        opts,
+        opts: step.opts,
         parallel: 1,
         max_delete: None,
         allow_empty_source: true,
+        list: step.list.map(Into::into),
         ..sync.clone()
     };
-    let action = Action {
+    Action {
         id: ActionId::new(format!("repair-{number}-{}", step.what.replace(' ', "-"))),
         kind: ActionKind::Sync(sync),
         timeout: None,
         success_exit_codes: GOES_ON.to_vec(),
         retries: 0,
         retry_wait: Duration::ZERO,
-    };
-    Ok((list, action))
-}
-
-fn in_memory(list: &[u8]) -> io::Result<File> {
-    let mut file = File::from(rustix::fs::memfd_create("repair-list", MemfdFlags::CLOEXEC)?);
-    file.write_all(list)?;
-    Ok(file)
+    }
 }
 
 /// The actions, as those of the sync's job.
