@@ -5,6 +5,7 @@ mod agent_gate;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
+mod deletion_differential;
 mod docs;
 mod filter_differential;
 mod layering;
