@@ -144,6 +144,8 @@ pub enum Judged {
     Nothing,
     /// It is in step, as far as was looked.
     InStep,
+    /// It differs, and the sync leaves it like that (`--update`): in step, whatever it holds.
+    Left,
     /// It differs, with more about that for people: `mode 0644, not 0600`.
     Differs(Class, String),
 }
@@ -181,6 +183,8 @@ pub struct Judge<'a> {
     links: HashMap<u64, Option<u64>>,
     /// Directories about whose content nothing is known, on either side; only the last one counts.
     unknown: Option<Vec<u8>>,
+    /// Directories of the target alone which rules protect, and so all that is in them; only the last one counts.
+    kept: Option<Vec<u8>>,
     /// The numbers that owners and groups of the source have at the target, where these are others.
     owners: HashMap<u32, u32>,
     groups: HashMap<u32, u32>,
@@ -189,8 +193,8 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// By this promise, as closely as this.
     pub fn new(promise: &'a Promise, depth: Depth) -> Self {
-        let (links, unknown, owners, groups) = Default::default();
-        Self { promise, depth, links, unknown, owners, groups }
+        let (links, unknown, kept, owners, groups) = Default::default();
+        Self { promise, depth, links, unknown, kept, owners, groups }
     }
 
     /// Owners count by their names, as these hosts know them (rsync(1), `--numeric-ids`).
@@ -209,26 +213,26 @@ impl<'a> Judge<'a> {
         if source.is_some_and(|source| !self.is_copied(source)) {
             return Judged::Nothing;
         }
-        if self.is_below_unknown(path) {
+        if is_below(self.unknown.as_deref(), path) || is_below(self.kept.as_deref(), path) {
             // One side is not known here: said once, for the directory.
             return Judged::Nothing;
         }
-        let (class, detail) = match (source, target) {
-            (None, Some(target)) if !self.promise.deletes || target.protected => return Judged::Nothing,
-            _ => match self.class(source, target) {
-                Some(found) => found,
-                None => return Judged::InStep,
-            },
-        };
+        if let (None, Some(target)) = (source, target)
+            && (target.protected || !self.promise.deletes)
+        {
+            self.kept = Some(path.to_owned());
+            return Judged::Nothing;
+        }
+        if let (Some(source), Some(target)) = (source, target)
+            && self.is_left(source, target)
+        {
+            return Judged::Left;
+        }
+        let Some((class, detail)) = self.class(source, target) else { return Judged::InStep };
         if class == Class::Unreadable {
             self.unknown = Some(path.to_owned());
         }
         Judged::Differs(class, detail)
-    }
-
-    fn is_below_unknown(&self, path: &[u8]) -> bool {
-        let Some(unknown) = &self.unknown else { return false };
-        unknown.is_empty() || path.strip_prefix(&unknown[..]).is_some_and(|rest| rest.starts_with(b"/"))
     }
 
     /// Whether the sync copies such a thing at all.
@@ -264,7 +268,7 @@ impl<'a> Judge<'a> {
             return Some((Class::Type, format!("{}, not {}", kind_name(target.kind), kind_name(source.kind))));
         }
         if let (Kind::File, Some(found)) = (source.kind, self.file(source, target)) {
-            return found;
+            return Some(found);
         }
         if self.depth < Depth::Meta {
             return None;
@@ -282,24 +286,26 @@ impl<'a> Judge<'a> {
         (!details.is_empty()).then(|| (Class::Meta, details.join(", ")))
     }
 
-    /// What is to be said of a file by its length and time; the inner `None` when `--update` leaves it as it is.
-    fn file(&self, source: &Entry, target: &Entry) -> Option<Option<(Class, String)>> {
+    /// What is to be said of a file by its length and time.
+    fn file(&self, source: &Entry, target: &Entry) -> Option<(Class, String)> {
         let is_same_time = !self.promise.times || self.is_same_time(source, target);
-        if self.promise.keeps_newer && self.is_kept(source, target) {
-            return (!is_same_time || source.size != target.size).then_some(None);
-        }
         match (is_same_time, source.mtime.cmp(&target.mtime)) {
             (true, _) if source.size == target.size => None,
-            (true, _) => Some(Some((Class::Size, format!("{} bytes, not {}", target.size, source.size)))),
-            (false, Ordering::Less) => Some(Some((Class::TargetNewer, String::new()))),
-            (false, _) => Some(Some((Class::Stale, String::new()))),
+            (true, _) => Some((Class::Size, format!("{} bytes, not {}", target.size, source.size))),
+            (false, Ordering::Less) => Some((Class::TargetNewer, String::new())),
+            (false, _) => Some((Class::Stale, String::new())),
         }
     }
 
-    /// Whether `--update` passes it over: rsync counts whole seconds, and keeps what is less than its window older, too.
-    fn is_kept(&self, source: &Entry, target: &Entry) -> bool {
+    /// Whether a file differs, and `--update` passes it over: rsync counts whole seconds, and keeps what is less than its window older, too.
+    fn is_left(&self, source: &Entry, target: &Entry) -> bool {
         let window = i64::try_from(self.promise.window).unwrap_or(i64::MAX);
-        source.mtime.seconds.saturating_sub(target.mtime.seconds) < window
+        let is_file = |entry: &Entry| entry.kind == Kind::File && entry.problem.is_none();
+        self.promise.keeps_newer
+            && is_file(source)
+            && is_file(target)
+            && source.mtime.seconds.saturating_sub(target.mtime.seconds) < window
+            && (source.size != target.size || self.promise.times && !self.is_same_time(source, target))
     }
 
     fn is_same_time(&self, a: &Entry, b: &Entry) -> bool {
@@ -354,6 +360,12 @@ fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u
     let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
     let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
     others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
+}
+
+/// Whether a path is in this directory, if it is given.
+fn is_below(directory: Option<&[u8]>, path: &[u8]) -> bool {
+    let Some(directory) = directory else { return false };
+    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Whether nanoseconds are the same as far as both file systems keep them: many cut them off at some power of ten.
