@@ -1,5 +1,6 @@
 //! The program with real parts, from outside. One file per theme; each test's name is what it shows.
 
+mod agent;
 mod ansible;
 mod bad_input;
 mod blocks;

@@ -238,7 +238,8 @@ fn escaped(program: &str) -> String {
     let mut escaped = String::with_capacity(program.len());
     for (at, character) in program.char_indices() {
         let is_plain = !character.is_ascii() || character.is_ascii_alphanumeric() || "/._-+,:@%=".contains(character);
-        if !is_plain && !(at == 0 && character == '~') {
+        let is_home = at == 0 && character == '~';
+        if !(is_plain || is_home) {
             escaped.push('\\');
         }
         escaped.push(character);
