@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account;
 use crate::action::Runner;
 use crate::clock;
-use crate::config::{Config, JobId};
+use crate::config::{Config, HistoryPolicy, JobId};
 use crate::control;
 use crate::director::{self, Director, Ending, Heartbeat, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
@@ -215,6 +215,12 @@ pub fn history_of(config: &Config) -> Option<PathBuf> {
     config.history.directory.as_ref().map(|directory| directory.join("history.db"))
 }
 
+/// Where an instance keeps what it knows of its replicas, and for how long.
+pub fn state_of(config: &Config) -> Option<(PathBuf, Duration)> {
+    let HistoryPolicy { directory, max_age, .. } = &config.history;
+    Some((directory.clone()?, *max_age))
+}
+
 fn performer(
     config: &Config,
     options: &Options,
@@ -237,6 +243,7 @@ fn performer(
         progress: options.progress,
         home: account::home(),
         env: Vec::new(),
+        state: state_of(config),
     };
     Performer { runner, stores, identity, lease: config.lease }
 }

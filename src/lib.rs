@@ -18,6 +18,7 @@ pub mod director;
 pub mod job;
 
 pub mod action;
+pub mod agent;
 pub mod clock;
 pub mod descriptor;
 pub mod lock;

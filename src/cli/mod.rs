@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Errors become one clear line and an exit code here.
 
+mod agent;
 mod check;
 mod doctor;
 mod environment;
@@ -26,6 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::process::guard;
 use crate::ssh::transport;
+use crate::verify::worker;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -97,6 +99,8 @@ enum Command {
     NotifyTest(notify_test::Args),
     /// Stand in front of a restricted account: the forced command of an SSH key
     Gate(gate::Args),
+    /// Look at this host's trees for a verification on another, which starts it by ssh
+    Agent,
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print the version
@@ -146,13 +150,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What the program is when it starts itself to help: the guard of a director's children, or the way of an rsync to its peer.
+/// What the program is when it starts itself to help: the guard of a director's children, a verification, or the way of an rsync to its peer.
 fn helper() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
     if first == guard::GUARD {
         guard::run(&arguments.next().unwrap_or_default());
         return Some(ExitCode::SUCCESS);
+    }
+    if first == worker::VERIFY {
+        return Some(worker::run());
     }
     (first == transport::SHIM).then(|| {
         let status = transport::shim::run(arguments);
@@ -189,6 +196,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),
         Command::Gate(args) => return gate::run(&args),
+        Command::Agent => return agent::run(),
         Command::Schema => print(&rsyncdirector_schema()),
         Command::Version => print(&format!("rsyncdirector {}", crate::VERSION)),
         Command::Completions { shell } => {

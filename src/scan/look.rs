@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::entry::Entry;
-use super::meta::Links;
+use super::meta::{Attributes, Links};
 use super::{directory, entry_of, unknown};
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -39,7 +39,7 @@ impl Tree {
 
     /// What is at a path from the root; `None` when nothing is. What cannot be looked at is told with its problem. Names of one file are not
     /// recognised.
-    pub fn look(&mut self, path: &[u8], meta: bool, attributes: bool) -> Option<Entry> {
+    pub fn look(&mut self, path: &[u8], meta: bool, attributes: Attributes) -> Option<Entry> {
         match self.try_look(path, meta, attributes) {
             Ok(entry) => Some(entry),
             Err(error) if is_absent(&error) => None,
@@ -47,7 +47,7 @@ impl Tree {
         }
     }
 
-    fn try_look(&mut self, path: &[u8], meta: bool, attributes: bool) -> io::Result<Entry> {
+    fn try_look(&mut self, path: &[u8], meta: bool, attributes: Attributes) -> io::Result<Entry> {
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&path[..slash], &path[slash + 1..]),
             None => (&path[..0], path),
@@ -56,8 +56,10 @@ impl Tree {
         let parent = self.directory(parent)?;
         let about = if path.is_empty() { directory::look_at(parent)? } else { directory::look(parent, &name)? };
         let mut links = Links::default();
-        let mut entry =
-            entry_of(path.to_owned(), parent.as_fd(), &name, &about, meta.then_some((attributes, &mut links)));
+        let more = meta.then_some((attributes, &mut links));
+        let entry = entry_of(path.to_owned(), parent.as_fd(), &name, &about, more);
+        // What goes away while it is looked at was not there.
+        let mut entry = entry.map_err(|_| io::Error::from(Errno::NOENT))?;
         if let Some(meta) = &mut entry.meta {
             meta.links = None;
         }
@@ -96,7 +98,7 @@ impl Tree {
     /// When the kernel does not say.
     pub fn about(file: &File) -> io::Result<Entry> {
         let about = directory::look_at(file)?;
-        Ok(entry_of(Vec::new(), file.as_fd(), c"", &about, None))
+        entry_of(Vec::new(), file.as_fd(), c"", &about, None).map_err(|_| Errno::NOENT.into())
     }
 }
 

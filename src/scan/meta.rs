@@ -7,12 +7,42 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{Statx, lgetxattr, llistxattr, readlinkat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::entry::Meta;
 
 /// Bound on the names and on a value of the attributes of one file, bytes: the kernel's own (xattr(7)).
 const ATTRIBUTES_MAX: usize = 64 * 1024;
+
+/// Which extended attributes count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attributes {
+    /// ACLs (`--acls`).
+    pub acls: bool,
+    /// All others (`--xattrs`).
+    pub others: bool,
+    /// Of the others those of the namespace `user` alone: rsync copies no more where one of its ends is not run by root.
+    pub user_only: bool,
+}
+
+impl Attributes {
+    /// Whether any do.
+    pub fn any(self) -> bool {
+        self.acls || self.others
+    }
+
+    /// Whether rsync copies one of this name. rsync(1), `--xattrs`: all but `system.*` by root, and not what `--fake-super` keeps there; ACLs,
+    /// which the kernel has among them, go by `--acls`.
+    fn has(self, name: &[u8]) -> bool {
+        match name {
+            b"" => false,
+            b"system.posix_acl_access" | b"system.posix_acl_default" => self.acls,
+            name if name.starts_with(b"system.") || name.starts_with(b"user.rsync.%") => false,
+            name => self.others && (!self.user_only || name.starts_with(b"user.")),
+        }
+    }
+}
 
 /// Files with several names that were met, each with its number.
 #[derive(Debug, Default)]
@@ -36,7 +66,7 @@ pub(super) fn of(
     parent: BorrowedFd<'_>,
     name: &CStr,
     about: &Statx,
-    attributes: bool,
+    attributes: Attributes,
     links: &mut Links,
 ) -> io::Result<Meta> {
     let is_link = rustix::fs::FileType::from_raw_mode(about.stx_mode.into()).is_symlink();
@@ -45,44 +75,55 @@ pub(super) fn of(
         owner: about.stx_uid,
         group: about.stx_gid,
         target: if is_link { Some(readlinkat(parent, name, Vec::new())?.into_bytes()) } else { None },
-        attributes: if attributes { digest(parent, name)? } else { None },
+        attributes: if attributes.any() { digest(parent, name, attributes)? } else { None },
         links: links.number(about),
     })
 }
 
-/// A digest of all extended attributes that rsync copies for this user; `None` when there are none.
-fn digest(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<[u8; 16]>> {
+/// A digest of the extended attributes that count; `None` when there are none.
+fn digest(parent: BorrowedFd<'_>, name: &CStr, attributes: Attributes) -> io::Result<Option<[u8; 16]>> {
     // There is no call for a name in a directory: this is its path, through the directory that is open.
     let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let path = CString::new(path)?;
-    let mut buffer = vec![0; ATTRIBUTES_MAX];
-    let length = match llistxattr(&path, &mut buffer) {
-        Ok(length) => length,
-        Err(Errno::OPNOTSUPP) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    let mut names: Vec<&[u8]> = buffer[..length].split(|&byte| byte == 0).filter(|name| is_copied(name)).collect();
-    if names.is_empty() {
-        return Ok(None);
-    }
+    let listed = read(|buffer| match llistxattr(&path, buffer) {
+        Err(Errno::OPNOTSUPP) => Ok(0),
+        answer => answer,
+    })?;
+    let mut names: Vec<&[u8]> = listed.split(|&byte| byte == 0).filter(|name| attributes.has(name)).collect();
     names.sort_unstable();
-    let mut digest = Sha256::new();
-    let mut value = vec![0; ATTRIBUTES_MAX];
+    let mut digest = None;
     for name in names {
-        let length = lgetxattr(&path, CString::new(name)?, &mut value)?;
-        for part in [name, &value[..length]] {
+        let attribute = CString::new(name)?;
+        let value = match read(|buffer| lgetxattr(&path, &attribute, buffer)) {
+            Ok(value) => value,
+            // Taken away since it was listed.
+            Err(Errno::NODATA) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let digest = digest.get_or_insert_with(Sha256::new);
+        for part in [name, &value[..]] {
             digest.update((part.len() as u64).to_le_bytes());
             digest.update(part);
         }
     }
-    let digest = digest.finalize();
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    Ok(Some(short))
+    Ok(digest.map(|digest| {
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest.finalize()[..16]);
+        short
+    }))
 }
 
-/// rsync(1), `--xattrs`: by default all but `system.*` are copied by root; ACLs, which are there, go by `--acls`.
-fn is_copied(name: &[u8]) -> bool {
-    let is_acl = matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default");
-    !name.is_empty() && (is_acl || !name.starts_with(b"system."))
+/// What a call puts into a buffer: a small one, and the largest where that does not do.
+fn read(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut small = [0; 512];
+    match call(&mut small) {
+        Ok(length) => Ok(small[..length].to_vec()),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; ATTRIBUTES_MAX];
+            let length = call(&mut large)?;
+            large.truncate(length);
+            Ok(large)
+        }
+        Err(error) => Err(error),
+    }
 }

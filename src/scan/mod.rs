@@ -7,7 +7,8 @@
 //! At the source, what the [`Scope`] does not admit is neither told nor entered. At the destination every name is told, with what keeps it from
 //! being deleted, since the source may send what is kept, and what is kept keeps its directories; entered is all but what is neither sent nor deleted.
 //!
-//! What cannot be read is told with its problem, and the walk goes on. A name that vanishes between being read and being looked at was never there.
+//! What cannot be read is told with its problem, and the walk goes on. A name that vanishes between being read and being looked at was never there;
+//! one that becomes something else meanwhile is looked at again.
 //!
 //! Deliberately absent: contents (`hash` reads those), threads, and any guess about what a difference means.
 
@@ -30,6 +31,7 @@ use rustix::io::Errno;
 
 pub use entry::{Entry, Kind, Meta, Mtime, order};
 pub use look::Tree;
+pub use meta::Attributes;
 
 use self::directory::Names;
 use self::meta::Links;
@@ -39,6 +41,8 @@ use crate::rsync::filter::{FilterError, Kept, Scope, Side};
 const OPEN_MAX: usize = 64;
 /// What stays in any case.
 const KEPT: Kept = Kept { alone: true, with_directory: true };
+/// So often is a name looked at that becomes something else under our hands.
+const LOOKS: usize = 5;
 /// A file of filter rules is not larger than this, bytes.
 const RULES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -53,8 +57,8 @@ pub struct Terms {
     pub one_file_system: bool,
     /// Whether to tell more than kind, size and time.
     pub meta: bool,
-    /// Whether to look at extended attributes, too.
-    pub attributes: bool,
+    /// Which extended attributes to look at, too.
+    pub attributes: Attributes,
     /// The names in the root that are looked at; empty is all, and then the root itself is told, too.
     pub only: Vec<Vec<u8>>,
 }
@@ -91,6 +95,7 @@ impl Walk {
     /// When it cannot be read, or has rules that cannot be followed.
     pub fn new(root: &Path, mut terms: Terms) -> Result<Self, WalkError> {
         terms.scope = terms.scope.at(terms.side);
+        terms.attributes.user_only |= !rustix::process::geteuid().is_root();
         let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
@@ -107,7 +112,8 @@ impl Walk {
         };
         let root = Rc::clone(&walk.root);
         let (scope, names) = if walk.terms.only.is_empty() {
-            walk.first = Some(walk.entry(root.as_fd(), c"", &about));
+            let entry = walk.entry(root.as_fd(), c"", &about);
+            walk.first = Some(entry.map_err(|_| failed(io::ErrorKind::NotFound.into()))?);
             (walk.enter(&walk.terms.scope, &[], &root)?, Names::read(root.as_fd()))
         } else {
             walk.first_named = walk.first_named(&root);
@@ -173,7 +179,11 @@ impl Walk {
         }
     }
 
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Entry {
+    /// What is told of a name.
+    ///
+    /// # Errors
+    /// When it is not there any more, or something else.
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
         let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
         path.extend_from_slice(&self.path);
         path.extend_from_slice(name.to_bytes());
@@ -183,8 +193,20 @@ impl Walk {
 
     /// What comes of a name; `None` when it does not belong to the tree, or is not there any more.
     fn told(&mut self, name: &CStr) -> Result<Option<Entry>, WalkError> {
-        let Some(level) = self.stack.last() else { return Ok(None) };
-        let Some(parent) = level.file.clone() else { return Ok(None) };
+        for _ in 0..LOOKS {
+            match self.told_at_once(name)? {
+                Told::Entry(entry) => return Ok(Some(entry)),
+                Told::Nothing => return Ok(None),
+                Told::Moved => {}
+            }
+        }
+        let path = [&self.path[..], name.to_bytes()].concat();
+        Ok(Some(unknown(path, &io::Error::other("it does not stay what it is"))))
+    }
+
+    fn told_at_once(&mut self, name: &CStr) -> Result<Told, WalkError> {
+        let Some(level) = self.stack.last() else { return Ok(Told::Nothing) };
+        let Some(parent) = level.file.clone() else { return Ok(Told::Nothing) };
         let scope = Rc::clone(&level.scope);
         let side = self.terms.side;
         let admits = |path: &[u8], is_directory| side == Side::Receiver || scope.admits(path, is_directory, side);
@@ -192,31 +214,46 @@ impl Walk {
         path.extend_from_slice(name.to_bytes());
         let about = match directory::look(&parent, name) {
             Ok(about) => about,
-            Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(Told::Nothing),
             Err(error) => {
                 let kept = self.kept(&scope, &path, false, false);
-                return Ok(admits(&path, false).then(|| Entry { kept, ..unknown(path, &error) }));
+                return Ok(match admits(&path, false) {
+                    true => Told::Entry(Entry { kept, ..unknown(path, &error) }),
+                    false => Told::Nothing,
+                });
             }
         };
         let is_directory = kind(&about) == Kind::Directory;
         if !admits(&path, is_directory) {
-            return Ok(None);
+            return Ok(Told::Nothing);
         }
-        let mut entry = self.entry(parent.as_fd(), name, &about);
-        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
-        let is_mount = is_directory && self.terms.one_file_system && is_elsewhere;
-        entry.kept = self.kept(&scope, &path, is_directory, is_mount);
+        let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
+        entry.kept = self.kept(&scope, &path, is_directory, self.is_mount(&about));
         let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
-        if is_directory && !is_mount && !stays {
+        if is_directory && !stays && !self.is_border(&about) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
                     let scope = self.enter(&*self.above(name, &scope)?, &path, &opened)?;
                     self.descend(name.to_owned(), names, opened, Rc::new(scope));
                 }
-                Err(error) => entry.problem = Some(error.to_string()),
+                Err(error) => match Moved::or_problem(&error) {
+                    Ok(problem) => entry.problem = Some(problem),
+                    Err(Moved) => return Ok(Told::Moved),
+                },
             }
         }
-        Ok(Some(entry))
+        Ok(Told::Entry(entry))
+    }
+
+    /// Whether a directory is on another file system that does not belong to the tree. What is mounted below a destination is written to
+    /// all the same.
+    fn is_border(&self, about: &Statx) -> bool {
+        self.terms.side == Side::Sender && self.is_mount(about)
+    }
+
+    /// Whether it is on another file system than the root, where that matters.
+    fn is_mount(&self, about: &Statx) -> bool {
+        self.terms.one_file_system && (about.stx_dev_major, about.stx_dev_minor) != self.device
     }
 
     /// What keeps a name at the destination.
@@ -256,7 +293,11 @@ impl Iterator for Walk {
                 continue;
             };
             if let Err(error) = self.open_innermost() {
-                // It was moved away: what is not told yet cannot be any more.
+                let Ok(_) = Moved::or_problem(&error) else {
+                    // What is not told yet of a directory that is gone has gone with it.
+                    self.leave();
+                    continue;
+                };
                 let mut path = self.path.clone();
                 path.extend_from_slice(name.to_bytes());
                 return Some(Ok(unknown(path, &error)));
@@ -269,6 +310,28 @@ impl Iterator for Walk {
                     return Some(Err(error));
                 }
             }
+        }
+    }
+}
+
+/// What comes of a look at a name.
+enum Told {
+    Entry(Entry),
+    /// It does not belong to the tree, or is not there any more.
+    Nothing,
+    Moved,
+}
+
+/// A name is not there any more, or something else than a moment ago.
+struct Moved;
+
+impl Moved {
+    /// What an error says of a name that was there; or that it was moved.
+    fn or_problem(error: &io::Error) -> Result<String, Self> {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // EINVAL: readlink(2) of what is no link.
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => Err(Self),
+            _ => Ok(error.to_string()),
         }
     }
 }
@@ -296,8 +359,8 @@ fn entry_of(
     parent: BorrowedFd<'_>,
     name: &CStr,
     about: &Statx,
-    more: Option<(bool, &mut Links)>,
-) -> Entry {
+    more: Option<(Attributes, &mut Links)>,
+) -> Result<Entry, Moved> {
     let kind = kind(about);
     let size = if kind == Kind::File { about.stx_size } else { 0 };
     let time = |time: &rustix::fs::StatxTimestamp| Mtime { seconds: time.tv_sec, nanos: time.tv_nsec };
@@ -305,9 +368,9 @@ fn entry_of(
     let meta = more.map(|(attributes, links)| meta::of(parent, name, about, attributes, links));
     let (meta, problem) = match meta.transpose() {
         Ok(meta) => (meta, None),
-        Err(error) => (None, Some(error.to_string())),
+        Err(error) => (None, Some(Moved::or_problem(&error)?)),
     };
-    Entry { path, kind, size, mtime, ctime, id: identity(about), kept: Kept::default(), meta, problem }
+    Ok(Entry { path, kind, size, mtime, ctime, id: identity(about), kept: Kept::default(), meta, problem })
 }
 
 fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {

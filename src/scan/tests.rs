@@ -11,7 +11,8 @@ fn terms(rules: &[&str], meta: bool) -> Terms {
     let opts: Vec<std::ffi::OsString> = rules.iter().map(std::ffi::OsString::from).collect();
     let filters = Filters::of(&opts, &mut |_| Ok(None), None, b"").expect("rules");
     let scope = Scope::new(Arc::new(filters));
-    Terms { scope, side: Side::Sender, one_file_system: false, meta, attributes: meta, only: Vec::new() }
+    let attributes = Attributes { acls: meta, others: meta, user_only: false };
+    Terms { scope, side: Side::Sender, one_file_system: false, meta, attributes, only: Vec::new() }
 }
 
 fn entries(root: &Path, terms: Terms) -> Vec<Entry> {
@@ -115,6 +116,35 @@ fn a_tree_deeper_than_descriptors_go_is_told_to_its_end() {
     }
     assert_eq!(count, 3 * depth + 1);
     assert!(most <= before + OPEN_MAX + 20, "{most} descriptors, {before} before");
+}
+
+#[test]
+fn one_file_system_ends_at_a_mount_of_the_source_alone() {
+    let told = |side| {
+        let terms = Terms { side, one_file_system: true, only: vec![b"proc".to_vec()], ..terms(&[], false) };
+        let mut walk = Walk::new(Path::new("/"), terms).expect("a root");
+        walk.any(|entry| entry.expect("a walk").path == b"proc/version")
+    };
+    assert!(!told(Side::Sender));
+    assert!(told(Side::Receiver), "rsync writes into what is mounted below its destination");
+}
+
+#[test]
+fn a_directory_that_goes_away_takes_along_what_is_not_told_yet() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut path = directory.path().join("top");
+    for _ in 0..OPEN_MAX + 3 {
+        path.push("d");
+        fs::create_dir_all(&path).expect("made");
+        fs::write(path.with_file_name("z"), "").expect("written");
+    }
+    let mut walk = Walk::new(directory.path(), terms(&[], false)).expect("a root");
+    let deepest = walk.find(|entry| entry.as_ref().is_ok_and(|entry| entry.path.ends_with(b"d/z")));
+    assert!(deepest.is_some(), "the first file is the deepest");
+    fs::rename(directory.path().join("top"), directory.path().join("gone")).expect("renamed");
+    let rest: Vec<Entry> = walk.map(|entry| entry.expect("a walk")).collect();
+    assert!(rest.iter().all(|entry| entry.problem.is_none()), "{rest:?}");
+    assert!(rest.len() < OPEN_MAX, "those above the last that were kept open are gone: {}", rest.len());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Two trees, told in the same order, against each other: pure, one entry of each at a time.
 
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -176,9 +177,8 @@ pub fn join<E>(
 pub struct Judge<'a> {
     promise: &'a Promise,
     depth: Depth,
-    /// Which group of names there belongs to one here.
-    links: HashMap<u64, u64>,
-    links_back: HashMap<u64, u64>,
+    /// For each file of the source with several names: which file the first of them is there, `None` being one with a single name.
+    links: HashMap<u64, Option<u64>>,
     /// Directories about whose content nothing is known, on either side; only the last one counts.
     unknown: Option<Vec<u8>>,
     extra: Extra,
@@ -190,8 +190,8 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// By this promise, as closely as this.
     pub fn new(promise: &'a Promise, depth: Depth) -> Self {
-        let (links, links_back, unknown, owners, groups, extra) = Default::default();
-        Self { promise, depth, links, links_back, unknown, owners, groups, extra }
+        let (links, unknown, owners, groups, extra) = Default::default();
+        Self { promise, depth, links, unknown, owners, groups, extra }
     }
 
     /// Owners count by their names, as these hosts know them (rsync(1), `--numeric-ids`).
@@ -259,6 +259,8 @@ impl<'a> Judge<'a> {
             }
         }
         match (source, target) {
+            // Whether it is empty, rules considered, is not known yet; a file in it that is missing speaks for itself.
+            (Some(source), None) if self.promise.prunes && source.kind == Kind::Directory => None,
             (Some(_), None) => Some((Class::Missing, String::new())),
             (Some(source), Some(target)) => self.both(source, target),
             (None, _) => None,
@@ -291,23 +293,29 @@ impl<'a> Judge<'a> {
     /// What is to be said of a file by its length and time; the inner `None` when `--update` leaves it as it is.
     fn file(&self, source: &Entry, target: &Entry) -> Option<Option<(Class, String)>> {
         let is_same_time = !self.promise.times || self.is_same_time(source, target);
+        if self.promise.keeps_newer && self.is_kept(source, target) {
+            return (!is_same_time || source.size != target.size).then_some(None);
+        }
         match (is_same_time, source.mtime.cmp(&target.mtime)) {
             (true, _) if source.size == target.size => None,
             (true, _) => Some(Some((Class::Size, format!("{} bytes, not {}", target.size, source.size)))),
-            (false, Ordering::Less) if self.promise.keeps_newer => Some(None),
             (false, Ordering::Less) => Some(Some((Class::TargetNewer, String::new()))),
             (false, _) => Some(Some((Class::Stale, String::new()))),
         }
     }
 
+    /// Whether `--update` passes it over: rsync counts whole seconds, and keeps what is less than its window older, too.
+    fn is_kept(&self, source: &Entry, target: &Entry) -> bool {
+        let window = i64::try_from(self.promise.window).unwrap_or(i64::MAX);
+        source.mtime.seconds.saturating_sub(target.mtime.seconds) < window
+    }
+
     fn is_same_time(&self, a: &Entry, b: &Entry) -> bool {
+        let seconds = a.mtime.seconds.abs_diff(b.mtime.seconds);
         match self.promise.window {
-            // Nanoseconds are compared where both sides have them: many file systems have not.
-            0 => {
-                a.mtime.seconds == b.mtime.seconds
-                    && (a.mtime.nanos == b.mtime.nanos || a.mtime.nanos == 0 || b.mtime.nanos == 0)
-            }
-            window => a.mtime.seconds.abs_diff(b.mtime.seconds) <= window,
+            // rsync leaves a directory as it is for a difference of less than a second.
+            0 => seconds == 0 && (a.kind == Kind::Directory || is_same_part(a.mtime.nanos, b.mtime.nanos)),
+            window => seconds <= window,
         }
     }
 
@@ -327,22 +335,24 @@ impl<'a> Judge<'a> {
         if self.promise.groups && group != theirs.group {
             details.push(format!("group {}, not {group}", theirs.group));
         }
-        if self.promise.attributes && ours.attributes != theirs.attributes {
+        if self.promise.attributes.any() && ours.attributes != theirs.attributes {
             details.push("other attributes".to_owned());
         }
-        if self.promise.hard_links && !self.is_same_group(ours.links, theirs.links) {
-            details.push("another file with several names".to_owned());
+        if self.promise.hard_links && !self.is_linked(ours.links, theirs.links) {
+            details.push("not one file with its other names".to_owned());
         }
     }
 
-    /// Whether the names of a file here are those of one file there, and of no other.
-    fn is_same_group(&mut self, ours: Option<u64>, theirs: Option<u64>) -> bool {
-        match (ours, theirs) {
-            (Some(ours), Some(theirs)) => {
-                *self.links.entry(ours).or_insert(theirs) == theirs
-                    && *self.links_back.entry(theirs).or_insert(ours) == ours
+    /// Whether the names of a file here are those of one file there. As rsync(1) has it of `--hard-links`, names outside of the tree do not
+    /// count, and what is one file there without being one here is left alone.
+    fn is_linked(&mut self, ours: Option<u64>, theirs: Option<u64>) -> bool {
+        let Some(ours) = ours else { return true };
+        match self.links.entry(ours) {
+            Vacant(first) => {
+                first.insert(theirs);
+                true
             }
-            (ours, theirs) => ours == theirs,
+            Occupied(first) => theirs.is_some() && *first.get() == theirs,
         }
     }
 }
@@ -410,6 +420,15 @@ fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u
     let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
     let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
     others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
+}
+
+/// Whether nanoseconds are the same as far as both file systems keep them: many cut them off at some power of ten.
+fn is_same_part(a: u32, b: u32) -> bool {
+    let unit =
+        |nanos: u32| (2..9).map(|digits| 10_u32.pow(digits)).take_while(|unit| nanos.is_multiple_of(*unit)).last();
+    let (one, other) = (unit(a).unwrap_or(1), unit(b).unwrap_or(1));
+    let unit = one.max(other);
+    a == b || a == 0 || b == 0 || (a / unit == b / unit)
 }
 
 fn kind_name(kind: Kind) -> &'static str {

@@ -303,6 +303,7 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::rsync::filter::{Filters, Side as End};
+    use crate::scan::Attributes;
 
     fn scan_of(root: &std::path::Path) -> Scan {
         Scan {
@@ -312,7 +313,7 @@ mod tests {
             end: End::Sender,
             one_file_system: false,
             meta: false,
-            attributes: false,
+            attributes: Attributes::default(),
         }
     }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::rsync::filter::{Filters, Side as End};
-use crate::scan::{Entry, Mtime};
+use crate::scan::{Attributes, Entry, Mtime};
 
 /// What belongs to a tree, and what is to be told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub struct Scan {
     pub one_file_system: bool,
     /// Whether to tell more than kind, size and time.
     pub meta: bool,
-    /// Whether to look at extended attributes, too.
-    pub attributes: bool,
+    /// Which extended attributes to look at, too.
+    pub attributes: Attributes,
 }
 
 /// A file that is to be read.

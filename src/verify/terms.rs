@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rsync::options::{self, What};
+use crate::rsync::options::{self, Opt, What};
+use crate::scan::Attributes;
 
 /// How closely two trees are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,6 +28,11 @@ impl Depth {
             Self::Meta => "meta",
             Self::Deep => "deep",
         }
+    }
+
+    /// That of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Quick, Self::Meta, Self::Deep].into_iter().find(|depth| depth.name() == name)
     }
 }
 
@@ -55,12 +61,14 @@ pub struct Promise {
     pub devices: bool,
     /// Pipes and sockets.
     pub specials: bool,
-    /// Extended attributes or ACLs.
-    pub attributes: bool,
+    /// Extended attributes and ACLs.
+    pub attributes: Attributes,
     /// That nothing else is there.
     pub deletes: bool,
     /// What the source has newer versions of at the target stays (`--update`).
     pub keeps_newer: bool,
+    /// Directories without any file may be missing (`--prune-empty-dirs`).
+    pub prunes: bool,
     /// What is on other file systems is left out.
     pub one_file_system: bool,
 }
@@ -76,11 +84,12 @@ pub struct NotVerifiable {
 }
 
 /// Options that change what arrives, beyond what a comparison of two trees can know.
-const CHANGES: [(&str, &str); 20] = [
+const CHANGES: [(&str, &str); 26] = [
     ("append", "it looks at the length only"),
     ("append-verify", "files that are longer there stay as they are"),
     ("chmod", "it changes modes on the way"),
     ("chown", "it changes owners on the way"),
+    ("compare-dest", "what is in another directory stays missing"),
     ("copy-devices", "devices become files"),
     ("copy-dirlinks", "links become directories"),
     ("copy-links", "links become what they lead to"),
@@ -91,12 +100,17 @@ const CHANGES: [(&str, &str); 20] = [
     ("groupmap", "it changes groups on the way"),
     ("iconv", "it changes names on the way"),
     ("ignore-existing", "what is there already stays as it is"),
+    ("ignore-non-existing", "what is missing there stays missing"),
     ("keep-dirlinks", "directories there may be links"),
     ("max-size", "large files are left out"),
     ("min-size", "small files are left out"),
     ("munge-links", "it changes links on the way"),
     ("relative", "parts of the source's path are made there"),
+    ("remove-sent-files", "what was copied is not at the source any more"),
+    ("remove-source-files", "what was copied is not at the source any more"),
+    ("safe-links", "links that lead elsewhere are left out"),
     ("usermap", "it changes owners on the way"),
+    ("write-devices", "devices are written like files"),
 ];
 
 impl Promise {
@@ -106,14 +120,13 @@ impl Promise {
     /// [`NotVerifiable`].
     pub fn of(opts: &[OsString]) -> Result<Self, NotVerifiable> {
         let mut promise = Self::nothing();
-        let mut recursive = false;
+        // These hold wherever they stand.
+        let (mut recursive, mut size_only, mut omits) = (false, false, false);
         for opt in options::parse(opts) {
             let What::Known(entry) = opt.what else { continue };
             let on = !opt.negated;
             if let Some((_, why)) = CHANGES.iter().find(|(name, _)| on && *name == entry.name) {
-                let words = opt.words().unwrap_or_default();
-                let option = words.first().map(|word| String::from_utf8_lossy(word.as_bytes()).into_owned());
-                return Err(NotVerifiable { option: option.unwrap_or_else(|| format!("--{}", entry.name)), why });
+                return Err(NotVerifiable { option: written(&opt, entry.name), why });
             }
             match entry.name {
                 "archive" => {
@@ -122,7 +135,7 @@ impl Promise {
                 }
                 "recursive" => recursive = on,
                 "times" => (promise.times, promise.directory_times) = (on, on),
-                "omit-dir-times" => promise.directory_times &= !on,
+                "omit-dir-times" => omits = on,
                 "modify-window" => promise.window = number(opt.value).unwrap_or(0),
                 "perms" => promise.modes = on,
                 "owner" => promise.owners = on,
@@ -133,27 +146,41 @@ impl Promise {
                 "devices" => promise.devices = on,
                 "specials" => promise.specials = on,
                 "D" => (promise.devices, promise.specials) = (on, on),
-                "acls" | "xattrs" => promise.attributes |= on,
+                "acls" => {
+                    promise.attributes.acls = on;
+                    // rsync(1): it implies --perms.
+                    promise.modes |= on;
+                }
+                "xattrs" => promise.attributes.others = on,
                 "update" => promise.keeps_newer = on,
+                "prune-empty-dirs" => promise.prunes = on,
                 "one-file-system" => promise.one_file_system = on,
-                "size-only" => promise.times &= !on,
+                "size-only" => size_only = on,
                 "delete" | "delete-before" | "delete-during" | "delete-delay" | "delete-after" | "delete-excluded" => {
                     promise.deletes |= on;
                 }
                 _ => {}
             }
         }
+        promise.times &= !size_only;
+        promise.directory_times &= !omits;
         let not_recursive =
             || NotVerifiable { option: "these options".into(), why: "without --recursive it copies no directory" };
         if recursive { Ok(promise) } else { Err(not_recursive()) }
     }
 
-    /// Who is not root at the target cannot give files away, nor make devices.
-    pub fn only_what_a_user_can(&mut self, user: u32) {
-        let is_root = user == 0;
-        self.owners &= is_root;
-        self.groups &= is_root;
-        self.devices &= is_root;
+    /// What is left of it where these users, 0 being root, read the source and write the target. rsync(1) of `--owner`, `--devices` and `--xattrs`:
+    /// they need the superuser; of `--group`: others keep those groups alone that they belong to, which nobody knows here.
+    pub fn between(self, source: u32, target: u32) -> Self {
+        let is_root = target == 0;
+        let user_only = self.attributes.user_only || source != 0 || target != 0;
+        Self {
+            owners: self.owners && is_root,
+            groups: self.groups && is_root,
+            devices: self.devices && is_root,
+            attributes: Attributes { user_only, ..self.attributes },
+            ..self
+        }
     }
 
     fn nothing() -> Self {
@@ -169,9 +196,10 @@ impl Promise {
             hard_links: false,
             devices: false,
             specials: false,
-            attributes: false,
+            attributes: Attributes::default(),
             deletes: false,
             keeps_newer: false,
+            prunes: false,
             one_file_system: false,
         }
     }
@@ -181,6 +209,12 @@ impl Promise {
         (self.links, self.modes, self.times, self.directory_times) = (true, true, true, true);
         (self.groups, self.owners, self.devices, self.specials) = (true, true, true, true);
     }
+}
+
+/// An option as written, without its value.
+fn written(opt: &Opt<'_>, name: &str) -> String {
+    let words = opt.words().unwrap_or_default();
+    words.first().map_or_else(|| format!("--{name}"), |word| String::from_utf8_lossy(word.as_bytes()).into_owned())
 }
 
 fn number(value: Option<&std::ffi::OsStr>) -> Option<u64> {
@@ -199,12 +233,32 @@ mod tests {
     fn options_say_what_is_promised() {
         let archive = promise(&["-a"]).expect("verifiable");
         assert!(archive.times && archive.modes && archive.owners && archive.links && archive.devices);
-        assert!(!archive.hard_links && !archive.attributes && !archive.deletes);
+        assert!(!archive.hard_links && !archive.attributes.any() && !archive.deletes);
         let more = promise(&["-aHAX", "--delete", "--modify-window=2", "--no-perms", "-O"]).expect("verifiable");
-        assert!(more.hard_links && more.attributes && more.deletes && !more.modes && !more.directory_times);
+        assert!(more.hard_links && more.attributes.any() && more.deletes && !more.modes && !more.directory_times);
         assert_eq!(more.window, 2);
         let plain = promise(&["-r", "--size-only"]).expect("verifiable");
         assert!(!plain.times && !plain.links);
+    }
+
+    #[test]
+    fn some_options_hold_wherever_they_stand() {
+        let archive = promise(&["-O", "--size-only", "-a"]).expect("verifiable");
+        assert!(!archive.times && !archive.directory_times);
+        let attributes = |opts: &[&str]| promise(opts).expect("verifiable").attributes;
+        assert!(attributes(&["-rA"]).acls && !attributes(&["-rA"]).others && promise(&["-rA"]).expect("-A").modes);
+        assert!(!attributes(&["-aX", "--no-xattrs"]).any());
+    }
+
+    #[test]
+    fn a_target_that_is_not_roots_keeps_neither_owners_nor_devices() {
+        let all = promise(&["-aX"]).expect("verifiable");
+        assert_eq!(all.clone().between(0, 0), all);
+        let kept = all.clone().between(0, 1000);
+        assert!(!kept.owners && !kept.groups && !kept.devices && kept.specials && kept.modes);
+        assert!(kept.attributes.user_only);
+        let pulled = all.between(1000, 0);
+        assert!(pulled.owners && pulled.attributes.user_only, "a user sends no attributes but those of users");
     }
 
     #[test]

@@ -62,6 +62,8 @@ fn files_differ_by_time_first_and_then_by_length() {
     check("-a --modify-window=1", Depth::Quick, |file| file.mtime.seconds = 998, &["f: stale"]);
     check("-a", Depth::Quick, |file| file.mtime.nanos = 6, &["f: target_newer"]);
     check("-a", Depth::Quick, |file| file.mtime.nanos = 0, &[]);
+    check("-au --modify-window=1", Depth::Quick, |file| file.size = 11, &[]);
+    check("-au", Depth::Quick, |file| file.size = 11, &["f: size 11 bytes, not 10"]);
     check("-r", Depth::Quick, |file| file.mtime.seconds = 0, &[]);
     check("-r", Depth::Quick, |file| (file.mtime.seconds, file.size) = (0, 9), &["f: size 9 bytes, not 10"]);
 }
@@ -76,6 +78,23 @@ fn kinds_are_compared_at_every_depth_and_metas_on_request() {
     let noted = |file: &mut Entry| file.meta.as_mut().expect("there").attributes = Some([1; 16]);
     check("-a", Depth::Meta, noted, &[]);
     check("-aX", Depth::Meta, noted, &["f: meta other attributes"]);
+    let mut younger = entry("d", Kind::Directory);
+    younger.mtime.nanos = 7;
+    assert_eq!(judged("-a", Depth::Meta, vec![entry("d", Kind::Directory)], vec![younger]), [""; 0]);
+}
+
+#[test]
+fn times_are_the_same_as_far_as_both_file_systems_keep_them() {
+    let found = |ours: u32, theirs: u32| {
+        let at = |nanos| Entry { mtime: Mtime { seconds: 1000, nanos }, ..file("f") };
+        judged("-a", Depth::Quick, vec![at(ours)], vec![at(theirs)])
+    };
+    for coarser in [123_456_700, 123_456_000, 120_000_000, 100_000_000, 0] {
+        assert_eq!((found(123_456_789, coarser), found(coarser, 123_456_789)), (vec![], vec![]), "{coarser}");
+    }
+    assert_eq!(found(123_456_789, 123_456_780), ["f: stale"], "nobody keeps tens of nanoseconds");
+    assert_eq!(found(123_456_789, 123_457_000), ["f: target_newer"]);
+    assert_eq!(found(200_000_000, 100_000_000), ["f: stale"]);
 }
 
 #[test]
@@ -96,9 +115,39 @@ fn names_of_one_file_belong_together_on_both_sides() {
         |groups: [u64; 4]| ["a", "b", "c", "d"].iter().zip(groups).map(|(path, group)| linked(path, group)).collect();
     let found = |there| judged("-aH", Depth::Meta, of([0, 0, 1, 1]), of(there));
     assert_eq!(found([5, 5, 3, 3]), [""; 0]);
-    assert_eq!(found([5, 5, 3, 5]), ["d: meta another file with several names"]);
-    assert_eq!(found([5, 5, 5, 5]).len(), 2);
-    assert_eq!(judged("-a", Depth::Meta, of([0, 0, 1, 1]), of([5, 5, 5, 5])), [""; 0]);
+    assert_eq!(found([5, 5, 3, 5]), ["d: meta not one file with its other names"]);
+    assert_eq!(found([5, 3, 3, 5]).len(), 2);
+    assert_eq!(found([5, 5, 5, 5]), [""; 0], "rsync does not take apart what is one file there");
+    assert_eq!(judged("-a", Depth::Meta, of([0, 0, 1, 1]), of([5, 3, 3, 5])), [""; 0]);
+}
+
+#[test]
+fn names_outside_of_the_tree_do_not_count() {
+    let linked = |path: &str, links| {
+        let mut entry = file(path);
+        entry.meta.as_mut().expect("there").links = links;
+        entry
+    };
+    let found = |ours, theirs| judged("-aH", Depth::Meta, vec![linked("a", ours)], vec![linked("a", theirs)]);
+    assert_eq!((found(Some(1), None), found(None, Some(1))), (vec![], vec![]));
+    let both = |groups: [Option<u64>; 2]| vec![linked("a", groups[0]), linked("b", groups[1])];
+    let found = judged("-aH", Depth::Meta, both([Some(1), Some(1)]), both([None, None]));
+    assert_eq!(found, ["b: meta not one file with its other names"]);
+    let missing = vec![linked("b", None)];
+    assert_eq!(judged("-aH", Depth::Meta, both([Some(1), Some(1)]), missing), ["a: missing"]);
+}
+
+#[test]
+fn what_a_sync_would_not_delete_is_none_of_its_business_even_unreadable() {
+    let locked = Entry { problem: Some("Permission denied".into()), ..entry("d", Kind::Directory) };
+    assert_eq!(judged("-a", Depth::Quick, vec![], vec![locked]), [""; 0]);
+}
+
+#[test]
+fn directories_without_files_may_be_missing_where_they_are_pruned() {
+    let ours = || vec![entry("d", Kind::Directory), file("d/f"), entry("e", Kind::Directory)];
+    assert_eq!(judged("-am", Depth::Quick, ours(), vec![]), ["d/f: missing"]);
+    assert_eq!(judged("-am --delete", Depth::Quick, vec![], ours()).len(), 3);
 }
 
 #[test]

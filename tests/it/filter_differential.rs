@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rsyncdirector::rsync::filter::{Filters, Scope, Side};
-use rsyncdirector::scan::{Terms, Walk, WalkError};
+use rsyncdirector::scan::{Attributes, Terms, Walk, WalkError};
 
 /// Cases in each run; `RD_FILTER_CASES` asks for more.
 const CASES: u64 = 5_000;
@@ -275,7 +275,7 @@ pub(super) fn walk(
         }
     }
     let only = only.iter().map(|name| name.clone().into_bytes()).collect();
-    Walk::new(root, Terms { scope, side, one_file_system: false, meta: false, attributes: false, only })
+    Walk::new(root, Terms { scope, side, one_file_system: false, meta: false, attributes: Attributes::default(), only })
 }
 
 /// Some of the names in a tree, or none.

@@ -21,8 +21,11 @@ const LAYERS: [&[&str]; 7] = [
         "rsync",
         "schedule",
         "ssh::host_keys",
+        "verify::order",
+        "verify::terms",
     ],
     &[
+        "agent",
         "clock",
         "descriptor",
         "history",

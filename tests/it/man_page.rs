@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "run",
     "check",
     "doctor",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 20] = [
     "show",
     "notify-test",
     "gate",
+    "agent",
     "schema",
     "version",
     "completions",

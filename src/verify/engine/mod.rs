@@ -155,8 +155,7 @@ struct Course<'a> {
 pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Result<Report, VerifyError> {
     let ticks = Ticks::now();
     let (source, target) = (sides.source.about(), sides.target.about());
-    let mut promise = Promise::of(&order.opts)?;
-    promise.only_what_a_user_can(target.user);
+    let promise = Promise::of(&order.opts)?.between(source.user, target.user);
     let manifest = match (&order.state, order.depth) {
         (Some(state), Depth::Deep) => Some(Manifest::take(state, &order.replica)?),
         _ => None,

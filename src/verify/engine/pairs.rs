@@ -37,7 +37,7 @@ pub(super) fn of(order: &Order, promise: &Promise) -> Result<Vec<Pair>, VerifyEr
         end,
         one_file_system: promise.one_file_system,
         meta: order.depth >= Depth::Meta,
-        attributes: order.depth >= Depth::Meta && promise.attributes,
+        attributes: promise.attributes,
     };
     let pair = |(root, only): (Vec<u8>, Vec<Vec<u8>>)| Pair {
         source: scan(&root, &only, End::Sender),
