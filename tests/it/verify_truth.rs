@@ -79,7 +79,8 @@ fn check(seed: u64, by_rsync: bool) -> String {
     for level in Level::ALL {
         let order = order(&case, directory.path(), level);
         let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
-        let report = verify(&order, sides, &mut |_| {}).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        let outcome = verify(&order, sides, &mut |_| {});
+        let report = outcome.unwrap_or_else(|error| panic!("seed {seed}: {error:?}")).report;
         let found = listed(&directory.path().join("list"));
         wrong += &case.compare(level, &found);
         assert_eq!(report.differing(), found.len() as u64, "seed {seed}");
