@@ -16,6 +16,7 @@ use crate::rsync::bwlimit::Timetable;
 use crate::rsync::guard::MaxDelete;
 use crate::schedule::Schedule;
 use crate::verify::order::MaxDrift;
+use crate::verify::order::Replica;
 use crate::verify::terms::Depth;
 
 /// One instance: everything that one configuration file says.
@@ -369,6 +370,16 @@ impl Action {
             ActionKind::Sync(sync) => sync.stall_timeout,
             ActionKind::Verify(verify) => verify.stall_timeout,
             ActionKind::Command(_) => None,
+        }
+    }
+
+    /// The replica that it verifies, if that is what it does.
+    pub fn verifies(&self) -> Option<Replica> {
+        match &self.kind {
+            ActionKind::Verify(verify) => {
+                Some(Replica { job: verify.job.as_str().to_owned(), sync: verify.of.as_str().to_owned() })
+            }
+            ActionKind::Sync(_) | ActionKind::Command(_) => None,
         }
     }
 }

@@ -39,10 +39,10 @@ use crate::rsync::filter::{FilterError, Kept, Scope, Side};
 
 /// So many directories of the way down are kept open; those above are opened again when the walk comes back to them.
 const OPEN_MAX: usize = 64;
-/// What stays in any case.
-const KEPT: Kept = Kept { alone: true, with_directory: true };
 /// So often is a name looked at that becomes something else under our hands.
 const LOOKS: usize = 5;
+/// What stays in any case.
+const KEPT: Kept = Kept { alone: true, with_directory: true };
 /// A file of filter rules is not larger than this, bytes.
 const RULES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -95,7 +95,6 @@ impl Walk {
     /// When it cannot be read, or has rules that cannot be followed.
     pub fn new(root: &Path, mut terms: Terms) -> Result<Self, WalkError> {
         terms.scope = terms.scope.at(terms.side);
-        terms.attributes.user_only |= !rustix::process::geteuid().is_root();
         let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
@@ -228,9 +227,13 @@ impl Walk {
             return Ok(Told::Nothing);
         }
         let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
-        entry.kept = self.kept(&scope, &path, is_directory, self.is_mount(&about));
+        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
+        let is_mount = is_directory && self.terms.one_file_system && is_elsewhere;
+        entry.kept = self.kept(&scope, &path, is_directory, is_mount);
         let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
-        if is_directory && !stays && !self.is_border(&about) {
+        // What is mounted below a destination is written to all the same.
+        let is_border = is_mount && side == Side::Sender;
+        if is_directory && !is_border && !stays {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
                     let scope = self.enter(&*self.above(name, &scope)?, &path, &opened)?;
@@ -243,17 +246,6 @@ impl Walk {
             }
         }
         Ok(Told::Entry(entry))
-    }
-
-    /// Whether a directory is on another file system that does not belong to the tree. What is mounted below a destination is written to
-    /// all the same.
-    fn is_border(&self, about: &Statx) -> bool {
-        self.terms.side == Side::Sender && self.is_mount(about)
-    }
-
-    /// Whether it is on another file system than the root, where that matters.
-    fn is_mount(&self, about: &Statx) -> bool {
-        self.terms.one_file_system && (about.stx_dev_major, about.stx_dev_minor) != self.device
     }
 
     /// What keeps a name at the destination.

@@ -43,7 +43,7 @@ fn meta() -> impl Strategy<Value = Meta> {
 fn entry() -> impl Strategy<Value = Entry> {
     let times = (time(), prop::option::of(time()));
     let problem = prop::option::of(any::<String>().prop_map(|text| text.chars().take(100).collect()));
-    let kept = any::<(bool, bool)>().prop_map(|(alone, with_directory)| Kept { alone, with_directory });
+    let kept = (any::<bool>(), any::<bool>()).prop_map(|(alone, with_directory)| Kept { alone, with_directory });
     let more = (kept, prop::option::of(meta()), problem);
     (path(), what(), any::<u64>(), times, any::<u64>(), more).prop_map(
         |(path, kind, size, (mtime, ctime), id, (kept, meta, problem))| {

@@ -27,6 +27,9 @@ const HAS_PROBLEM: u8 = 0x20;
 const HAS_CTIME: u8 = 0x40;
 const IS_KEPT: u8 = 0x80;
 
+const KEPT_ALONE: u8 = 1;
+const KEPT_WITH_DIRECTORY: u8 = 2;
+
 const HAS_TARGET: u8 = 1;
 const HAS_ATTRIBUTES: u8 = 2;
 const HAS_LINKS: u8 = 4;

@@ -53,10 +53,8 @@ impl Unpacker {
     }
 
     fn kept(&mut self) -> Result<Kept, ProtoError> {
-        match self.byte()? {
-            byte @ 1..=3 => Ok(Kept { alone: byte & 1 != 0, with_directory: byte & 2 != 0 }),
-            _ => Err(ProtoError::Malformed("flags of what is kept")),
-        }
+        let byte = self.byte()?;
+        Ok(Kept { alone: byte & KEPT_ALONE != 0, with_directory: byte & KEPT_WITH_DIRECTORY != 0 })
     }
 
     fn kind(&mut self, byte: u8) -> Result<What, ProtoError> {
