@@ -7,7 +7,7 @@
 //! Errors mean that nothing can be said. What cannot be read here and there is part of the report.
 
 mod again;
-mod pairs;
+pub(super) mod pairs;
 mod read;
 mod scan;
 mod share;
