@@ -142,8 +142,10 @@ impl Way {
         command.arg("--").args(operands);
         command.env("LC_ALL", "C").env("TZ", "UTC");
         if !self.elsewhere.tickets.is_empty() {
-            let none = || self.failed("more connections are needed than were offered: verify fewer sources at once");
-            command.env(transport::VARIABLE, self.tickets.pop_front().ok_or_else(none)?);
+            let Some(ticket) = self.tickets.pop_front() else {
+                return Err(self.failed("more connections are needed than were offered: verify fewer sources at once"));
+            };
+            command.env(transport::VARIABLE, ticket);
         }
         command.stdin(stdin.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped());
         let mut child = command.stderr(complaints.try_clone().map_err(failed)?).spawn().map_err(failed)?;
