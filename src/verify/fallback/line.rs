@@ -204,7 +204,9 @@ mod tests {
         let again = of(b"hf+++++++++ 2 2026/11/21-20:33:41 rw-r--r-- 0 0 d/c// => d/e");
         assert_eq!(again.link.as_deref(), Some(&b"d/e"[..]));
         assert_eq!(of(b"skipping non-regular file \"de\"v\"").entry.path, b"de\"v");
-        for other in [&b"created directory /x y z a b c d//"[..], b"", b"sending incremental file list", b"cannot delete"] {
+        for other in
+            [&b"created directory /x y z a b c d//"[..], b"", b"sending incremental file list", b"cannot delete"]
+        {
             assert_eq!(listed(other, true), None);
         }
     }

@@ -52,7 +52,14 @@ pub fn sides(order: &Order, elsewhere: &Elsewhere, used: usize) -> Result<Sides,
     let promise = Promise::of(&order.opts)?;
     let pairs = pairs::of(order, &promise)?;
     let here = Box::new(Plain(Here::default()));
-    let there = Rsync { way: Way::new(elsewhere, used), order: order.clone(), promise, pairs, changes: None, again: Vec::new() };
+    let there = Rsync {
+        way: Way::new(elsewhere, used),
+        order: order.clone(),
+        promise,
+        pairs,
+        changes: None,
+        again: Vec::new(),
+    };
     let is_source = elsewhere.is_source;
     let there = Box::new(there);
     let by = By::Rsync;
@@ -215,7 +222,10 @@ impl Rsync {
         let (source, target) = (run::inside(&source.root), run::inside(&target.root));
         names.rewind().map_err(|error| SideError::io("what is to be read", error))?;
         let mut opts = run::reach(&self.order.opts);
-        opts.extend(["-ct", "--no-recursive", "--no-implied-dirs", "--files-from=-", "--from0", line::CHANGES].map(OsString::from));
+        opts.extend(
+            ["-ct", "--no-recursive", "--no-implied-dirs", "--files-from=-", "--from0", line::CHANGES]
+                .map(OsString::from),
+        );
         let operands = match self.way.is_source() {
             true => vec![self.way.there(&source), target],
             false => vec![source, self.way.there(&target)],

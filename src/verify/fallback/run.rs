@@ -47,8 +47,7 @@ const REACH: [&str; 26] = [
     "checksum-seed",
 ];
 /// Those that say which names belong to it.
-const RULES: [&str; 8] =
-    ["filter", "exclude", "include", "exclude-from", "include-from", "F", "cvs-exclude", "from0"];
+const RULES: [&str; 8] = ["filter", "exclude", "include", "exclude-from", "include-from", "F", "cvs-exclude", "from0"];
 /// Those that a dry run of it does without: what bounds or hides what it would do, reads everything, or does something else.
 const DROPPED: [&str; 11] = [
     "rsh",
@@ -76,9 +75,7 @@ pub(super) fn rules(opts: &[OsString]) -> Vec<OsString> {
 
 /// The options of a dry run of the sync.
 pub(super) fn whole(opts: &[OsString]) -> Vec<OsString> {
-    words(opts, |opt| {
-        opt.entry().is_some_and(|entry| entry.fate != Fate::Output && !DROPPED.contains(&entry.name))
-    })
+    words(opts, |opt| opt.entry().is_some_and(|entry| entry.fate != Fate::Output && !DROPPED.contains(&entry.name)))
 }
 
 fn words(opts: &[OsString], wanted: impl Fn(&Opt<'_>) -> bool) -> Vec<OsString> {
@@ -187,10 +184,7 @@ pub(super) struct Complaints {
 
 impl Complaints {
     /// Each that is about a path.
-    pub(super) fn problems(
-        mut self,
-        told: &mut dyn FnMut(Problem) -> Result<(), SideError>,
-    ) -> Result<(), SideError> {
+    pub(super) fn problems(mut self, told: &mut dyn FnMut(Problem) -> Result<(), SideError>) -> Result<(), SideError> {
         self.file.rewind().map_err(|error| SideError::io("what rsync said", error))?;
         each_line(self.file, &mut |text| line::problem(text).map_or(Ok(()), &mut *told))
     }
@@ -209,7 +203,8 @@ impl Complaints {
         })?;
         let code = code.unwrap_or(-1);
         let meaning = exit::meaning(code).unwrap_or("it was ended");
-        let words = words.map(|words| format!(": {words}")).unwrap_or_default().replace(|c: char| c.is_control(), "\u{fffd}");
+        let words =
+            words.map(|words| format!(": {words}")).unwrap_or_default().replace(|c: char| c.is_control(), "\u{fffd}");
         Ok(format!("rsync ended with {code}, {meaning}{words}"))
     }
 }
