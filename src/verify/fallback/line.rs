@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(what(b">fc........ a//"), What { content: true, ..nothing });
         assert_eq!(what(b">fcst...... a//"), What { more: true, ..nothing });
         assert_eq!(what(b">f+++++++++ a//"), What { more: true, ..nothing });
-        assert_eq!(what(b".f......a.. a//"), What { attributes: true, ..nothing });
+        assert_eq!(what(b".f.......a. a//"), What { attributes: true, ..nothing });
         assert_eq!(what(b".d........x a///"), What { attributes: true, ..nothing });
         assert_eq!(what(b"cD+++++++++ a//"), nothing);
         assert_eq!(what(b"cDc.t...... a//"), What { device: true, ..nothing });

@@ -199,6 +199,43 @@ fn a_root_that_is_not_there_has_nothing() {
 }
 
 #[test]
+fn devices_and_directories_that_cannot_be_read_are_told() {
+    let case = Case::new("-aA --delete");
+    let device = |name: &str, number| {
+        rustix::fs::mknodat(
+            CWD,
+            case.path(name),
+            FileType::CharacterDevice,
+            Mode::RUSR,
+            rustix::fs::makedev(1, number),
+        )
+        .expect("made");
+    };
+    device("src/device", 3);
+    device("src/other", 3);
+    case.sync();
+    fs::remove_file(case.path("dst/device")).expect("removed");
+    device("dst/device", 5);
+    for name in ["device", "."] {
+        let time = fs::metadata(case.path(&format!("src/{name}"))).expect("there");
+        set_time(&case.path(&format!("dst/{name}")), std::os::unix::fs::MetadataExt::mtime(&time));
+    }
+    case.check(Depth::Quick, &[]);
+    case.check(Depth::Meta, &["meta device another device"]);
+    // The peer's user is another.
+    let text = "#!/bin/sh\nshift 3\nexec setpriv --reuid 65534 --clear-groups sh -c \"$*\"\n";
+    fs::write(case.path("rsh"), text).expect("written");
+    fs::set_permissions(case.directory.path(), fs::Permissions::from_mode(0o755)).expect("set");
+    fs::set_permissions(case.path("src/sub"), fs::Permissions::from_mode(0o700)).expect("set");
+    fs::set_permissions(case.path("dst/sub"), fs::Permissions::from_mode(0o700)).expect("set");
+    let [_, pulled, pushed] = case.found(Depth::Quick);
+    for found in [pulled, pushed] {
+        assert_eq!(found[0], "unreadable sub Permission denied", "{found:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+}
+
+#[test]
 fn what_the_peer_says_when_it_fails_is_told() {
     let case = Case::new("-a");
     fs::write(case.path("rsh"), "#!/bin/sh\necho Host key verification failed. >&2\nexit 255\n").expect("written");
