@@ -47,3 +47,4 @@ mod signals;
 mod syncs;
 mod systemd;
 mod transport;
+mod verify_fallback;
