@@ -28,6 +28,7 @@ pub mod prometheus;
 pub mod receiver;
 pub mod sandbox;
 pub mod sshd;
+pub mod tree;
 pub mod wait;
 
 pub use director::{Director, Finished};

@@ -36,7 +36,8 @@ Exit codes:
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
      status, now, cancel, pause, resume, reload, renew, why: the instance does not run, or refuses;
-     notify-test: somebody could not be told; doctor: something will fail; verify: it could not tell
+     notify-test: somebody could not be told; doctor: something will fail;
+     agent: its client was not understood; verify: it could not tell
   2  the command line or the configuration is wrong
      verify: more differs than may
   3  another director runs this instance; verify: something differs, no more than may
@@ -132,6 +133,8 @@ pub enum Exit {
     LockFailed,
     /// `doctor`: something will fail.
     Unwell,
+    /// `agent`: its client could not be understood, or told.
+    NotUnderstood,
     /// The command line or the configuration is wrong.
     Configuration,
     /// Another instance holds the pid file.
@@ -146,7 +149,12 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold | Exit::Unwell => 1,
+            Exit::JobFailed
+            | Exit::LockFailed
+            | Exit::NotFound
+            | Exit::NotTold
+            | Exit::Unwell
+            | Exit::NotUnderstood => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,

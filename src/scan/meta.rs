@@ -82,6 +82,8 @@ pub(super) fn of(
 
 /// A digest of the extended attributes that count; `None` when there are none.
 fn digest(parent: BorrowedFd<'_>, name: &CStr, attributes: Attributes) -> io::Result<Option<[u8; 16]>> {
+    let user_only = attributes.user_only || !rustix::process::geteuid().is_root();
+    let attributes = Attributes { user_only, ..attributes };
     // There is no call for a name in a directory: this is its path, through the directory that is open.
     let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let path = CString::new(path)?;

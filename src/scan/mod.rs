@@ -87,8 +87,7 @@ impl Walk {
     ///
     /// # Errors
     /// When it cannot be read, or has rules that cannot be followed.
-    pub fn new(root: &Path, mut terms: Terms) -> Result<Self, WalkError> {
-        terms.attributes.user_only |= !rustix::process::geteuid().is_root();
+    pub fn new(root: &Path, terms: Terms) -> Result<Self, WalkError> {
         let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;

@@ -1,5 +1,6 @@
 //! Tests of the package as a whole: its structure, its schedule against real rules, and what it ships.
 
+mod agent;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;

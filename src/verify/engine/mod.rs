@@ -51,6 +51,9 @@ pub enum VerifyError {
     /// Its rules cannot be followed.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A source is not there.
+    #[error("the source {0} is not there")]
+    NoSource(String),
     /// A side failed.
     #[error("{side}")]
     Side {

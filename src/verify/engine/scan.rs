@@ -2,11 +2,12 @@
 
 use super::share::Share;
 use super::{Candidate, Course, Phase, Progress, VerifyError};
+use crate::logging::escaped_bytes;
 use crate::scan::{Entry, Kind};
 use crate::verify::compare::{Class, Judge, Judged, Pair, join};
 use crate::verify::manifest::{Agreed, Cursor, Digested, Known, Place};
 use crate::verify::records::Writer;
-use crate::verify::side::State;
+use crate::verify::side::{Scan, State};
 use crate::verify::terms::Depth;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,8 @@ impl Course<'_> {
             let mut judge = Judge::new(promise, order.depth).with_names(&about.0, &about.1);
             let source = sides.source.scan(&pair.source).map_err(VerifyError::source)?;
             let target = sides.target.scan(&pair.target).map_err(VerifyError::target)?;
+            let mut wanted = Roots::of(&pair.source);
+            let source = source.inspect(|entry| wanted.saw(entry.as_ref().ok()));
             let source = source.map(|entry| entry.map_err(VerifyError::source));
             let target = target.map(|entry| entry.map_err(VerifyError::target));
             for pair in join(source, target) {
@@ -82,6 +85,7 @@ impl Course<'_> {
                     tell(Progress { phase: Phase::Scan, entries: tally.seen(), bytes: 0, bytes_in_all: 0 });
                 }
             }
+            wanted.all_seen()?;
         }
         tell(Progress { phase: Phase::Scan, entries: tally.seen(), bytes: 0, bytes_in_all: 0 });
         Ok(Scanned { differing, to_read, cursor: contents.map(|contents| contents.cursor) })
@@ -155,6 +159,35 @@ impl Contents {
             }
         }
         Ok(())
+    }
+}
+
+/// What the source must have, or else it is not the source: a file system that is not mounted has nothing, and so would be in step with nothing.
+struct Roots<'a> {
+    root: &'a [u8],
+    left: Vec<&'a [u8]>,
+}
+
+impl<'a> Roots<'a> {
+    fn of(scan: &'a Scan) -> Self {
+        let left = if scan.only.is_empty() { vec![&b""[..]] } else { scan.only.iter().map(Vec::as_slice).collect() };
+        Self { root: &scan.root, left }
+    }
+
+    fn saw(&mut self, entry: Option<&Entry>) {
+        if let (Some(entry), false) = (entry, self.left.is_empty()) {
+            self.left.retain(|name| *name != entry.path);
+        }
+    }
+
+    fn all_seen(&self) -> Result<(), VerifyError> {
+        match self.left.first() {
+            None => Ok(()),
+            Some(name) => {
+                let path = if name.is_empty() { self.root.to_vec() } else { [self.root, b"/", name].concat() };
+                Err(VerifyError::NoSource(escaped_bytes(&path)))
+            }
+        }
     }
 }
 
