@@ -229,11 +229,11 @@ fn drill(html: &mut Html, drill: &Drill) {
         put!(html, " {}, {}, came back as they should.", files, human::bytes(drill.bytes));
     } else {
         parts::badge(html, mark("restoring failed", "✕", "bad"));
-        put!(html, " {} of {} did not come back as they should:", drill.failed.len(), files);
+        put!(html, " {} of {} did not come back as they should.", drill.failed.len(), files);
     }
     if drill.skipped > 0 {
         let skipped = human::count(drill.skipped, "file has", "files have");
-        put!(html, " {} changed since, so that there was nothing to compare with.", skipped);
+        put!(html, " {} changed since, so there was nothing to compare with.", skipped);
     }
     put!(html, "</p>");
     if !drill.failed.is_empty() {

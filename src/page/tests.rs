@@ -26,6 +26,7 @@ fn job(id: &str, state: State) -> JobStatus {
         last_success: Some(at(-5000)),
         next_run: Some(at(7000)),
         paused: None,
+        replicas: Vec::new(),
     }
 }
 

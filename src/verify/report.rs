@@ -43,6 +43,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InStep, Self::Tolerated, Self::Drift, Self::Unknown];
+
     /// Its name in reports, metrics and the history.
     pub fn name(self) -> &'static str {
         match self {
@@ -183,5 +186,37 @@ impl Report {
             line = format!("{line}; {}", self.why);
         }
         line
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// One for tests: of 4 entries with 40 bytes, of which all but those of the classes agree.
+    pub(crate) fn sample(job: &str, sync: &str, verdict: Verdict, classes: &[(Class, u64)]) -> Self {
+        let at = Timestamp::from_second(1_800_000_000).expect("a time");
+        let differing: u64 = classes.iter().map(|(_, entries)| entries).sum();
+        let count = |entries| Count { entries, bytes: 10 * entries };
+        Self {
+            replica: Replica { job: job.to_owned(), sync: sync.to_owned() },
+            at,
+            seconds: 1.5,
+            depth: Depth::Quick,
+            by: By::Here,
+            verdict,
+            why: String::new(),
+            all: count(4),
+            in_step: count(4 - differing),
+            classes: classes.iter().map(|(class, entries)| (*class, count(*entries))).collect(),
+            lag: None,
+            last_agreement: (verdict == Verdict::InStep).then_some(at),
+            read: Count::default(),
+            known: Count::default(),
+            never_read: Count::default(),
+            oldest_read: None,
+            window_days: None,
+            drill: None,
+            directories: Vec::new(),
+            listed: differing,
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The process that verifies writes it, pages and commands read it meanwhile. It has every report of the time that is kept, and the
 //! differences of each replica's last one. Times are milliseconds since the Unix epoch.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, Row, params};
 use super::compare::{Class, Difference};
 use super::order::Replica;
 use super::report::Report;
+use crate::scan::order;
 
 mod differences;
 
@@ -47,6 +49,11 @@ CREATE TABLE difference (
     target_mtime INTEGER
 );
 CREATE INDEX difference_by_report ON difference (report, class);
+CREATE TABLE run ( -- where differences begin whose paths follow in order: one for each tree of a sync with sources in several directories
+    report INTEGER NOT NULL REFERENCES report (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL -- difference
+);
+CREATE INDEX run_by_report ON run (report, first);
 ";
 
 /// Why the database cannot be used.
@@ -151,7 +158,7 @@ impl Store {
         |error| StoreError::Database(self.path.clone(), error)
     }
 
-    /// Keeps a report and what differs, in the order of paths; of that only the first [`DIFFERENCES_MAX`]. Forgets the differences of the replica's
+    /// Keeps a report and what differs, in the order of paths, tree by tree; of that only the first [`DIFFERENCES_MAX`]. Forgets the differences of the replica's
     /// earlier ones, and reports that are older than `keep`. All or nothing.
     ///
     /// # Errors
@@ -174,8 +181,11 @@ impl Store {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let Replica { job, sync } = &report.replica;
-        let older = "DELETE FROM difference WHERE report IN (SELECT id FROM report WHERE job = ?1 AND sync = ?2)";
-        transaction.execute(older, [job, sync])?;
+        for table in ["difference", "run"] {
+            let older =
+                format!("DELETE FROM {table} WHERE report IN (SELECT id FROM report WHERE job = ?1 AND sync = ?2)");
+            transaction.execute(&older, [job, sync])?;
+        }
         let oldest = millis(report.at).saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
         transaction.execute("DELETE FROM report WHERE at < ?1", [oldest])?;
         let json =
@@ -189,11 +199,18 @@ impl Store {
             let insert = "INSERT INTO difference (report, path, class, detail, bytes, source_mtime, target_mtime) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let mut insert = transaction.prepare(insert)?;
             let most = usize::try_from(DIFFERENCES_MAX).unwrap_or(usize::MAX);
+            let mut before: Option<Vec<u8>> = None;
             for found in differences.take(most) {
+                let begins = before.as_ref().is_none_or(|before| order(before, &found.path) != Ordering::Less);
                 let mtime = |entry: &Option<crate::scan::Entry>| entry.as_ref().map(|entry| entry.mtime.millis());
                 let (class, bytes) = (found.class.name(), found.bytes());
                 let (source, target) = (mtime(&found.source), mtime(&found.target));
                 insert.execute(params![id, found.path, class, found.detail, bytes, source, target])?;
+                if begins {
+                    let run = "INSERT INTO run (report, first) VALUES (?1, ?2)";
+                    transaction.execute(run, [id, transaction.last_insert_rowid()])?;
+                }
+                before = Some(found.path);
             }
         }
         transaction.commit()
@@ -257,41 +274,12 @@ fn timestamp(millis: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{By, Count, Verdict};
-    use super::super::terms::Depth;
+    use super::super::report::{Count, Verdict};
     use super::*;
     use crate::scan::{Entry, Kind};
 
     fn report(at: i64) -> Report {
-        let replica = Replica { job: "j".into(), sync: "s".into() };
-        let (why, classes, lag, last_agreement) = Default::default();
-        let (read, known, never_read, oldest_read, window_days, drill, directories) = Default::default();
-        let all = Count { entries: 4, bytes: 40 };
-        let in_step = Count { entries: 3, bytes: 30 };
-        let (depth, by, verdict) = (Depth::Quick, By::Here, Verdict::Drift);
-        let (at, seconds, listed) = (timestamp(at), 1.5, 0);
-        Report {
-            replica,
-            at,
-            seconds,
-            depth,
-            by,
-            verdict,
-            why,
-            all,
-            in_step,
-            classes,
-            lag,
-            last_agreement,
-            read,
-            known,
-            never_read,
-            oldest_read,
-            window_days,
-            drill,
-            directories,
-            listed,
-        }
+        Report { at: timestamp(at), ..Report::sample("j", "s", Verdict::Drift, &[(Class::Stale, 1)]) }
     }
 
     fn difference(path: &str, class: Class, bytes: u64) -> Difference {
@@ -333,6 +321,39 @@ mod tests {
             store.by_directory(&replica, b"a", Most::Bytes, 1).expect("read"),
             [(b"b".to_vec(), Count { entries: 1, bytes: 10 })]
         );
+    }
+
+    #[test]
+    fn directories_of_several_trees_are_found_in_each() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(state.path()).expect("made");
+        let paths = ["m/a", "m/b", "m-x", "a", "a/c", "a/c/d", "a-b", "c/\u{e9}%_", "z", "b/q"];
+        let found = paths.iter().enumerate().map(|(n, path)| difference(path, Class::Stale, n as u64));
+        store.record(&report(1), found, Duration::from_secs(9)).expect("written");
+        let list = |directory: &str, search: &str| {
+            let wanted = Wanted { directory: directory.into(), search: search.into(), class: None };
+            let (found, all) = store.differences(&report(0).replica, &wanted, 0, 99).expect("read");
+            assert_eq!(found.len() as u64, all);
+            found.into_iter().map(|kept| String::from_utf8(kept.path).expect("text")).collect::<Vec<_>>()
+        };
+        for (directory, expected) in [
+            ("m", &["m/a", "m/b"][..]),
+            ("a", &["a", "a/c", "a/c/d"]),
+            ("a/c", &["a/c", "a/c/d"]),
+            ("a/c/d", &["a/c/d"]),
+            ("b", &["b/q"]),
+            ("c", &["c/\u{e9}%_"]),
+            ("q", &[]),
+        ] {
+            assert_eq!(list(directory, ""), expected, "{directory}");
+        }
+        assert_eq!(
+            (list("", "%_").len(), list("", "_").len(), list("", "\\").len(), list("", "C/").len()),
+            (1, 1, 0, 2)
+        );
+        let top = store.by_directory(&report(0).replica, b"", Most::Entries, 2).expect("read");
+        assert_eq!(top[0], (b"a".to_vec(), Count { entries: 3, bytes: 12 }));
+        assert_eq!(top[1].0, b"m");
     }
 
     #[test]

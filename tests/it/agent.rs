@@ -15,7 +15,7 @@ use rsyncdirector::agent::proto::pack::Packer;
 use rsyncdirector::agent::proto::{self, Kind, Preface};
 use rsyncdirector::agent::{Agent, ConnectError};
 use rsyncdirector::rsync::filter::{Filters, Side as End};
-use rsyncdirector::scan::{Entry, Kind as What};
+use rsyncdirector::scan::{Attributes, Entry, Kind as What};
 use rsyncdirector::verify::here::Here;
 use rsyncdirector::verify::order::Elsewhere;
 use rsyncdirector::verify::side::{Read, Scan, Side, SideError, State, Wanted};
@@ -43,7 +43,7 @@ fn scan_of(root: &Path) -> Scan {
         end: End::Receiver,
         one_file_system: false,
         meta: true,
-        attributes: true,
+        attributes: Attributes { acls: true, others: true, user_only: false },
     }
 }
 

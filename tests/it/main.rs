@@ -4,6 +4,7 @@ mod agent;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
+mod deletion_differential;
 mod docs;
 mod filter_differential;
 mod layering;

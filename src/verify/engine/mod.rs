@@ -201,11 +201,15 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
 impl Course<'_> {
     /// What differs after all.
     fn passes(&mut self) -> Result<std::fs::File, VerifyError> {
-        let scan::Scanned { differing, to_read, cursor } = self.scan()?;
-        let mut differing = Reader::<Candidate>::new(&differing.finish()?)?;
+        let scan::Scanned { differing, to_read, kept, cursor } = self.scan()?;
+        let stays = |found: &Candidate| {
+            found.class == Class::Extra && !kept.is_empty() && kept.contains(&(found.pair, found.path().to_owned()))
+        };
+        let differing = Reader::<Candidate>::new(&differing.finish()?)?;
+        let differing = differing.filter(|found| !found.as_ref().is_ok_and(stays));
         let contents = self.read(&to_read.finish()?)?;
         let mut contents = Reader::<Candidate>::new(&contents.finish()?)?;
-        let found = self.again(&mut differing, &mut contents)?;
+        let found = self.again(differing, &mut contents)?;
         if let (Some(manifest), Some(cursor)) = (&self.manifest, cursor) {
             manifest.finish(cursor, self.began).map_err(|error| manifest.failed(error))?;
         }

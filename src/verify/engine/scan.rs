@@ -1,5 +1,7 @@
 //! The first pass: both trees are walked at once, and each pair is judged by what the walks tell.
 
+use std::collections::BTreeSet;
+
 use super::share::Share;
 use super::{Candidate, Course, Phase, Progress, VerifyError};
 use crate::logging::escaped_bytes;
@@ -38,6 +40,8 @@ pub(super) struct Scanned {
     pub(super) differing: Writer<Candidate>,
     /// In the order of places.
     pub(super) to_read: Writer<ToRead>,
+    /// Directories that are told as too much and stay all the same, by the number of their pair ([`Judge::kept_after_all`]).
+    pub(super) kept: BTreeSet<(u32, Vec<u8>)>,
     /// How far the manifest was read.
     pub(super) cursor: Option<Cursor>,
 }
@@ -53,6 +57,7 @@ impl Course<'_> {
     pub(super) fn scan(&mut self) -> Result<Scanned, VerifyError> {
         let (mut differing, mut to_read) = (self.spool()?, self.spool()?);
         let mut contents = self.contents()?;
+        let mut kept = BTreeSet::new();
         let Self { promise, order, pairs, about, sides, tally, tell, .. } = self;
         for (number, pair) in (0_u32..).zip(pairs.iter()) {
             let mut judge = Judge::new(promise, order.depth).with_names(&about.0, &about.1);
@@ -86,9 +91,10 @@ impl Course<'_> {
                 }
             }
             wanted.all_seen()?;
+            kept.extend(judge.kept_after_all().iter().map(|path| (number, path.clone())));
         }
         tell(Progress { phase: Phase::Scan, entries: tally.seen(), bytes: 0, bytes_in_all: 0 });
-        Ok(Scanned { differing, to_read, cursor: contents.map(|contents| contents.cursor) })
+        Ok(Scanned { differing, to_read, kept, cursor: contents.map(|contents| contents.cursor) })
     }
 
     fn contents(&self) -> Result<Option<Contents>, VerifyError> {

@@ -1,7 +1,7 @@
 //! Questions about the differences of a replica's last report, of which there may be a million.
 //!
 //! Those of a report were inserted in one transaction and in the order of paths ([`order`]), so their ids follow one another, and a directory is
-//! a range of them, which a binary search finds. So a page of a list, and what a directory holds, cost as much as is shown; a search reads the
+//! a range of them, which a binary search finds. A sync with sources in several directories has such a run for each; their names differ. So a page of a list, and what a directory holds, cost as much as is shown; a search reads the
 //! range once.
 
 use std::cmp::{Ordering, Reverse};
@@ -54,7 +54,7 @@ impl Store {
         // What is asked for in pieces is that of one moment, though a verification may end meanwhile.
         let _snapshot = self.connection.unchecked_transaction()?;
         let Some((report, whole)) = self.last_range(replica)? else { return Ok((Vec::new(), 0)) };
-        let Range(first, end) = self.range_at(whole, &wanted.directory)?;
+        let Range(first, end) = self.range_at(report, whole, &wanted.directory)?;
         if wanted.class.is_none() && wanted.search.is_empty() {
             let all = u64::try_from(end - first).unwrap_or_default();
             let from = first.saturating_add(i64::try_from(offset).unwrap_or(i64::MAX)).min(end);
@@ -104,8 +104,8 @@ impl Store {
         limit: usize,
     ) -> rusqlite::Result<Vec<(Vec<u8>, Count)>> {
         let _snapshot = self.connection.unchecked_transaction()?;
-        let Some((_, whole)) = self.last_range(replica)? else { return Ok(Vec::new()) };
-        let Range(first, end) = self.range_at(whole, directory)?;
+        let Some((report, whole)) = self.last_range(replica)? else { return Ok(Vec::new()) };
+        let Range(first, end) = self.range_at(report, whole, directory)?;
         let mut statement = self.connection.prepare("SELECT path, bytes FROM difference WHERE id >= ?1 AND id < ?2")?;
         let mut rows = statement.query(params![first, end])?;
         let mut largest = Largest { most, limit, heap: BinaryHeap::new() };
@@ -149,14 +149,22 @@ impl Store {
     }
 
     /// Those at a directory and below it.
-    fn range_at(&self, whole: Range, directory: &[u8]) -> rusqlite::Result<Range> {
+    fn range_at(&self, report: i64, whole: Range, directory: &[u8]) -> rusqlite::Result<Range> {
         if directory.is_empty() {
             return Ok(whole);
         }
-        let first = self.partition(whole, |path| order(path, directory) == Ordering::Less)?;
-        let is_before_end = |path: &[u8]| path == directory || child(path, directory).is_some();
-        let end = self.partition(Range(first, whole.1), is_before_end)?;
-        Ok(Range(first, end))
+        let mut runs = self.connection.prepare("SELECT first FROM run WHERE report = ?1 ORDER BY first")?;
+        let firsts = runs.query_map([report], |row| row.get(0))?.collect::<rusqlite::Result<Vec<i64>>>()?;
+        for (index, first) in firsts.iter().enumerate() {
+            let run = Range(*first, firsts.get(index + 1).copied().unwrap_or(whole.1));
+            let first = self.partition(run, |path| order(path, directory) == Ordering::Less)?;
+            let is_in_it = |path: &[u8]| path == directory || child(path, directory).is_some();
+            let end = self.partition(Range(first, run.1), is_in_it)?;
+            if first < end {
+                return Ok(Range(first, end));
+            }
+        }
+        Ok(Range(whole.1, whole.1))
     }
 
     /// The first id of a range whose path is not `before`, as all behind it are not.
