@@ -1,6 +1,7 @@
 //! Tests of the package as a whole: its structure, its schedule against real rules, and what it ships.
 
 mod agent;
+mod agent_gate;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
@@ -13,3 +14,4 @@ mod man_page;
 mod monitoring;
 mod samples;
 mod unit_file;
+mod verify_truth;
