@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use integration_tests::receiver::Receiver;
-use integration_tests::{Director, Finished, Sandbox, Sshd, binary, procs, wait};
+use integration_tests::{Director, Finished, Sandbox, Sshd, director::binary, procs, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -244,7 +244,7 @@ fn an_interrupt_ends_everything() {
     let mut command = sandbox.command();
     command.args(["verify", "--config", &config]);
     let mut looking = Director::spawn(&sandbox, command);
-    let worker = || procs::descendants(looking.pid()).into_iter().find(|process| process.command.contains("__verify"));
+    let worker = || procs::descendants(looking.pid()).into_iter().find(|process| process.cmdline.contains("__verify"));
     wait::until("it works", || worker().is_some_and(|worker| procs::alive(worker.pid)));
     let worker = worker().expect("it works");
     procs::signal(looking.pid(), Signal::INT);
