@@ -47,4 +47,5 @@ mod signals;
 mod syncs;
 mod systemd;
 mod transport;
+mod verify_command;
 mod verify_fallback;
