@@ -144,6 +144,8 @@ pub enum Judged {
     Nothing,
     /// It is in step, as far as was looked.
     InStep,
+    /// It differs, and the sync leaves it like that (`--update`): in step, whatever it holds.
+    Left,
     /// It differs, with more about that for people: `mode 0644, not 0600`.
     Differs(Class, String),
 }
@@ -216,13 +218,17 @@ impl<'a> Judge<'a> {
             // One side is not known here: said once, for the directory.
             return Judged::Nothing;
         }
-        let (class, detail) = match (source, target) {
-            (None, Some(_)) if !self.promise.deletes => return Judged::Nothing,
-            _ => match self.class(source, target) {
-                Some(found) => found,
-                None => return Judged::InStep,
-            },
-        };
+        if let (None, Some(_)) = (source, target)
+            && !self.promise.deletes
+        {
+            return Judged::Nothing;
+        }
+        if let (Some(source), Some(target)) = (source, target)
+            && self.is_left(source, target)
+        {
+            return Judged::Left;
+        }
+        let Some((class, detail)) = self.class(source, target) else { return Judged::InStep };
         if class == Class::Unreadable {
             self.unknown = Some(path.to_owned());
         }
@@ -272,7 +278,7 @@ impl<'a> Judge<'a> {
             return Some((Class::Type, format!("{}, not {}", kind_name(target.kind), kind_name(source.kind))));
         }
         if let (Kind::File, Some(found)) = (source.kind, self.file(source, target)) {
-            return found;
+            return Some(found);
         }
         if self.depth < Depth::Meta {
             return None;
@@ -290,24 +296,26 @@ impl<'a> Judge<'a> {
         (!details.is_empty()).then(|| (Class::Meta, details.join(", ")))
     }
 
-    /// What is to be said of a file by its length and time; the inner `None` when `--update` leaves it as it is.
-    fn file(&self, source: &Entry, target: &Entry) -> Option<Option<(Class, String)>> {
+    /// What is to be said of a file by its length and time.
+    fn file(&self, source: &Entry, target: &Entry) -> Option<(Class, String)> {
         let is_same_time = !self.promise.times || self.is_same_time(source, target);
-        if self.promise.keeps_newer && self.is_kept(source, target) {
-            return (!is_same_time || source.size != target.size).then_some(None);
-        }
         match (is_same_time, source.mtime.cmp(&target.mtime)) {
             (true, _) if source.size == target.size => None,
-            (true, _) => Some(Some((Class::Size, format!("{} bytes, not {}", target.size, source.size)))),
-            (false, Ordering::Less) => Some(Some((Class::TargetNewer, String::new()))),
-            (false, _) => Some(Some((Class::Stale, String::new()))),
+            (true, _) => Some((Class::Size, format!("{} bytes, not {}", target.size, source.size))),
+            (false, Ordering::Less) => Some((Class::TargetNewer, String::new())),
+            (false, _) => Some((Class::Stale, String::new())),
         }
     }
 
-    /// Whether `--update` passes it over: rsync counts whole seconds, and keeps what is less than its window older, too.
-    fn is_kept(&self, source: &Entry, target: &Entry) -> bool {
+    /// Whether a file differs, and `--update` passes it over: rsync counts whole seconds, and keeps what is less than its window older, too.
+    fn is_left(&self, source: &Entry, target: &Entry) -> bool {
         let window = i64::try_from(self.promise.window).unwrap_or(i64::MAX);
-        source.mtime.seconds.saturating_sub(target.mtime.seconds) < window
+        let is_file = |entry: &Entry| entry.kind == Kind::File && entry.problem.is_none();
+        self.promise.keeps_newer
+            && is_file(source)
+            && is_file(target)
+            && source.mtime.seconds.saturating_sub(target.mtime.seconds) < window
+            && (source.size != target.size || self.promise.times && !self.is_same_time(source, target))
     }
 
     fn is_same_time(&self, a: &Entry, b: &Entry) -> bool {

@@ -14,3 +14,4 @@ mod man_page;
 mod monitoring;
 mod samples;
 mod unit_file;
+mod verify_truth;

@@ -145,7 +145,8 @@ fn replica(random: &mut Random, options: &Options, source: &Tree, by_rsync: bool
         if !has_parent || !(is_there || is_left) {
             continue;
         }
-        match source.names_of(path).into_iter().find(|name| options.hard_links && target.get(name).is_some()) {
+        let is_other = |name: &Path| is_there && target.get(name).is_some() && options.admits(name);
+        match source.names_of(path).into_iter().find(|name| options.hard_links && is_other(name)) {
             Some(other) => target.link(path.clone(), &other),
             None => target.put(path.clone(), node),
         }
@@ -173,6 +174,7 @@ fn loosen(random: &mut Random, options: &Options, source: &Tree, target: &mut Tr
         } else {
             &Options::default()
         };
+        let is_first = target.names_of(path).first() == Some(path);
         let Some(node) = target.get_mut(path) else { continue };
         let other = draw::node(random, node.what.clone());
         let directory = node.is_directory();
@@ -197,7 +199,7 @@ fn loosen(random: &mut Random, options: &Options, source: &Tree, target: &mut Tr
             node.acl = other.acl;
         }
         node.mtime.1 -= node.mtime.1 % coarse;
-        if options.window > 0 {
+        if options.window > 0 && is_first {
             node.mtime.0 += random.between(0, options.window.unsigned_abs()) as i64 * random.pick(&[-1, 1]);
         }
     }

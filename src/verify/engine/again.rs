@@ -108,7 +108,7 @@ fn settle(
         (None, None) => return Settled::Gone,
     };
     match judge.judge(&pair) {
-        Judged::InStep => Settled::InStep,
+        Judged::InStep | Judged::Left => Settled::InStep,
         Judged::Nothing => Settled::Gone,
         Judged::Differs(_, detail) => {
             Settled::Differs(Candidate { class: Class::InFlight, detail, source, target, ..first })

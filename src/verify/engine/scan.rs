@@ -71,6 +71,11 @@ impl Course<'_> {
                 let pair = pair?;
                 match judge.judge(&pair) {
                     Judged::Nothing => continue,
+                    Judged::Left => {
+                        if let (Some(source), _) = pair.sides() {
+                            tally.left(source);
+                        }
+                    }
                     Judged::Differs(class, detail) => {
                         let (source, target) = owned(pair);
                         differing.write(&Candidate { pair: number, class, detail, source, target })?;

@@ -45,6 +45,11 @@ impl Tally {
         }
     }
 
+    /// Something that the sync leaves as it is.
+    pub(super) fn left(&mut self, source: &Entry) {
+        self.in_step.add(source.size);
+    }
+
     /// How many were in step so far.
     pub(super) fn seen(&self) -> u64 {
         self.in_step.entries

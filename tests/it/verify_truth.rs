@@ -1,0 +1,120 @@
+//! Verifications against the truth: of trees whose differences are known, exactly those are told, at every level, in the right class.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use base64ct::{Base64, Encoding};
+use integration_tests::tree::{Case, Level};
+use rsyncdirector::verify::Depth;
+use rsyncdirector::verify::engine::{Sides, verify};
+use rsyncdirector::verify::here::Here;
+use rsyncdirector::verify::order::{MaxDrift, Order, Replica};
+use rsyncdirector::verify::report::By;
+
+/// Pairs of trees in each run, and how many more of which rsync makes the target; `RD_TRUTH_TREES` asks for more of the first.
+const TREES: u64 = 2_000;
+const BY_RSYNC: u64 = 160;
+const THREADS: u64 = 4;
+/// Faults of a tree, at most.
+const FAULTS: u64 = 6;
+
+pub(crate) fn depth(level: Level) -> Depth {
+    match level {
+        Level::Quick => Depth::Quick,
+        Level::Meta => Depth::Meta,
+        Level::Deep => Depth::Deep,
+    }
+}
+
+pub(crate) fn order(case: &Case, directory: &Path, level: Level) -> Order {
+    let mut source = directory.join("source").into_os_string();
+    source.push("/");
+    Order {
+        replica: Replica { job: "job".into(), sync: "sync".into() },
+        sources: vec![source],
+        dest: directory.join("target").into(),
+        opts: case.options.words().iter().map(OsString::from).collect(),
+        remote: None,
+        depth: depth(level),
+        share: None,
+        fresh: false,
+        max_drift: MaxDrift::Entries(0),
+        max_lag: None,
+        rate: None,
+        restore: 0,
+        agent: None,
+        state: None,
+        keep: 86_400,
+        list: Some(directory.join("list")),
+    }
+}
+
+/// What a verification wrote down as different, each with its class.
+pub(crate) fn listed(list: &Path) -> BTreeSet<(Vec<u8>, String)> {
+    let text = fs::read_to_string(list).expect("a list");
+    let difference = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let text = |key: &str| line[key].as_str().map(str::to_owned);
+        let path = match text("path_base64") {
+            Some(path) => Base64::decode_vec(&path).expect("base64"),
+            None => OsString::from(text("path").expect("a path")).into_vec(),
+        };
+        (path, text("class").expect("a class"))
+    };
+    let lines = text.lines().count();
+    let found: BTreeSet<_> = text.lines().map(difference).collect();
+    assert_eq!(found.len(), lines, "something is told twice: {text}");
+    found
+}
+
+/// What is wrong with a case; empty when all is as it should be.
+fn check(seed: u64, by_rsync: bool) -> String {
+    let case = Case::draw(seed, FAULTS, by_rsync);
+    let directory = tempfile::tempdir().expect("a directory");
+    case.make(directory.path(), by_rsync);
+    let mut wrong = String::new();
+    for level in Level::ALL {
+        let order = order(&case, directory.path(), level);
+        let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
+        let outcome = verify(&order, sides, &mut |_| {});
+        let report = outcome.unwrap_or_else(|error| panic!("seed {seed}: {error:?}")).report;
+        let found = listed(&directory.path().join("list"));
+        wrong += &case.compare(level, &found);
+        assert_eq!(report.differing(), found.len() as u64, "seed {seed}");
+        assert_eq!(report.in_step == report.all, found.is_empty(), "seed {seed}: {report:?}");
+    }
+    wrong
+}
+
+#[track_caller]
+fn check_all(seeds: std::ops::Range<u64>, by_rsync: bool) {
+    let only = std::env::var("RD_TRUTH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = only.map_or(seeds, |seed| seed..seed + 1);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let part = |thread: u64| seeds.clone().filter(move |seed| seed % THREADS == thread);
+        let check = move |seeds: &mut dyn Iterator<Item = u64>| -> Vec<String> {
+            seeds.map(|seed| check(seed, by_rsync)).filter(|wrong| !wrong.is_empty()).collect()
+        };
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || check(&mut part(thread)))).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let few: String = wrong.iter().take(5).map(String::as_str).collect();
+    assert!(wrong.is_empty(), "{} trees; RD_TRUTH_SEED=… tries one alone:\n{few}", wrong.len());
+}
+
+#[test]
+fn exactly_the_faults_are_told() {
+    let trees = std::env::var("RD_TRUTH_TREES").ok().and_then(|trees| trees.parse().ok()).unwrap_or(TREES);
+    check_all(0..trees, false);
+}
+
+#[test]
+fn what_rsync_makes_is_in_step_but_for_the_faults() {
+    check_all(1_000_000..1_000_000 + BY_RSYNC, true);
+}
