@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::account;
 use crate::action::Runner;
 use crate::clock;
-use crate::config::{Config, JobId};
+use crate::config::{Config, HistoryPolicy, JobId};
 use crate::control;
 use crate::director::{self, Director, Ending, Heartbeat, Mode, Paused, Setup, Signals};
 use crate::event::{Events, Observer};
@@ -31,6 +31,8 @@ use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
 use crate::status::Board;
 use crate::supervisor::{self, StatusLine};
+use crate::verify::report::Report;
+use crate::verify::store::Store;
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,6 +97,9 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let page = MetricsFile { metrics: Arc::clone(&metrics), path: options.metrics_file.clone() };
     page.write();
     let board = Board::new(config, crate::VERSION, &last);
+    let reports = verified(config);
+    metrics.restore_replicas(&reports);
+    board.restore_replicas(&reports);
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
     let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();
@@ -210,9 +215,26 @@ fn history(config: &Config, options: &Options) -> Option<history::Options> {
     Some(history::Options { path, max_age: policy.max_age, max_size: policy.max_size, output_max })
 }
 
+/// What the last verifications of an instance found, before it began.
+fn verified(config: &Config) -> Vec<Report> {
+    let Some(directory) = &config.history.directory else { return Vec::new() };
+    let latest =
+        Store::open_read_only(directory).and_then(|store| store.map_or(Ok(Vec::new()), |store| store.latest()));
+    latest.unwrap_or_else(|error| {
+        tracing::warn!("what verifications found before is not known: {}", crate::error_chain(&error));
+        Vec::new()
+    })
+}
+
 /// An instance's database.
 pub fn history_of(config: &Config) -> Option<PathBuf> {
     config.history.directory.as_ref().map(|directory| directory.join("history.db"))
+}
+
+/// Where an instance keeps what it knows of its replicas, and for how long.
+pub fn state_of(config: &Config) -> Option<(PathBuf, Duration)> {
+    let HistoryPolicy { directory, max_age, .. } = &config.history;
+    Some((directory.clone()?, *max_age))
 }
 
 fn performer(
@@ -237,6 +259,7 @@ fn performer(
         progress: options.progress,
         home: account::home(),
         env: Vec::new(),
+        state: state_of(config),
     };
     Performer { runner, stores, identity, lease: config.lease }
 }

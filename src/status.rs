@@ -13,6 +13,8 @@ use crate::config::{Config, JobId};
 use crate::event::{JobEvent, JobOutcome, Observer, Obstacle, RunEvent, RunId};
 use crate::history::read::Last;
 use crate::logging::Causes;
+use crate::verify::Depth;
+use crate::verify::report::{Report, Verdict};
 
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,45 @@ pub struct JobStatus {
     /// Since when its schedule is suspended; none if it is not.
     #[serde(default)]
     pub paused: Option<Timestamp>,
+    /// What is known of the replicas that it makes, of those that were ever verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A replica, as its last verification found it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// The id of the sync that makes it.
+    pub sync: String,
+    /// When that verification began.
+    pub verified: Timestamp,
+    /// How closely it looked.
+    pub depth: Depth,
+    /// What is to be thought of it.
+    pub verdict: Verdict,
+    /// The part of all entries that agreed, 0 to 1.
+    pub ratio: f64,
+    /// How many differed.
+    pub differing: u64,
+    /// The age of the oldest change that was not at the target, seconds; none when there was none.
+    pub lag: Option<f64>,
+    /// When everything was last in step.
+    pub last_agreement: Option<Timestamp>,
+}
+
+impl From<&Report> for ReplicaStatus {
+    fn from(report: &Report) -> Self {
+        Self {
+            sync: report.replica.sync.clone(),
+            verified: report.at,
+            depth: report.depth,
+            verdict: report.verdict,
+            ratio: report.ratio(),
+            differing: report.differing(),
+            lag: report.lag,
+            last_agreement: report.last_agreement,
+        }
+    }
 }
 
 /// What a job does.
@@ -170,6 +211,12 @@ impl Board {
         self.changes.subscribe()
     }
 
+    /// Takes over what verifications found before this process.
+    pub fn restore_replicas(&self, reports: &[Report]) {
+        let status = &mut self.inner().status;
+        reports.iter().for_each(|report| status.verified(report));
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,9 +243,20 @@ impl Board {
     fn note(&self, at: Timestamp, run: Option<RunId>, job: &JobId, (event, told): (&RunEvent, &JobEvent)) {
         let Inner { status, causes } = &mut *self.inner();
         causes.observe(event);
+        if let JobEvent::Verified { report, .. } = told {
+            status.verified(report);
+        }
         let Some(known) = status.jobs.iter_mut().find(|known| known.job == job.as_str()) else { return };
         let explain = |outcome: &JobOutcome| causes.explain(job, outcome);
         known.apply(at, run, told, explain);
+    }
+}
+
+impl Status {
+    /// Takes note of what a verification found, in whichever job it was.
+    fn verified(&mut self, report: &Report) {
+        let job = self.jobs.iter_mut().find(|job| job.job == report.replica.job);
+        job.into_iter().for_each(|job| job.verified(report));
     }
 }
 
@@ -215,6 +273,16 @@ impl JobStatus {
             last_success,
             next_run: None,
             paused: None,
+            replicas: Vec::new(),
+        }
+    }
+
+    /// Takes note of what a verification found.
+    fn verified(&mut self, report: &Report) {
+        let now = ReplicaStatus::from(report);
+        match self.replicas.iter_mut().find(|known| known.sync == now.sync) {
+            Some(known) => *known = now,
+            None => self.replicas.push(now),
         }
     }
 
@@ -353,8 +421,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_verification_found_stands_at_the_job_of_the_sync() {
+        let board = board();
+        let found = |verdict| Report::sample("photos", "copy", verdict, &[]);
+        board.restore_replicas(&[found(Verdict::Unknown), Report::sample("gone", "x", Verdict::InStep, &[])]);
+        assert_eq!(board.status().jobs[0].replicas[0].verdict, Verdict::Unknown);
+        let event = JobEvent::Verified { action: ActionId::new("v"), report: found(Verdict::InStep).into() };
+        board.observe(Timestamp::UNIX_EPOCH, &job_event("another job", event));
+        let replicas = &board.status().jobs[0].replicas;
+        assert_eq!((replicas.len(), replicas[0].verdict, replicas[0].ratio), (1, Verdict::InStep, 1.0));
+    }
+
+    #[test]
     fn it_survives_the_way_over_the_socket() {
-        let status = board().status();
+        let board = board();
+        board.restore_replicas(&[Report::sample("photos", "copy", Verdict::InStep, &[])]);
+        let status = board.status();
         let text = serde_json::to_string(&status).expect("JSON");
         assert_eq!(serde_json::from_str::<Status>(&text).expect("the same"), status);
     }

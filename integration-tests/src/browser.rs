@@ -87,6 +87,22 @@ impl Browser {
         assert!(found.is_some(), "no {text:?} in {selector}: {:?}", self.text(selector));
     }
 
+    /// Presses keys, one after the other, where the keyboard is; `\u{e004}` is Tab, `\u{e007}` Enter (WebDriver, 17.4.2).
+    #[track_caller]
+    pub fn press(&self, keys: &str) {
+        let press = |key: char| ["keyDown", "keyUp"].map(|kind| json!({"type": kind, "value": key.to_string()}));
+        let presses: Vec<Value> = keys.chars().flat_map(press).collect();
+        self.command("actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": presses}]}));
+    }
+
+    /// What the browser complained of since it was asked last.
+    #[track_caller]
+    pub fn complaints(&self) -> Vec<String> {
+        let entries = self.command("se/log", &json!({"type": "browser"}));
+        let text = |entry: &Value| entry["message"].as_str().unwrap_or_default().to_owned();
+        entries.as_array().into_iter().flatten().map(text).collect()
+    }
+
     /// Makes the window that wide (in CSS pixels), and dark or light, as the system would ask for.
     #[track_caller]
     pub fn look(&self, width: u32, dark: bool) {

@@ -5,10 +5,12 @@
 //! only: files, `/proc`, `/metrics`, standard error, the exit code. Nothing sleeps to let something happen:
 //! [`wait`] polls an observable under a deadline. Nothing depends on the machine's own sshd, keys or fixed ports.
 //!
-//! Absent on purpose: any use of the `rsyncdirector` library, and any skipping but of what needs a booted [`Machine`].
+//! Absent on purpose: any use of the `rsyncdirector` library (but for `tests/replicas.rs`, which leaves what verifications of all kinds would
+//! leave), and any skipping but of what needs a booted [`Machine`].
 //! A part that is missing fails the test.
 
 pub mod browser;
+pub mod checks;
 pub mod director;
 pub mod dropbear;
 pub mod faults;

@@ -34,6 +34,7 @@ mod page;
 mod peers;
 mod pid_file;
 mod renewal;
+mod replicas;
 mod rules;
 mod runs;
 mod schedule;

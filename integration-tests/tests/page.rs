@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use integration_tests::browser::{Browser, Scripts};
-use integration_tests::{Director, Sandbox, wait};
-use serde_json::Value;
+use integration_tests::{Director, Sandbox, checks, wait};
 
 const EVIL: &str = "<script>alert(1)<script>'\"";
 
@@ -240,45 +239,9 @@ fn each_page_is_fit_for_keyboards_screen_readers_and_phones() {
         ("run", scene.run_of("evil%20names")),
     ] {
         browser.open(&scene.url(&path));
-        for (look, width, dark) in
-            [("light", 1280, false), ("dark", 1280, true), ("phone", 390, false), ("phone-dark", 390, true)]
-        {
-            browser.look(width, dark);
-            browser.screenshot(&format!("{name}-{look}"));
-            let too_wide = browser.eval("return document.documentElement.scrollWidth - innerWidth");
-            assert!(too_wide.as_i64().is_some_and(|n| n <= 0), "{name} {look} is {too_wide} px too wide");
-            check_contrast(&browser, &format!("{name} {look}"));
-        }
-        let structure = browser.eval(
-            "const all = s => [...document.querySelectorAll(s)];
-             return { main: all('main').length, nav: all('nav[aria-label]').length, h1: all('h1').length, lang: document.documentElement.lang,
-               captions: all('table').every(t => t.caption), scopes: all('th').every(t => t.scope),
-               names: all('progress, svg[role=img], pre[tabindex]').every(e => e.ariaLabel), live: all('[role=status]').length > 0,
-               first: all('a[href]')[0].textContent,
-               hidden: all('.skip, .unseen').every(e => e.getBoundingClientRect().right < 0 || e.offsetWidth <= 1), ids: new Set(all('[id]').map(e => e.id)).size == all('[id]').length }",
-        );
-        let expected = serde_json::json!({"main": 1, "nav": 1, "h1": 1, "lang": "en", "captions": true, "scopes": true, "names": true,
-            "live": true, "hidden": true, "first": "Skip to the content", "ids": true});
-        assert_eq!(structure, expected, "{name}");
+        checks::each_look(&browser, name);
+        checks::structure(&browser, name);
     }
-}
-
-/// WCAG 2.1, 1.4.3: text has a contrast of at least 4.5 to what is behind it.
-#[track_caller]
-fn check_contrast(browser: &Browser, what: &str) {
-    let poor = browser.eval(
-        "const rgb = c => { const m = c.match(/[\\d.]+/g).map(Number); return { c: m.slice(0, 3), a: m[3] ?? 1 }; };
-         const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-           return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-         const behind = e => { for (; e; e = e.parentElement) { const b = rgb(getComputedStyle(e).backgroundColor); if (b.a == 1) return b.c; }
-           return [255, 255, 255]; };
-         return [...document.querySelectorAll('body *')]
-           .filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) && e.offsetParent && !e.closest('svg'))
-           .map(e => { const a = light(rgb(getComputedStyle(e).color).c), b = light(behind(e));
-             return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.textContent.slice(0, 40)]; })
-           .filter(([ratio]) => ratio < 4.5)",
-    );
-    assert_eq!(poor, Value::Array(Vec::new()), "{what}");
 }
 
 #[test]

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use super::guard::Stopped;
 use super::output::{Output, Rsync};
 use super::shards::{self, Shared};
-use super::{Plan, Runner, judge, stall};
+use super::{Plan, Runner, judge, stall, verify};
 use crate::clock::{self, Ticks};
-use crate::config::{Action, ActionKind, JobId, Sync};
+use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
 use crate::process::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream, moved};
 use crate::rsync::bwlimit;
@@ -70,6 +70,9 @@ impl Ended {
 impl Attempt<'_> {
     /// Performs it; nothing of it lives when this returns.
     pub(super) async fn perform(&self) -> ActionReport {
+        if let Some(verification) = &self.plan.verification {
+            return verify::perform(self, verification).await;
+        }
         let most_deletions = match &self.plan.guard {
             Some(guard) => guard.check(self).await,
             None => Ok(None),
@@ -137,7 +140,7 @@ impl Attempt<'_> {
     /// Runs a process with an eye on its progress, if that is wanted.
     async fn watched(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
         let spawner = &self.runner.spawner;
-        let ActionKind::Sync(Sync { stall_timeout: Some(timeout), .. }) = &self.action.kind else {
+        let Some(timeout) = self.action.stall_timeout() else {
             return spawner.run(spec, stop, output).await;
         };
         let stop = Stop { term: stop.term.child_token(), kill: stop.kill.child_token() };
@@ -148,7 +151,7 @@ impl Attempt<'_> {
         tokio::select! {
             biased;
             exit = &mut run => exit,
-            idle = stall::stalled(leader, *timeout) => {
+            idle = stall::stalled(leader, timeout) => {
                 self.stalled.store(true, Ordering::Relaxed);
                 self.send(JobEvent::Stalled { action: self.action.id.clone(), idle });
                 stop.term.cancel();
@@ -185,11 +188,7 @@ impl Attempt<'_> {
 
     /// Resolves when something that is no process of ours has taken as long as one may: the action's timeout, or its stall timeout.
     pub(super) async fn out_of_patience(&self) {
-        let stall = match &self.action.kind {
-            ActionKind::Sync(sync) => sync.stall_timeout,
-            ActionKind::Command(_) => None,
-        };
-        match self.time_left().into_iter().chain(stall).min() {
+        match self.time_left().into_iter().chain(self.action.stall_timeout()).min() {
             Some(patience) => clock::sleep(patience).await,
             None => std::future::pending().await,
         }
@@ -209,7 +208,7 @@ impl Attempt<'_> {
     }
 
     /// The report of the process that decides. `before_last` is whether it is one that the last should have followed.
-    fn report(&self, ended: Ended, before_last: bool) -> ActionReport {
+    pub(super) fn report(&self, ended: Ended, before_last: bool) -> ActionReport {
         if self.plan.is_rsync
             && let Ok(Exit { status: ExitStatus::Code(code), .. }) = ended.exit
         {
@@ -217,10 +216,7 @@ impl Attempt<'_> {
         }
         let mut report = judge(self.action, self.plan, ended.exit, &ended.last_words);
         if report.failure == Some(ActionFailure::Cancelled) && self.stalled.load(Ordering::Relaxed) {
-            let timeout = match &self.action.kind {
-                ActionKind::Sync(sync) => sync.stall_timeout.unwrap_or_default(),
-                ActionKind::Command(_) => Duration::ZERO,
-            };
+            let timeout = self.action.stall_timeout().unwrap_or_default();
             report.failure = Some(ActionFailure::Stalled);
             report.message = format!("killed: no progress for {}", crate::human::duration(timeout));
         }
@@ -236,7 +232,7 @@ impl Attempt<'_> {
 pub(super) fn paced(action: &Action, args: &[OsString], at_once: usize) -> Vec<OsString> {
     let rate = match &action.kind {
         ActionKind::Sync(sync) => sync.bwlimit.as_ref().and_then(|limit| limit.rate(clock::now())),
-        ActionKind::Command(_) => None,
+        ActionKind::Command(_) | ActionKind::Verify(_) => None,
     };
     let option = rate.map(|rate| bwlimit::option(rate, at_once));
     option.into_iter().chain(args.iter().cloned()).collect()

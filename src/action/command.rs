@@ -6,5 +6,15 @@ use crate::config::Command;
 /// Executes it as it stands.
 pub(super) fn plan(command: &Command) -> Plan {
     let (program, args) = command.argv();
-    Plan { program, args, is_rsync: false, is_silent: false, peer: None, native: false, split: None, guard: None }
+    Plan {
+        program,
+        args,
+        is_rsync: false,
+        is_silent: false,
+        peer: None,
+        native: false,
+        split: None,
+        guard: None,
+        verification: None,
+    }
 }

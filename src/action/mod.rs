@@ -1,6 +1,6 @@
-//! One step of a job: an rsync or a command, with its retries.
+//! One step of a job: an rsync, a command or a verification, with its retries.
 //!
-//! [`Runner::run`] makes the command line (`sync`, `command`), looks whether it may delete what it would (`guard`), starts it (`attempt`;
+//! [`Runner::run`] makes the command line (`sync`, `command`, `verify`), looks whether it may delete what it would (`guard`), starts it (`attempt`;
 //! before it several rsyncs that share its work, `shards`; with an eye on its progress, `stall`), streams its output to the log, and reports how it ended. It never returns while a process of the action lives.
 
 mod attempt;
@@ -11,6 +11,7 @@ mod output;
 mod shards;
 mod stall;
 mod sync;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::ssh::{Pool, Transport};
 use attempt::Attempt;
 use guard::Guard;
 use shards::Split;
+use verify::Verification;
 
 /// A retry's pause doubles up to this.
 const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(3600);
@@ -59,6 +61,8 @@ pub struct Runner {
     pub home: Option<PathBuf>,
     /// Variables for the children beside those of our own environment: what a hook is told.
     pub env: Vec<(OsString, OsString)>,
+    /// Where the instance keeps what it knows of its replicas, and for how long; `None` keeps nothing.
+    pub state: Option<(PathBuf, Duration)>,
 }
 
 /// How often the output of an rsync that prints only statistics is looked at, in case that it says more. At its end rsync
@@ -80,6 +84,8 @@ struct Plan {
     split: Option<Split>,
     /// What is looked at before.
     guard: Option<Guard>,
+    /// What is verified in place of all that.
+    verification: Option<Verification>,
 }
 
 impl Runner {
@@ -97,7 +103,10 @@ impl Runner {
         let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
         let mut report = match self.plan(action).await {
             Ok(plan) => {
-                let command = rsync::args::display(&plan.program, &attempt::paced(action, &plan.args, 1));
+                let command = match &plan.verification {
+                    Some(verification) => verification.command.clone(),
+                    None => rsync::args::display(&plan.program, &attempt::paced(action, &plan.args, 1)),
+                };
                 let command = redact::command_line(&command).into_owned();
                 send(JobEvent::ActionStarted { action: action.id.clone(), command });
                 self.attempts(run, job, action, &plan, stop).await
@@ -121,11 +130,13 @@ impl Runner {
         match &action.kind {
             ActionKind::Sync(sync) => sync::plan(self, sync).await,
             ActionKind::Command(command) => Ok(command::plan(command)),
+            ActionKind::Verify(verify) => verify::plan(self, verify).await,
         }
     }
 
     async fn attempts(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
-        if self.dry_run && !plan.is_rsync {
+        // A verification changes nothing anyway.
+        if self.dry_run && !plan.is_rsync && plan.verification.is_none() {
             return ActionReport {
                 failure: None,
                 status: None,

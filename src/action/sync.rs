@@ -47,6 +47,7 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         native,
         split,
         guard,
+        verification: None,
     })
 }
 
@@ -92,13 +93,14 @@ fn remote<'a>(runner: &Runner, transport: Option<&Transport>, peer: &'a Peer, pu
 }
 
 /// Each source, with the paths that it stands for.
-type Named = Vec<(OsString, Vec<OsString>)>;
+pub(super) type Named = Vec<(OsString, Vec<OsString>)>;
 
 fn as_they_are(sources: &[OsString]) -> Named {
     sources.iter().map(|source| (source.clone(), vec![source.clone()])).collect()
 }
 
-async fn here(runner: &Runner, sync: &Sync) -> Result<Named, String> {
+/// Each source on this host, expanded.
+pub(super) async fn here(runner: &Runner, sync: &Sync) -> Result<Named, String> {
     let (sources, home) = (sync.sources.clone(), runner.home.clone());
     if sources.iter().all(|source| expand::is_literal(source)) {
         return Ok(as_they_are(&sources));
@@ -115,6 +117,6 @@ async fn here(runner: &Runner, sync: &Sync) -> Result<Named, String> {
 }
 
 /// A destination here may begin with `~`; wildcards mean nothing there.
-fn home(runner: &Runner, sync: &Sync) -> Result<OsString, String> {
+pub(super) fn home(runner: &Runner, sync: &Sync) -> Result<OsString, String> {
     expand::expand_home(&sync.dest, runner.home.as_deref()).map_err(|error| crate::error_chain(&error))
 }

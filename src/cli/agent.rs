@@ -23,7 +23,7 @@ pub(super) fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
-            Exit::CannotStart.into()
+            Exit::NotUnderstood.into()
         }
     }
 }

@@ -27,6 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::process::guard;
 use crate::ssh::transport;
+use crate::verify::worker;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -34,7 +35,8 @@ Exit codes:
   1  --once: a job failed or was skipped; locks: one could not be looked at or broken;
      show: there is no such run; history: it cannot be read;
      status, now, cancel, pause, resume, reload, renew, why: the instance does not run, or refuses;
-     notify-test: somebody could not be told; doctor: something will fail
+     notify-test: somebody could not be told; doctor: something will fail;
+     agent: its client was not understood
   2  the command line or the configuration is wrong
   3  another director runs this instance
   4  it could not start (port, directories, permissions)
@@ -126,6 +128,8 @@ pub enum Exit {
     LockFailed,
     /// `doctor`: something will fail.
     Unwell,
+    /// `agent`: its client could not be understood, or told.
+    NotUnderstood,
     /// The command line or the configuration is wrong.
     Configuration,
     /// Another instance holds the pid file.
@@ -140,7 +144,12 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
             Exit::Success => 0,
-            Exit::JobFailed | Exit::LockFailed | Exit::NotFound | Exit::NotTold | Exit::Unwell => 1,
+            Exit::JobFailed
+            | Exit::LockFailed
+            | Exit::NotFound
+            | Exit::NotTold
+            | Exit::Unwell
+            | Exit::NotUnderstood => 1,
             Exit::Configuration => 2,
             Exit::AlreadyRunning => 3,
             Exit::CannotStart => 4,
@@ -149,13 +158,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What the program is when it starts itself to help: the guard of a director's children, or the way of an rsync to its peer.
+/// What the program is when it starts itself to help: the guard of a director's children, a verification, or the way of an rsync to its peer.
 fn helper() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
     if first == guard::GUARD {
         guard::run(&arguments.next().unwrap_or_default());
         return Some(ExitCode::SUCCESS);
+    }
+    if first == worker::VERIFY {
+        return Some(worker::run());
     }
     (first == transport::SHIM).then(|| {
         let status = transport::shim::run(arguments);

@@ -12,6 +12,7 @@ use super::table::{self, Kind, Table, WIDTH};
 use super::{Exit, print};
 use crate::logging::escaped;
 use crate::status::{JobStatus, State, Status, WaitsOn};
+use crate::verify::report::Verdict;
 use crate::{clock, human};
 
 /// Arguments of `status`.
@@ -35,12 +36,19 @@ pub(super) fn run(args: &Args) -> Exit {
 fn describe(status: &Status, now: Timestamp, color: bool) -> String {
     let up = human::duration(since(status.since, now));
     let head = format!("{} {}, pid {}, up {up}", status.instance, status.version, status.pid);
-    let columns =
-        [("JOB", Kind::Name), ("STATE", Kind::Text), ("FOR", Kind::Number), ("LAST", Kind::Text), ("NEXT", Kind::Text)];
+    let is_verified = status.jobs.iter().any(|job| !job.replicas.is_empty());
+    let mut columns = vec![
+        ("JOB", Kind::Name),
+        ("STATE", Kind::Text),
+        ("FOR", Kind::Number),
+        ("LAST", Kind::Text),
+        ("NEXT", Kind::Text),
+    ];
+    columns.extend(is_verified.then_some(("IN STEP", Kind::Number)));
     let mut table = Table::new(&columns);
     for job in &status.jobs {
         let (state, begun) = state(job);
-        let cells = [
+        let cells = vec![
             escaped(&job.job).into_owned(),
             state,
             begun.map_or("-".to_owned(), |begun| human::duration(whole_seconds(since(begun, now)))),
@@ -48,7 +56,8 @@ fn describe(status: &Status, now: Timestamp, color: bool) -> String {
             job.next_run
                 .map_or("-".to_owned(), |next| next.to_zoned(TimeZone::system()).strftime("%m-%d %H:%M").to_string()),
         ];
-        table.line(cells, paint(job));
+        let in_step = is_verified.then(|| in_step(job));
+        table.line(cells.into_iter().chain(in_step), paint(job));
     }
     let notes: String = status.jobs.iter().filter_map(note).map(|note| table::wrap(&escaped(&note), WIDTH)).collect();
     format!("{}\n", escaped(&head)) + &table.render(WIDTH, color) + &notes
@@ -77,6 +86,16 @@ fn last(job: &JobStatus, now: Timestamp) -> String {
         (Some(last), _) => format!("{} {}", last.outcome, ago(last.at)),
         (None, Some(success)) => format!("ok {}", ago(success)),
         (None, None) => "-".into(),
+    }
+}
+
+/// The share of the replica of the job that is worst, by its last verification.
+fn in_step(job: &JobStatus) -> String {
+    match job.replicas.iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio)) {
+        Some(worst) if worst.ratio < 1.0 => format!("{:.2} %", (worst.ratio * 100.0).min(99.99)),
+        Some(_) if job.replicas.iter().any(|replica| replica.verdict == Verdict::Unknown) => "?".into(),
+        Some(_) => "100 %".into(),
+        None => "-".into(),
     }
 }
 

@@ -69,6 +69,11 @@ impl<'a> Fields<'a> {
         Report::error(format!("unknown key {}", quoted(word))).label(label).help(help)
     }
 
+    /// Whether mappings of this kind have such a key.
+    pub fn accepts(&self, key: &str) -> bool {
+        self.kind.accepts(key)
+    }
+
     /// The value of a key; `None` if the key is absent or has no value, which mean the same.
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         debug_assert!(self.kind.accepts(key), "{key} is missing in the table of {}", self.kind.name);

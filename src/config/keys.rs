@@ -198,6 +198,28 @@ pub(super) const COMMAND: Kind = Kind {
     idle: &[],
 };
 
+/// An action that compares a replica with its source.
+pub(super) const VERIFY: Kind = Kind {
+    name: "a verification",
+    keys: &[
+        "id",
+        "action",
+        "of",
+        "level",
+        "deep",
+        "max_drift",
+        "max_lag",
+        "rate",
+        "restore",
+        "agent",
+        "stall_timeout",
+        "timeout",
+        "retries",
+        "retry_wait",
+    ],
+    idle: &[],
+};
+
 /// Something that must hold for a job to run.
 pub(super) const CONDITION: Kind =
     Kind { name: "a condition", keys: &["mounted", "reachable", "on_ac_power", "command", "args"], idle: &[] };
@@ -231,10 +253,11 @@ pub(super) const HTTP: Kind = Kind {
 pub(super) const MAIL: Kind = Kind { name: "`mail`", keys: &["to", "from", "sendmail"], idle: &[] };
 
 /// All kinds, the specific ones first.
-pub(super) const ALL: [&Kind; 18] = [
+pub(super) const ALL: [&Kind; 19] = [
     &CONDITION,
     &SYNC,
     &COMMAND,
+    &VERIFY,
     &WINDOW,
     &LOCAL_FILE,
     &REMOTE_FILE,
@@ -290,6 +313,9 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("pre", "before"),
     ("post", "after"),
     ("finally", "after"),
+    ("sync", "of"),
+    ("depth", "level"),
+    ("drift", "max_drift"),
 ];
 
 impl Kind {
@@ -325,6 +351,7 @@ pub(super) fn example(key: &str) -> Option<&'static str> {
         "command" => "command: /usr/bin/logger",
         "from" => "from: \"08:00\"",
         "to" => "to: \"18:00\"",
+        "of" => "of: photos",
         "rate" => "rate: 5M",
         "url" => "url: https://example.org/hook",
         "cert" => "cert: /etc/rsyncdirector/tls/cert.pem",

@@ -15,6 +15,9 @@ pub use super::peer::{AddressFamily, LeftToSsh, Peer, Reach};
 use crate::rsync::bwlimit::Timetable;
 use crate::rsync::guard::MaxDelete;
 use crate::schedule::Schedule;
+use crate::verify::order::MaxDrift;
+use crate::verify::order::Replica;
+use crate::verify::terms::Depth;
 
 /// One instance: everything that one configuration file says.
 #[derive(Debug, Clone)]
@@ -46,9 +49,8 @@ impl Config {
     pub fn uses_native_transport(&self) -> bool {
         let mut actions = self.jobs.iter().flat_map(|job| &job.actions);
         actions.any(|action| match &action.kind {
-            ActionKind::Sync(sync) => {
-                matches!(sync.route, Route::Push(_, Carrier::Native) | Route::Pull(_, Carrier::Native))
-            }
+            ActionKind::Sync(sync) => sync.is_native(),
+            ActionKind::Verify(verify) => verify.sync.is_native(),
             ActionKind::Command(_) => false,
         })
     }
@@ -361,6 +363,27 @@ pub struct Action {
     pub retry_wait: Duration,
 }
 
+impl Action {
+    /// How long it may make no progress; `None` is no bound.
+    pub fn stall_timeout(&self) -> Option<Duration> {
+        match &self.kind {
+            ActionKind::Sync(sync) => sync.stall_timeout,
+            ActionKind::Verify(verify) => verify.stall_timeout,
+            ActionKind::Command(_) => None,
+        }
+    }
+
+    /// The replica that it verifies, if that is what it does.
+    pub fn verifies(&self) -> Option<Replica> {
+        match &self.kind {
+            ActionKind::Verify(verify) => {
+                Some(Replica { job: verify.job.as_str().to_owned(), sync: verify.of.as_str().to_owned() })
+            }
+            ActionKind::Sync(_) | ActionKind::Command(_) => None,
+        }
+    }
+}
+
 /// What an action executes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ActionKind {
@@ -368,7 +391,58 @@ pub enum ActionKind {
     Sync(Sync),
     /// A command on this host.
     Command(Command),
+    /// A comparison of a replica with its source.
+    Verify(Verify),
 }
+
+/// A look whether a replica is what its sync makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verify {
+    /// The job of the sync: the action's own, or another one.
+    pub job: JobId,
+    /// The sync's id in it.
+    pub of: ActionId,
+    /// The sync.
+    pub sync: Arc<Sync>,
+    /// How closely to look.
+    pub depth: Depth,
+    /// The part of all bytes that is read each day, above 0 to 1, of a deep one; `None` reads whatever is not known.
+    pub share: Option<f64>,
+    /// Drift up to this is no failure.
+    pub max_drift: MaxDrift,
+    /// How old a change may be that is not at the destination; `None` is no bound.
+    pub max_lag: Option<Duration>,
+    /// Bound on reading on each side, bytes per second.
+    pub rate: Option<u64>,
+    /// So many files are copied back and compared.
+    pub restore: usize,
+    /// The program on the peer that answers for it; `None` does without one.
+    pub agent: Option<String>,
+    /// It is killed and fails when it makes no progress for so long; `None` is no bound.
+    pub stall_timeout: Option<Duration>,
+}
+
+impl Verify {
+    /// A quick look at what a sync makes, with all that a configuration would not have to say.
+    pub fn quick(job: &JobId, of: &ActionId, sync: &Sync) -> Self {
+        Self {
+            job: job.clone(),
+            of: of.clone(),
+            sync: Arc::new(sync.clone()),
+            depth: Depth::Quick,
+            share: None,
+            max_drift: MaxDrift::Entries(0),
+            max_lag: None,
+            rate: None,
+            restore: 0,
+            agent: Some(AGENT.to_owned()),
+            stall_timeout: None,
+        }
+    }
+}
+
+/// The program on a peer that answers a verification, where nothing else is said.
+pub const AGENT: &str = "rsyncdirector";
 
 /// The greatest [`Sync::parallel`].
 pub const MOST_PARALLEL: usize = 32;
@@ -395,6 +469,21 @@ pub struct Sync {
     pub bwlimit: Option<Bwlimit>,
     /// Which side is remote.
     pub route: Route,
+}
+
+impl Sync {
+    /// Whether it goes over the director's own connections.
+    pub fn is_native(&self) -> bool {
+        matches!(self.route, Route::Push(_, Carrier::Native) | Route::Pull(_, Carrier::Native))
+    }
+
+    /// The other host, if there is one.
+    pub fn peer(&self) -> Option<&Peer> {
+        match &self.route {
+            Route::Push(peer, _) | Route::Pull(peer, _) => Some(peer),
+            Route::Local => None,
+        }
+    }
 }
 
 /// How fast a sync may go, by the time of its job's zone.

@@ -614,6 +614,46 @@ mod documentation {
             /// Pause before the first retry; doubles with each. Default: 10.
             retry_wait: Option<Duration>,
         },
+        /// A comparison of what a sync makes with its source. It changes nothing.
+        Verify {
+            /// Unique in the job.
+            id: Argument,
+            /// The sync, by its id in this job, or as JOB/SYNC.
+            of: String,
+            /// How closely to look: kind, size and time; modes, owners and attributes, too; or every byte, too. Default: quick.
+            level: Option<Level>,
+            /// In place of `level`: every byte, but each day only this part of all, as "5%/day".
+            deep: Option<String>,
+            /// How much may differ: a number of entries, or a share as "0.1%". Default: 0.
+            max_drift: Option<MaxDelete>,
+            /// How old a change may be that is not at the destination. Default: no bound.
+            max_lag: Option<Duration>,
+            /// How much is read on each side: "50M" is 50 MiB per second. Default: no limit.
+            rate: Option<Rate>,
+            /// Copy so many files back, drawn at random, and compare them. Default: 0.
+            restore: Option<Number>,
+            /// The program on the peer that answers for it; `none` does without. Default: rsyncdirector.
+            agent: Option<String>,
+            /// Kill it when it makes no progress for so long; 0 is never. Default: the job's.
+            stall_timeout: Option<Duration>,
+            /// End it and count it as failed after this long. Default: no bound.
+            timeout: Option<Duration>,
+            /// Attempts after one that could not tell. Default: 0.
+            retries: Option<Number>,
+            /// Pause before the first retry; doubles with each. Default: 10.
+            retry_wait: Option<Duration>,
+        },
+    }
+
+    #[derive(JsonSchema)]
+    #[schemars(rename_all = "lowercase")]
+    enum Level {
+        /// Kind, size and time.
+        Quick,
+        /// Modes, owners, link targets, attributes and hard links, too.
+        Meta,
+        /// Every byte, too.
+        Deep,
     }
 
     #[derive(JsonSchema)]
@@ -681,6 +721,7 @@ mod tests {
         check_keys("/$defs/Window", &keys::WINDOW);
         check_keys("/$defs/Action/oneOf/0", &keys::SYNC);
         check_keys("/$defs/Action/oneOf/1", &keys::COMMAND);
+        check_keys("/$defs/Action/oneOf/2", &keys::VERIFY);
     }
 
     fn check_sample(path: &Path, expected: bool) {

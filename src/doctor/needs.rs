@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::config::{
-    Action, ActionKind, Carrier, Command, Condition, Config, Job, JobId, Location, Peer, Place, Route, Sync,
+    Action, ActionKind, Carrier, Command, Condition, Config, Job, JobId, Location, Peer, Place, Route, Sync, Verify,
 };
 use crate::rsync::options;
 
@@ -28,6 +28,8 @@ pub struct Site {
     pub blocks: Vec<Wanted>,
     /// The commands that jobs execute on it, with their names.
     pub commands: Vec<(String, Command)>,
+    /// The programs that are asked there by verifications.
+    pub agents: Vec<String>,
     /// Whether the system's ssh reaches it.
     pub by_openssh: bool,
 }
@@ -141,6 +143,15 @@ impl Needs {
         match &action.kind {
             ActionKind::Command(command) => self.here.commands.push((name, command.clone())),
             ActionKind::Sync(sync) => self.add_sync(name, sync),
+            ActionKind::Verify(verify) => self.add_verify(verify),
+        }
+    }
+
+    fn add_verify(&mut self, verify: &Verify) {
+        let (Some(peer), Some(agent)) = (verify.sync.peer(), &verify.agent) else { return };
+        let agents = &mut self.site(Some(peer)).agents;
+        if !agents.contains(agent) {
+            agents.push(agent.clone());
         }
     }
 

@@ -15,13 +15,13 @@ use crate::page;
 /// A page.
 pub(super) async fn page(_: Visitor, State(site): State<Site>, uri: Uri) -> Response {
     let content = match View::at(uri.path()) {
-        Some(view) => site.pages.content(&view).await,
+        Some(view) => site.pages.content(&view.asked(uri.query())).await,
         None => None,
     };
     let (status, title, html) = match content {
         Some(Content { title, html, .. }) => (StatusCode::OK, title, html),
         None => {
-            let text = "There is no such job or run. Old runs are forgotten after a time (history.max_age).";
+            let text = "There is no such job, run or replica. Old runs are forgotten after a time (history.max_age).";
             (StatusCode::NOT_FOUND, "Not found".to_owned(), page::notice("Not found", text))
         }
     };

@@ -10,6 +10,7 @@
 //! | `/readyz` | 200 once the daemon takes triggers, 503 before that and while it stops |
 //! | `/` | how the instance and its jobs stand ([`crate::page`]) |
 //! | `/jobs/ID`, `/runs/RUN` | a job, a run |
+//! | `/replica/JOB/SYNC` | what a sync made, and how far it is in step: `?dir=`, `?class=`, `?q=`, `?by=entries`, `?page=` |
 //! | `/logs/N` | what an action printed, as text |
 //! | `/events?of=PATH` | what changes on a page, as server-sent events (`events`) |
 //! | `/style.css`, `/script.js`, `/icon.svg` | what the pages need |
@@ -38,6 +39,7 @@ mod events;
 mod file;
 mod holders;
 mod pages;
+mod replicas;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -118,6 +120,7 @@ fn router(site: Site) -> Router {
         .route("/", get(answers::page))
         .route("/jobs/{*job}", get(answers::page))
         .route("/runs/{run}", get(answers::page))
+        .route("/replica/{*replica}", get(answers::page))
         .route("/logs/{action}", get(answers::log))
         .route("/events", get(events::events))
         .route("/style.css", get(answers::style))

@@ -21,7 +21,7 @@ use crate::history::read::{self, Filter, Outcome, OutputLine};
 use crate::history::{History, schema};
 use crate::lock::Stores;
 use crate::logging::escaped_bytes;
-use crate::page::{self, ActionView, Html, JobView, Line, Moved, RunJob, RunView, Seen};
+use crate::page::{self, ActionView, Html, JobView, Line, Moved, ReplicaRow, RunJob, RunView, Seen};
 use crate::process::moved;
 use crate::status::{Board, JobStatus, State as JobState, Status};
 
@@ -46,6 +46,7 @@ struct Inner {
     board: Arc<Board>,
     history: Option<Arc<History>>,
     database: Option<PathBuf>,
+    state: Option<PathBuf>,
     stores: Stores,
     jobs: RwLock<Arc<[Arc<Job>]>>,
     looks: Mutex<VecDeque<(Ticks, HashMap<String, u64>)>>,
@@ -71,12 +72,22 @@ impl Pages {
     ) -> Self {
         let jobs = RwLock::new(config.jobs.clone().into());
         let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
-        Self(Arc::new(Inner { board, history, database, stores, jobs, looks: Mutex::default(), watchers }))
+        let state = config.history.directory.clone();
+        Self(Arc::new(Inner { board, history, database, state, stores, jobs, looks: Mutex::default(), watchers }))
     }
 
     /// Takes note of another configuration.
     pub fn configure(&self, config: &Config) {
         *self.0.jobs.write().unwrap_or_else(PoisonError::into_inner) = config.jobs.clone().into();
+    }
+
+    pub(super) fn jobs(&self) -> Arc<[Arc<Job>]> {
+        Arc::clone(&self.0.jobs.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where the instance keeps its state.
+    pub(super) fn state(&self) -> Option<PathBuf> {
+        self.0.state.clone()
     }
 
     pub(super) fn board(&self) -> &Board {
@@ -93,22 +104,29 @@ impl Pages {
         let moves = status.jobs.iter().any(|job| matches!(job.state, JobState::Acting { .. }));
         let moved = if moves { self.moved() } else { HashMap::new() };
         let zone = TimeZone::system();
-        let seen = |recent| Looked { status: &status, recent, moved: &moved, zone: &zone };
+        let seen = |recent, replicas| Looked { status: &status, recent, moved: &moved, replicas, zone: &zone };
         let (title, html) = match view {
             View::Overview => {
                 let recent = self.recent(&status).await;
-                ("Jobs".to_owned(), page::overview(&seen(recent).seen()))
+                let replicas = self.replica_rows(None, &status).await;
+                ("Jobs".to_owned(), page::overview(&seen(recent, replicas).seen()))
             }
             View::Job(id) => {
                 let recent = self.recent_of(std::slice::from_ref(id), LATELY).await;
-                (id.clone(), self.job(id, &seen(recent).seen()).await?)
+                let replicas = self.replica_rows(Some(id), &status).await;
+                (id.clone(), self.job(id, &seen(recent, replicas).seen()).await?)
             }
             View::Run(run) => {
                 let found = self.run(*run).await;
                 let view = if found.jobs.is_empty() { self.begun(*run, &status)? } else { found };
                 let jobs: Vec<String> = view.jobs.iter().map(|job| job.job.job.clone()).collect();
                 let recent = if moves { self.recent_of(&jobs, LATELY).await } else { HashMap::new() };
-                (format!("Run {run}"), page::run(&view, &seen(recent).seen()))
+                (format!("Run {run}"), page::run(&view, &seen(recent, Vec::new()).seen()))
+            }
+            View::Replica(replica, query) => {
+                let seen = seen(HashMap::new(), Vec::new());
+                let html = self.replica(replica, query.as_ref(), &seen.seen()).await?;
+                (format!("{}/{}", replica.job, replica.sync), html)
             }
         };
         Some(Content { title, html, moves })
@@ -157,7 +175,7 @@ impl Pages {
 
     async fn job(&self, id: &str, seen: &Seen<'_>) -> Option<Html> {
         let job = seen.status.jobs.iter().find(|job| job.job == id)?;
-        let jobs = Arc::clone(&self.0.jobs.read().unwrap_or_else(PoisonError::into_inner));
+        let jobs = self.jobs();
         let config = jobs.iter().find(|config| config.id.as_str() == id)?;
         let filter = Filter { job: Some(id.to_owned()), failed: false, limit: RUNS };
         let runs = self.ask(move |database| read::jobs(database, &filter)).await;
@@ -221,12 +239,14 @@ struct Looked<'a> {
     status: &'a Status,
     recent: HashMap<String, Vec<Outcome>>,
     moved: &'a HashMap<String, Moved>,
+    replicas: Vec<ReplicaRow>,
     zone: &'a TimeZone,
 }
 
 impl Looked<'_> {
     fn seen(&self) -> Seen<'_> {
-        Seen { status: self.status, recent: &self.recent, moved: self.moved, at: clock::now(), zone: self.zone }
+        let (status, recent, moved, replicas) = (self.status, &self.recent, self.moved, &self.replicas);
+        Seen { status, recent, moved, replicas, at: clock::now(), zone: self.zone }
     }
 }
 

@@ -1,11 +1,16 @@
 //! Which pages there are, and their paths.
 
+use crate::page::{Query, percent_decoded};
+use crate::verify::order::Replica;
+
 /// One of the pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum View {
     Overview,
     Job(String),
     Run(i64),
+    /// A replica; with the query only as a whole page.
+    Replica(Replica, Option<Query>),
 }
 
 impl View {
@@ -18,29 +23,26 @@ impl View {
             // Before a name of dots stands a blank (`page::html::Segment`).
             return decoded(job).map(|job| Self::Job(job.trim_start().to_owned()));
         }
+        if let Some(replica) = path.strip_prefix("/replica/") {
+            let (job, sync) = replica.split_once('/')?;
+            let name = |segment| decoded(segment).map(|name| name.trim_start().to_owned());
+            return Some(Self::Replica(Replica { job: name(job)?, sync: name(sync)? }, None));
+        }
         path.strip_prefix("/runs/")?.parse().ok().map(Self::Run)
+    }
+
+    /// The whole page, of which the query of its URL may want a part.
+    pub(super) fn asked(self, query: Option<&str>) -> Self {
+        match self {
+            Self::Replica(replica, _) => Self::Replica(replica, Some(Query::of(query.unwrap_or_default()))),
+            other => other,
+        }
     }
 }
 
 /// A text without its percent-encoding (RFC 3986); `None` if it is not UTF-8 then.
 pub(super) fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, more @ ..] = rest {
-        rest = more;
-        let code = match (first, more) {
-            (b'%', [high, low, ..]) => char::from(*high).to_digit(16).zip(char::from(*low).to_digit(16)),
-            _ => None,
-        };
-        match code {
-            Some((high, low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &more[2..];
-            }
-            None => bytes.push(*first),
-        }
-    }
-    String::from_utf8(bytes).ok()
+    String::from_utf8(percent_decoded(text)).ok()
 }
 
 #[cfg(test)]
@@ -58,6 +60,8 @@ mod tests {
             ("/jobs/%ff", None),
             ("/runs/17", Some(View::Run(17))),
             ("/runs/x", None),
+            ("/replica/a%2Fb/%20.", Some(View::Replica(Replica { job: "a/b".into(), sync: ".".into() }, None))),
+            ("/replica/a", None),
             ("/metrics", None),
             ("", None),
         ] {

@@ -51,9 +51,9 @@ pub(super) fn unauthorized(gate: &Gate) -> Response {
     (StatusCode::UNAUTHORIZED, headers, "a password or token is needed\n").into_response()
 }
 
-/// Nothing but our own style sheet, script, pictures and events; nobody else's frame.
+/// Nothing but our own style sheet, script, pictures, events and searches; nobody else's frame.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
-                      form-action 'none'; frame-ancestors 'none'";
+                      form-action 'self'; frame-ancestors 'none'";
 
 /// Adds what every answer carries.
 pub(super) async fn careful(request: Request, next: Next) -> Response {

@@ -58,7 +58,7 @@ impl Families {
         }
         match action.kind {
             ActionKind::Sync(_) => self.rsync.start_at_zero(labels),
-            ActionKind::Command(_) => {}
+            ActionKind::Command(_) | ActionKind::Verify(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! - `legacy`: the names of RsyncDirector 1.x, which stand on people's dashboards; dropped by
 //!   `metrics.legacy_names: false`;
-//! - the prefix `rsyncdirector_`, in `job`, `action` and `peer`, after the conventions of Prometheus.
+//! - the prefix `rsyncdirector_`, in `job`, `action`, `peer` and `replica`, after the conventions of Prometheus.
 //!
 //! A gauge of what is not known yet (timestamps, `peer_up`, the size of a source) is absent until it is: a 0 would say
 //! "in 1970", "down" or "empty", and wake people up.
@@ -25,6 +25,7 @@ use prometheus::Registry;
 use crate::config::Config;
 use crate::event::{Observer, RunEvent};
 use crate::history::read::Last;
+use crate::verify::report::Report;
 
 mod action;
 mod job;
@@ -32,6 +33,7 @@ mod legacy;
 mod notify;
 mod peer;
 mod registrar;
+mod replica;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
@@ -47,6 +49,7 @@ pub struct Metrics {
     jobs: job::Families,
     actions: action::Families,
     peers: peer::Families,
+    replicas: replica::Families,
     notifications: Notifications,
 }
 
@@ -63,6 +66,7 @@ impl Metrics {
             jobs: job::Families::new(&registrar, &config.jobs),
             actions: action::Families::new(&registrar, &config.jobs),
             peers: peer::Families::new(&registrar, &config.jobs),
+            replicas: replica::Families::new(&registrar, &config.jobs),
             notifications: Notifications::new(&registrar, config),
             registry: registrar.into_registry(),
         })
@@ -71,6 +75,11 @@ impl Metrics {
     /// Takes over what is known of jobs from before this process.
     pub fn restore(&self, last: &[(String, Last)]) {
         last.iter().for_each(|(job, last)| self.jobs.restore(job, last));
+    }
+
+    /// Takes over what verifications found before this process.
+    pub fn restore_replicas(&self, reports: &[Report]) {
+        reports.iter().for_each(|report| self.replicas.restore(report));
     }
 
     /// What counts notifications.
@@ -101,6 +110,7 @@ impl Observer for Metrics {
             RunEvent::Job { job, event, .. } => {
                 self.jobs.observe(at, job, event);
                 self.actions.observe(job, event);
+                self.replicas.observe(job, event);
             }
             RunEvent::PeerConnected { peer } => self.peers.connected(peer),
             RunEvent::PeerFailed { peer, reason } => self.peers.failed(peer, reason),
@@ -112,6 +122,7 @@ impl Observer for Metrics {
         self.jobs.set_jobs(&config.jobs);
         self.actions.set_jobs(&config.jobs);
         self.peers.set_jobs(&config.jobs);
+        self.replicas.set_jobs(&config.jobs);
         if let Some(legacy) = &self.legacy {
             legacy.set_jobs(&config.jobs);
         }

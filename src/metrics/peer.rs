@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus::{GaugeVec, IntCounterVec};
 
 use super::registrar::Registrar;
-use crate::config::{ActionKind, Job, Location, Peer, Place, Route};
+use crate::config::{ActionKind, Job, Location, Peer, Place};
 
 /// Every reason of [`RunEvent::PeerFailed`](crate::event::RunEvent::PeerFailed), for series that start at 0.
 const FAILURE_REASONS: [&str; 6] = ["unreachable", "timeout", "host_key", "auth", "key", "protocol"];
@@ -85,10 +85,8 @@ fn peers_of(job: &Job) -> impl Iterator<Item = &Peer> {
     let lock_files = job.lock_files.iter().map(|lock| &lock.location);
     let blocks = job.blocks_on.iter().map(|block| &block.location);
     let syncs = job.actions.iter().filter_map(|action| match &action.kind {
-        ActionKind::Sync(sync) => match &sync.route {
-            Route::Push(peer, _) | Route::Pull(peer, _) => Some(peer),
-            Route::Local => None,
-        },
+        ActionKind::Sync(sync) => sync.peer(),
+        ActionKind::Verify(verify) => verify.sync.peer(),
         ActionKind::Command(_) => None,
     });
     job.peer.iter().chain(lock_files.chain(blocks).filter_map(remote)).chain(syncs)

@@ -155,12 +155,26 @@ impl Value for Segment<'_> {
         if matches!(self.0, "." | "..") {
             to.text.push_str("%20");
         }
-        for byte in self.0.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => to.text.push(char::from(byte)),
-                _ => {
-                    let _ = write!(to.text, "%{byte:02X}");
-                }
+        percent_encode(self.0, &mut to.text);
+    }
+}
+
+/// A text as the value of a parameter in a query, in which it is safe to stand: all but unreserved characters percent-encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Parameter<'a>(pub &'a str);
+
+impl Value for Parameter<'_> {
+    fn add(&self, to: &mut Html) {
+        percent_encode(self.0, &mut to.text);
+    }
+}
+
+fn percent_encode(text: &str, to: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => to.push(char::from(byte)),
+            _ => {
+                let _ = write!(to, "%{byte:02X}");
             }
         }
     }

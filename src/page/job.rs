@@ -3,7 +3,7 @@
 use super::Seen;
 use super::html::{Html, Segment, Shown, put};
 use super::parts::{self, between};
-use super::plot;
+use super::{plot, replicas};
 use crate::history::read::JobRun;
 use crate::human;
 use crate::status::JobStatus;
@@ -56,6 +56,7 @@ pub fn job(view: &JobView<'_>, seen: &Seen<'_>) -> Html {
         html.live("files", |html| files(html, &view.files));
         put!(html, "</div>\n");
     }
+    replicas::replicas(&mut html, seen.replicas, seen);
     put!(html, "<h2>Runs</h2>\n<div id=\"runs\">");
     html.live("runs", |html| runs(html, view.runs, seen));
     put!(html, "</div>\n");

@@ -1,6 +1,6 @@
 //! The status page's markup: pure functions from how an instance stands, and what its history says, to HTML.
 //!
-//! [`overview`], [`job`] and [`run`] make the content of a page, [`whole`] puts the frame around it. A page is complete without
+//! [`overview`], [`job`], [`run`] and [`replica`] make the content of a page, [`whole`] puts the frame around it. A page is complete without
 //! a script. What may change while someone looks stands in elements with an `id` ([`Html::live`]); the server sends those
 //! that did change, and the script (`script.js`) puts them in their places.
 //!
@@ -9,11 +9,16 @@
 //!
 //! Deliberately absent: anything that changes something, a template language, and data (`http::pages` collects it).
 
+mod curve;
+mod differences;
 pub mod html;
 mod job;
 mod overview;
 mod parts;
 mod plot;
+mod query;
+mod replica;
+mod replicas;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -23,9 +28,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use differences::{DIRECTORIES, Differences, PER_PAGE};
 pub use html::Html;
 pub use job::{FileRow, JobView, job};
 pub use overview::{STRIPS_MAX, overview};
+pub use query::{Query, percent_decoded};
+pub use replica::{Details, ReplicaView, VerifiedBy, replica};
+pub use replicas::{CURVES_MAX, ReplicaRow};
 pub use run::{ActionView, Line, RunJob, RunView, run};
 
 use crate::history::read::Outcome;
@@ -47,6 +56,8 @@ pub struct Seen<'a> {
     pub recent: &'a HashMap<String, Vec<Outcome>>,
     /// What the processes of a job have moved so far, by the job's id.
     pub moved: &'a HashMap<String, Moved>,
+    /// The replicas that the page tells of.
+    pub replicas: &'a [ReplicaRow],
     /// Now.
     pub at: Timestamp,
     /// The zone in which times are shown.

@@ -1,8 +1,8 @@
 //! All jobs of an instance.
 
 use super::html::{Html, Segment, Shown, put};
-use super::parts;
 use super::{Seen, parts::between};
+use super::{parts, replicas};
 use crate::human::count;
 use crate::status::{JobStatus, State, Status};
 
@@ -35,6 +35,7 @@ pub fn overview(seen: &Seen<'_>) -> Html {
         row(&mut html, number, job, strips, seen);
     }
     put!(html, "</tbody></table>\n");
+    replicas::replicas(&mut html, seen.replicas, seen);
     let up = parts::rough(between(status.since, seen.at));
     put!(html, "<p class=\"quiet\" id=\"up\">");
     html.live("up", |html| put!(html, "Process {} has run for {}.", status.pid, up));

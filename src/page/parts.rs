@@ -18,7 +18,7 @@ pub(super) struct Mark {
     pub class: &'static str,
 }
 
-const fn mark(word: &'static str, sign: &'static str, class: &'static str) -> Mark {
+pub(super) const fn mark(word: &'static str, sign: &'static str, class: &'static str) -> Mark {
     Mark { word, sign, class }
 }
 

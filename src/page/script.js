@@ -11,16 +11,20 @@
   };
 
   // Keeps the keyboard where it was, if what it was on is still there.
+  const reachable = "a, input, select, button, [tabindex]";
   const put = (element, html) => {
     const focused = element.contains(document.activeElement) ? document.activeElement : null;
-    const links = focused && [...element.querySelectorAll("a, [tabindex]")].indexOf(focused);
+    const links = focused && [...element.querySelectorAll(reachable)].indexOf(focused);
+    const typed = focused?.value;
     const log = element.querySelector(".log");
     const atEnd = log && log.scrollHeight - log.scrollTop - log.clientHeight < 8;
     const scrolled = log && log.scrollTop;
     element.innerHTML = html;
     const now = element.querySelector(".log");
     if (now && log) now.scrollTop = atEnd ? now.scrollHeight : scrolled;
-    if (focused) element.querySelectorAll("a, [tabindex]")[links]?.focus({ preventScroll: true });
+    const again = focused && element.querySelectorAll(reachable)[links];
+    if (again && typed !== undefined) again.value = typed;
+    again?.focus({ preventScroll: true });
   };
 
   // The page has got parts that it did not have.

@@ -26,6 +26,7 @@ fn job(id: &str, state: State) -> JobStatus {
         last_success: Some(at(-5000)),
         next_run: Some(at(7000)),
         paused: None,
+        replicas: Vec::new(),
     }
 }
 
@@ -53,7 +54,7 @@ fn show<T>(jobs: Vec<JobStatus>, recent: &[(&str, Vec<Outcome>)], page: impl FnO
     let status = status(jobs);
     let recent = recent.iter().map(|(job, runs)| ((*job).to_owned(), runs.clone())).collect();
     let moved = HashMap::from([("photos".to_owned(), Moved { bytes: 5_000_000, rate: Some(2_000_000) })]);
-    page(&Seen { status: &status, recent: &recent, moved: &moved, at: at(0), zone: &TimeZone::UTC })
+    page(&Seen { status: &status, recent: &recent, moved: &moved, replicas: &[], at: at(0), zone: &TimeZone::UTC })
 }
 
 fn outcome(word: &str, took: i64) -> Outcome {

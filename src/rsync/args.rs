@@ -92,6 +92,36 @@ pub fn has_rsh(opts: &[OsString]) -> bool {
     options::has(opts, &["rsh"])
 }
 
+/// That program as words, if the options name one: the last counts.
+pub fn own_rsh(opts: &[OsString]) -> Option<Vec<OsString>> {
+    let named = options::parse(opts).into_iter().filter(|opt| opt.is("rsh")).filter_map(|opt| opt.value).next_back();
+    Some(rsh_words(named?))
+}
+
+/// The words of a `-e`, as rsync reads them: the reverse of [`rsh_command`].
+fn rsh_words(command: &OsStr) -> Vec<OsString> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<Vec<u8>>, None);
+    let mut bytes = command.as_bytes().iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match (quote, byte) {
+            (None, b' ') => words.extend(word.take()),
+            (None, b'\'' | b'"') => {
+                quote = Some(byte);
+                word.get_or_insert_default();
+            }
+            (Some(open), byte) if open == byte && bytes.peek() != Some(&byte) => quote = None,
+            (open, byte) => {
+                if open == Some(byte) {
+                    bytes.next();
+                }
+                word.get_or_insert_default().push(byte);
+            }
+        }
+    }
+    words.extend(word);
+    words.into_iter().map(OsString::from_vec).collect()
+}
+
 /// Whether rsync prints lines while it works.
 pub fn is_talkative(opts: &[OsString]) -> bool {
     const NAMES: [&str; 8] =
@@ -251,7 +281,11 @@ mod tests {
 
     #[test]
     fn an_rsh_command_is_quoted_as_rsync_reads_it() {
-        assert_eq!(rsh_command(&os(&["ssh", "-i", "/a b/it's", ""])), "ssh -i '/a b/it''s' ''");
+        let words = os(&["ssh", "-i", "/a b/it's", ""]);
+        assert_eq!(rsh_command(&words), "ssh -i '/a b/it''s' ''");
+        assert_eq!(rsh_words(&rsh_command(&words)), words);
+        assert_eq!(own_rsh(&os(&["-e", "x", "--rsh=y -o \"a b\""])), Some(os(&["y", "-o", "a b"])));
+        assert_eq!(own_rsh(&os(&["-a"])), None);
     }
 
     #[test]

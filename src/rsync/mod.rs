@@ -8,6 +8,7 @@ pub mod filter;
 pub mod guard;
 pub mod options;
 pub mod progress;
+pub mod repair;
 pub mod shards;
 pub mod stats;
 pub mod survey;

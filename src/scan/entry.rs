@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::rsync::filter::Kept;
+
 /// A file, directory or whatever else has a name below the root of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -17,8 +19,8 @@ pub struct Entry {
     pub ctime: Mtime,
     /// A number for the file itself, whatever its name: device and inode; 0 where that is not known.
     pub id: u64,
-    /// Whether the rules of the sync keep it from being deleted, and so from being too much, at a destination.
-    pub protected: bool,
+    /// What keeps it from being deleted, and so from being too much, at a destination.
+    pub kept: Kept,
     /// Everything else about it, where that was asked for.
     pub meta: Option<Meta>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
@@ -28,8 +30,8 @@ pub struct Entry {
 impl Entry {
     /// One of which no more is known than what it is.
     pub fn of(path: Vec<u8>, kind: Kind) -> Self {
-        let (mtime, ctime) = Default::default();
-        Self { path, kind, size: 0, mtime, ctime, id: 0, protected: false, meta: None, problem: None }
+        let (mtime, ctime, kept) = Default::default();
+        Self { path, kind, size: 0, mtime, ctime, id: 0, kept, meta: None, problem: None }
     }
 }
 

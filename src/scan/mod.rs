@@ -2,7 +2,10 @@
 //!
 //! [`Walk`] is an iterator of [`Entry`]s: the root, then depth first, siblings by the bytes of their names ([`order`]), so that two walks can be
 //! merged as they come. Directories are opened each from its parent, never through a symbolic link, so that what is exchanged meanwhile
-//! leads nowhere else. What the [`Scope`] does not admit is neither told nor entered.
+//! leads nowhere else.
+//!
+//! At the source, what the [`Scope`] does not admit is neither told nor entered. At the destination every name is told, with what keeps it from
+//! being deleted, since the source may send what is kept, and what is kept keeps its directories; entered is all but what is neither sent nor deleted.
 //!
 //! What cannot be read is told with its problem, and the walk goes on. A name that vanishes between being read and being looked at was never there;
 //! one that becomes something else meanwhile is looked at again.
@@ -32,12 +35,14 @@ pub use meta::Attributes;
 
 use self::directory::Names;
 use self::meta::Links;
-use crate::rsync::filter::{FilterError, Scope, Side};
+use crate::rsync::filter::{FilterError, Kept, Scope, Side};
 
 /// So many directories of the way down are kept open; those above are opened again when the walk comes back to them.
 const OPEN_MAX: usize = 64;
 /// So often is a name looked at that becomes something else under our hands.
 const LOOKS: usize = 5;
+/// What stays in any case.
+const KEPT: Kept = Kept { alone: true, with_directory: true };
 /// A file of filter rules is not larger than this, bytes.
 const RULES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -54,7 +59,7 @@ pub struct Terms {
     pub meta: bool,
     /// Which extended attributes to look at, too.
     pub attributes: Attributes,
-    /// The names in the root that are looked at, whatever the rules say of them; empty is all, and then the root itself is told, too.
+    /// The names in the root that are looked at; empty is all, and then the root itself is told, too.
     pub only: Vec<Vec<u8>>,
 }
 
@@ -69,6 +74,7 @@ pub struct Walk {
     path: Vec<u8>,
     links: Links,
     first: Option<Entry>,
+    first_named: Option<CString>,
 }
 
 struct Level {
@@ -87,7 +93,8 @@ impl Walk {
     ///
     /// # Errors
     /// When it cannot be read, or has rules that cannot be followed.
-    pub fn new(root: &Path, terms: Terms) -> Result<Self, WalkError> {
+    pub fn new(root: &Path, mut terms: Terms) -> Result<Self, WalkError> {
+        terms.scope = terms.scope.at(terms.side);
         let failed = |source: io::Error| WalkError::Root { root: root.display().to_string(), source };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
@@ -99,16 +106,17 @@ impl Walk {
             path: Vec::new(),
             links: Links::default(),
             first: None,
+            first_named: None,
             terms,
         };
         let root = Rc::clone(&walk.root);
-        let scope = walk.enter(&walk.terms.scope, &[], &root)?;
-        let names = if walk.terms.only.is_empty() {
+        let (scope, names) = if walk.terms.only.is_empty() {
             let entry = walk.entry(root.as_fd(), c"", &about);
             walk.first = Some(entry.map_err(|_| failed(io::ErrorKind::NotFound.into()))?);
-            Names::read(root.as_fd())
+            (walk.enter(&walk.terms.scope, &[], &root)?, Names::read(root.as_fd()))
         } else {
-            Names::of(&walk.terms.only)
+            walk.first_named = walk.first_named(&root);
+            (walk.terms.scope.named(), Names::of(&walk.terms.only))
         };
         let names = names.map_err(failed)?;
         walk.stack.push(Level { file: Some(root), name: CString::default(), names, scope: Rc::new(scope), above: 0 });
@@ -122,6 +130,31 @@ impl Walk {
             read_rules(directory, name)
         };
         Ok(scope.enter(path, &mut read)?)
+    }
+
+    /// The first of the directories that are named in the root: rsync reads the files of rules above it, and forgets them behind it.
+    fn first_named(&self, root: &OwnedFd) -> Option<CString> {
+        if !self.terms.scope.looks_above() {
+            return None;
+        }
+        let scope = self.terms.scope.named();
+        let is_first = |name: &&Vec<u8>| {
+            let is_directory = |about: Statx| kind(&about) == Kind::Directory;
+            let name = CString::new(&name[..]).unwrap_or_default();
+            directory::look(root, &name).is_ok_and(is_directory) && !scope.is_never_sent(name.to_bytes(), true)
+        };
+        // In rsync's order, in which a directory's name ends in a slash.
+        let first = self.terms.only.iter().filter(is_first).min_by_key(|name| [&name[..], b"/"].concat())?;
+        CString::new(&first[..]).ok()
+    }
+
+    /// What holds in the root for this name in it, if that is a directory: its own rules are those of its parent, but for one that is named.
+    fn above(&self, name: &CStr, scope: &Rc<Scope>) -> Result<Rc<Scope>, WalkError> {
+        if self.stack.len() > 1 || self.first_named.as_deref() != Some(name) {
+            return Ok(Rc::clone(scope));
+        }
+        let root = &self.root;
+        Ok(Rc::new(self.terms.scope.enter_above(b"", &mut |name| read_rules(root, name))?))
     }
 
     /// The innermost directory, opened again if need be.
@@ -174,21 +207,17 @@ impl Walk {
         let Some(level) = self.stack.last() else { return Ok(Told::Nothing) };
         let Some(parent) = level.file.clone() else { return Ok(Told::Nothing) };
         let scope = Rc::clone(&level.scope);
-        // What is named itself is taken whatever the rules say, as by rsync.
-        let is_named = self.stack.len() == 1 && !self.terms.only.is_empty();
         let side = self.terms.side;
-        let admits = |path: &[u8], is_directory| {
-            // A destination has what may be sent, and what may be deleted.
-            is_named || scope.admits(path, is_directory, side) || scope.admits(path, is_directory, Side::Sender)
-        };
+        let admits = |path: &[u8], is_directory| side == Side::Receiver || scope.admits(path, is_directory, side);
         let mut path = self.path.clone();
         path.extend_from_slice(name.to_bytes());
         let about = match directory::look(&parent, name) {
             Ok(about) => about,
             Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(Told::Nothing),
             Err(error) => {
+                let kept = self.kept(&scope, &path, false, false);
                 return Ok(match admits(&path, false) {
-                    true => Told::Entry(unknown(path, &error)),
+                    true => Told::Entry(Entry { kept, ..unknown(path, &error) }),
                     false => Told::Nothing,
                 });
             }
@@ -198,11 +227,16 @@ impl Walk {
             return Ok(Told::Nothing);
         }
         let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
-        entry.protected = side == Side::Receiver && !is_named && !scope.admits(&entry.path, is_directory, side);
-        if is_directory && !self.is_border(&about) {
+        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
+        let is_mount = is_directory && self.terms.one_file_system && is_elsewhere;
+        entry.kept = self.kept(&scope, &path, is_directory, is_mount);
+        let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
+        // What is mounted below a destination is written to all the same.
+        let is_border = is_mount && side == Side::Sender;
+        if is_directory && !is_border && !stays {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
-                    let scope = self.enter(&scope, &path, &opened)?;
+                    let scope = self.enter(&*self.above(name, &scope)?, &path, &opened)?;
                     self.descend(name.to_owned(), names, opened, Rc::new(scope));
                 }
                 Err(error) => match Moved::or_problem(&error) {
@@ -214,11 +248,15 @@ impl Walk {
         Ok(Told::Entry(entry))
     }
 
-    /// Whether a directory is on another file system that does not belong to the tree. What is mounted below a destination is written to
-    /// all the same.
-    fn is_border(&self, about: &Statx) -> bool {
-        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
-        self.terms.one_file_system && self.terms.side == Side::Sender && is_elsewhere
+    /// What keeps a name at the destination.
+    fn kept(&self, scope: &Scope, path: &[u8], is_directory: bool, is_mount: bool) -> Kept {
+        // rsync deletes in the directories that it is given, and not those; nor what is mounted where it stays on one file system.
+        let is_named = self.stack.len() == 1 && !self.terms.only.is_empty();
+        match self.terms.side {
+            Side::Sender => Kept::default(),
+            Side::Receiver if is_named || is_mount => KEPT,
+            Side::Receiver => scope.kept(path, is_directory),
+        }
     }
 
     fn descend(&mut self, name: CString, names: Names, opened: OwnedFd, scope: Rc<Scope>) {
@@ -324,7 +362,7 @@ fn entry_of(
         Ok(meta) => (meta, None),
         Err(error) => (None, Some(Moved::or_problem(&error)?)),
     };
-    Ok(Entry { path, kind, size, mtime, ctime, id: identity(about), protected: false, meta, problem })
+    Ok(Entry { path, kind, size, mtime, ctime, id: identity(about), kept: Kept::default(), meta, problem })
 }
 
 fn unknown(path: Vec<u8>, error: &io::Error) -> Entry {

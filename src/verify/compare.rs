@@ -1,8 +1,8 @@
 //! Two trees, told in the same order, against each other: pure, one entry of each at a time.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -183,8 +183,7 @@ pub struct Judge<'a> {
     links: HashMap<u64, Option<u64>>,
     /// Directories about whose content nothing is known, on either side; only the last one counts.
     unknown: Option<Vec<u8>>,
-    /// Directories of the target alone which rules protect, and so all that is in them; only the last one counts.
-    kept: Option<Vec<u8>>,
+    extra: Extra,
     /// The numbers that owners and groups of the source have at the target, where these are others.
     owners: HashMap<u32, u32>,
     groups: HashMap<u32, u32>,
@@ -193,8 +192,8 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// By this promise, as closely as this.
     pub fn new(promise: &'a Promise, depth: Depth) -> Self {
-        let (links, unknown, kept, owners, groups) = Default::default();
-        Self { promise, depth, links, unknown, kept, owners, groups }
+        let (links, unknown, owners, groups, extra) = Default::default();
+        Self { promise, depth, links, unknown, owners, groups, extra }
     }
 
     /// Owners count by their names, as these hosts know them (rsync(1), `--numeric-ids`).
@@ -210,17 +209,18 @@ impl<'a> Judge<'a> {
     pub fn judge(&mut self, pair: &Pair) -> Judged {
         let (source, target) = pair.sides();
         let path = pair.path();
-        if source.is_some_and(|source| !self.is_copied(source)) {
+        let is_copied = source.map(|source| self.is_copied(source));
+        let stays = target.is_some_and(|target| self.extra.stays(source, is_copied, target));
+        if stays || is_copied == Some(false) {
             return Judged::Nothing;
         }
-        if is_below(self.unknown.as_deref(), path) || is_below(self.kept.as_deref(), path) {
+        if self.is_below_unknown(path) {
             // One side is not known here: said once, for the directory.
             return Judged::Nothing;
         }
-        if let (None, Some(target)) = (source, target)
-            && (target.protected || !self.promise.deletes)
+        if let (None, Some(_)) = (source, target)
+            && !self.promise.deletes
         {
-            self.kept = Some(path.to_owned());
             return Judged::Nothing;
         }
         if let (Some(source), Some(target)) = (source, target)
@@ -233,6 +233,16 @@ impl<'a> Judge<'a> {
             self.unknown = Some(path.to_owned());
         }
         Judged::Differs(class, detail)
+    }
+
+    /// Directories of which it was said that they are [`Class::Extra`], before what keeps them came: something below that rules protect. No sync
+    /// will delete them, so nothing is to be said of them after all. Complete when every pair was judged.
+    pub fn kept_after_all(&self) -> &BTreeSet<Vec<u8>> {
+        &self.extra.kept
+    }
+
+    fn is_below_unknown(&self, path: &[u8]) -> bool {
+        self.unknown.as_ref().is_some_and(|unknown| is_below(path, unknown))
     }
 
     /// Whether the sync copies such a thing at all.
@@ -355,17 +365,69 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Which names of the target alone a sync would delete, told in order.
+#[derive(Debug, Default)]
+struct Extra {
+    /// A directory that stays with all that is in it.
+    staying: Option<Vec<u8>>,
+    /// The outermost directory that is to go.
+    going: Option<Vec<u8>>,
+    /// Directories that cannot go, for something in them stays.
+    kept: BTreeSet<Vec<u8>>,
+}
+
+impl Extra {
+    /// Whether a name of the target is none of the sync's business: the source does not have it, and it is not deleted. `is_copied` is whether the
+    /// sync copies what the source has there.
+    fn stays(&mut self, source: Option<&Entry>, is_copied: Option<bool>, target: &Entry) -> bool {
+        let path = &target.path;
+        if self.staying.as_ref().is_some_and(|staying| is_below(path, staying)) {
+            return true;
+        }
+        self.going.take_if(|going| !is_below(path, going));
+        let is_directory = target.kind == Kind::Directory;
+        if let Some(source) = source {
+            if is_directory && is_copied == Some(false) {
+                self.staying = Some(path.clone());
+            } else if is_directory && source.kind != Kind::Directory {
+                // It makes way, with all that is in it.
+                self.going = Some(path.clone());
+            }
+            return false;
+        }
+        let stays = if self.going.is_some() { target.kept.with_directory } else { target.kept.alone };
+        if stays {
+            self.keep_above(path);
+        }
+        if is_directory && stays {
+            self.staying = Some(path.clone());
+        } else if is_directory && self.going.is_none() {
+            self.going = Some(path.clone());
+        }
+        stays
+    }
+
+    /// What holds something that stays, stays, too.
+    fn keep_above(&mut self, path: &[u8]) {
+        let Some(going) = &self.going else { return };
+        let slashes = memchr::memrchr_iter(b'/', path).take_while(|slash| *slash >= going.len());
+        self.kept.extend(slashes.map(|slash| path[..slash].to_vec()));
+    }
+}
+
+/// Whether a path is below a directory; all is below the root but itself.
+fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    if directory.is_empty() {
+        return !path.is_empty();
+    }
+    path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 /// What becomes of numbers whose names have others there. 0 is 0 everywhere.
 fn renumbered(here: &[(String, u32)], there: &[(String, u32)]) -> HashMap<u32, u32> {
     let there: HashMap<&str, u32> = there.iter().map(|(name, number)| (name.as_str(), *number)).collect();
     let others = here.iter().filter_map(|(name, number)| Some((*number, *there.get(name.as_str())?)));
     others.filter(|(ours, theirs)| ours != theirs && *ours != 0).collect()
-}
-
-/// Whether a path is in this directory, if it is given.
-fn is_below(directory: Option<&[u8]>, path: &[u8]) -> bool {
-    let Some(directory) = directory else { return false };
-    directory.is_empty() || path.strip_prefix(directory).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// Whether nanoseconds are the same as far as both file systems keep them: many cut them off at some power of ten.

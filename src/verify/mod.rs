@@ -7,6 +7,7 @@ pub mod compare;
 pub mod drill;
 pub mod engine;
 pub mod here;
+pub mod list;
 mod manifest;
 pub mod order;
 mod records;

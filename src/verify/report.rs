@@ -43,6 +43,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::InStep, Self::Tolerated, Self::Drift, Self::Unknown];
+
     /// Its name in reports, metrics and the history.
     pub fn name(self) -> &'static str {
         match self {
@@ -152,6 +155,15 @@ impl Report {
         if self.all.entries == 0 { 1.0 } else { self.in_step.entries as f64 / self.all.entries as f64 }
     }
 
+    /// The same in percent for people, without the sign: `100` only if all agrees.
+    pub fn percent(&self) -> String {
+        if self.in_step == self.all {
+            return "100".to_owned();
+        }
+        // 99.996 % must not read as all.
+        format!("{:.2}", (self.ratio() * 100.0).min(99.99))
+    }
+
     /// How many differ; what is in flight may yet agree, so it is not among them, and what cannot be read is not known to differ.
     pub fn differing(&self) -> u64 {
         let counts = |class| !matches!(class, Class::InFlight | Class::Unreadable);
@@ -160,10 +172,8 @@ impl Report {
 
     /// One line for people.
     pub fn summary(&self) -> String {
-        let share = self.ratio() * 100.0;
-        // 99.996 % must not read as all.
-        let share = if self.in_step == self.all { "100".to_owned() } else { format!("{:.2}", share.min(99.99)) };
-        let mut line = format!("{share} % of {} in step", human::count(self.all.entries, "entry", "entries"));
+        let mut line =
+            format!("{} % of {} in step", self.percent(), human::count(self.all.entries, "entry", "entries"));
         let classes = self.classes.iter().map(|(class, count)| format!("{} {}", count.entries, class.words()));
         let classes = classes.collect::<Vec<_>>().join(", ");
         if !classes.is_empty() {
@@ -176,5 +186,37 @@ impl Report {
             line = format!("{line}; {}", self.why);
         }
         line
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// One for tests: of 4 entries with 40 bytes, of which all but those of the classes agree.
+    pub(crate) fn sample(job: &str, sync: &str, verdict: Verdict, classes: &[(Class, u64)]) -> Self {
+        let at = Timestamp::from_second(1_800_000_000).expect("a time");
+        let differing: u64 = classes.iter().map(|(_, entries)| entries).sum();
+        let count = |entries| Count { entries, bytes: 10 * entries };
+        Self {
+            replica: Replica { job: job.to_owned(), sync: sync.to_owned() },
+            at,
+            seconds: 1.5,
+            depth: Depth::Quick,
+            by: By::Here,
+            verdict,
+            why: String::new(),
+            all: count(4),
+            in_step: count(4 - differing),
+            classes: classes.iter().map(|(class, entries)| (*class, count(*entries))).collect(),
+            lag: None,
+            last_agreement: (verdict == Verdict::InStep).then_some(at),
+            read: Count::default(),
+            known: Count::default(),
+            never_read: Count::default(),
+            oldest_read: None,
+            window_days: None,
+            drill: None,
+            directories: Vec::new(),
+            listed: differing,
+        }
     }
 }

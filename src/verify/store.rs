@@ -3,15 +3,21 @@
 //! The process that verifies writes it, pages and commands read it meanwhile. It has every report of the time that is kept, and the
 //! differences of each replica's last one. Times are milliseconds since the Unix epoch.
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, params};
 
 use super::compare::{Class, Difference};
 use super::order::Replica;
-use super::report::{Count, Report};
+use super::report::Report;
+use crate::scan::order;
+
+mod differences;
+
+pub use differences::Most;
 
 /// The database's name in the directory of state.
 pub const FILE: &str = "verify.sqlite";
@@ -43,6 +49,11 @@ CREATE TABLE difference (
     target_mtime INTEGER
 );
 CREATE INDEX difference_by_report ON difference (report, class);
+CREATE TABLE run ( -- where differences begin whose paths follow in order: one for each tree of a sync with sources in several directories
+    report INTEGER NOT NULL REFERENCES report (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL -- difference
+);
+CREATE INDEX run_by_report ON run (report, first);
 ";
 
 /// Why the database cannot be used.
@@ -147,7 +158,7 @@ impl Store {
         |error| StoreError::Database(self.path.clone(), error)
     }
 
-    /// Keeps a report and what differs, in the order of paths; of that only the first [`DIFFERENCES_MAX`]. Forgets the differences of the replica's
+    /// Keeps a report and what differs, in the order of paths, tree by tree; of that only the first [`DIFFERENCES_MAX`]. Forgets the differences of the replica's
     /// earlier ones, and reports that are older than `keep`. All or nothing.
     ///
     /// # Errors
@@ -170,8 +181,11 @@ impl Store {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let Replica { job, sync } = &report.replica;
-        let older = "DELETE FROM difference WHERE report IN (SELECT id FROM report WHERE job = ?1 AND sync = ?2)";
-        transaction.execute(older, [job, sync])?;
+        for table in ["difference", "run"] {
+            let older =
+                format!("DELETE FROM {table} WHERE report IN (SELECT id FROM report WHERE job = ?1 AND sync = ?2)");
+            transaction.execute(&older, [job, sync])?;
+        }
         let oldest = millis(report.at).saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
         transaction.execute("DELETE FROM report WHERE at < ?1", [oldest])?;
         let json =
@@ -185,11 +199,18 @@ impl Store {
             let insert = "INSERT INTO difference (report, path, class, detail, bytes, source_mtime, target_mtime) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let mut insert = transaction.prepare(insert)?;
             let most = usize::try_from(DIFFERENCES_MAX).unwrap_or(usize::MAX);
+            let mut before: Option<Vec<u8>> = None;
             for found in differences.take(most) {
+                let begins = before.as_ref().is_none_or(|before| order(before, &found.path) != Ordering::Less);
                 let mtime = |entry: &Option<crate::scan::Entry>| entry.as_ref().map(|entry| entry.mtime.millis());
                 let (class, bytes) = (found.class.name(), found.bytes());
                 let (source, target) = (mtime(&found.source), mtime(&found.target));
                 insert.execute(params![id, found.path, class, found.detail, bytes, source, target])?;
+                if begins {
+                    let run = "INSERT INTO run (report, first) VALUES (?1, ?2)";
+                    transaction.execute(run, [id, transaction.last_insert_rowid()])?;
+                }
+                before = Some(found.path);
             }
         }
         transaction.commit()
@@ -233,101 +254,6 @@ impl Store {
         let points = statement.query_map(params![replica.job, replica.sync, millis(since)], point);
         points.and_then(Iterator::collect).map_err(self.failed())
     }
-
-    fn last_id(&self, replica: &Replica) -> rusqlite::Result<Option<i64>> {
-        let query = "SELECT max(id) FROM report WHERE job = ?1 AND sync = ?2";
-        self.connection
-            .query_row(query, [&replica.job, &replica.sync], |row| row.get(0))
-            .optional()
-            .map(Option::flatten)
-    }
-
-    /// Differences of a replica's last report in the order of paths, and how many are wanted in all.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn differences(
-        &self,
-        replica: &Replica,
-        wanted: &Wanted,
-        offset: u64,
-        limit: u64,
-    ) -> Result<(Vec<Kept>, u64), StoreError> {
-        self.try_differences(replica, wanted, offset, limit).map_err(self.failed())
-    }
-
-    fn try_differences(
-        &self,
-        replica: &Replica,
-        wanted: &Wanted,
-        offset: u64,
-        limit: u64,
-    ) -> rusqlite::Result<(Vec<Kept>, u64)> {
-        const FROM: &str = "FROM difference WHERE report = ?1
-            AND (?2 = x'' OR path = ?2 OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
-            AND (?3 = '' OR class = ?3)
-            AND (?4 = '' OR instr(lower(CAST(path AS TEXT)), lower(?4)) > 0)";
-        let Some(report) = self.last_id(replica)? else { return Ok((Vec::new(), 0)) };
-        let class = wanted.class.map(Class::name).unwrap_or_default();
-        let count = format!("SELECT count(*) {FROM}");
-        let filter = params![report, wanted.directory, class, wanted.search];
-        let all = self.connection.query_row(&count, filter, |row| row.get(0))?;
-        let list = format!(
-            "SELECT path, class, detail, bytes, source_mtime, target_mtime {FROM} ORDER BY id LIMIT ?5 OFFSET ?6"
-        );
-        let mut statement = self.connection.prepare(&list)?;
-        let filter = params![report, wanted.directory, class, wanted.search, limit, offset];
-        let rows = statement.query_map(filter, kept)?;
-        Ok((rows.collect::<rusqlite::Result<Vec<_>>>()?, all))
-    }
-
-    /// What differs in each entry of a directory, the most bytes first, at most `limit`: its name, and all that differs at it or below it.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn by_directory(
-        &self,
-        replica: &Replica,
-        directory: &[u8],
-        limit: u64,
-    ) -> Result<Vec<(Vec<u8>, Count)>, StoreError> {
-        self.try_by_directory(replica, directory, limit).map_err(self.failed())
-    }
-
-    fn try_by_directory(
-        &self,
-        replica: &Replica,
-        directory: &[u8],
-        limit: u64,
-    ) -> rusqlite::Result<Vec<(Vec<u8>, Count)>> {
-        const QUERY: &str = "
-            WITH below AS (
-                SELECT CASE WHEN ?2 = x'' THEN path ELSE substr(path, length(?2) + 2) END AS rest, bytes
-                FROM difference
-                WHERE report = ?1 AND (?2 = x'' OR substr(path, 1, length(?2) + 1) = CAST(?2 || x'2f' AS BLOB))
-            )
-            SELECT CASE WHEN instr(rest, x'2f') > 0 THEN substr(rest, 1, instr(rest, x'2f') - 1) ELSE rest END AS name,
-                   count(*), sum(bytes)
-            FROM below GROUP BY name ORDER BY sum(bytes) DESC, count(*) DESC, name LIMIT ?3";
-        let Some(report) = self.last_id(replica)? else { return Ok(Vec::new()) };
-        let mut statement = self.connection.prepare(QUERY)?;
-        let row = |row: &Row<'_>| Ok((row.get(0)?, Count { entries: row.get(1)?, bytes: row.get(2)? }));
-        statement.query_map(params![report, directory, limit], row)?.collect()
-    }
-}
-
-fn kept(row: &Row<'_>) -> rusqlite::Result<Kept> {
-    let class: String = row.get(1)?;
-    let time = |millis: Option<i64>| millis.map(timestamp);
-    Ok(Kept {
-        path: row.get(0)?,
-        // None but ours are written.
-        class: Class::named(&class).unwrap_or(Class::Unreadable),
-        detail: row.get(2)?,
-        bytes: row.get(3)?,
-        source_mtime: time(row.get(4)?),
-        target_mtime: time(row.get(5)?),
-    })
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
@@ -348,41 +274,12 @@ fn timestamp(millis: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{By, Verdict};
-    use super::super::terms::Depth;
+    use super::super::report::{Count, Verdict};
     use super::*;
     use crate::scan::{Entry, Kind};
 
     fn report(at: i64) -> Report {
-        let replica = Replica { job: "j".into(), sync: "s".into() };
-        let (why, classes, lag, last_agreement) = Default::default();
-        let (read, known, never_read, oldest_read, window_days, drill, directories) = Default::default();
-        let all = Count { entries: 4, bytes: 40 };
-        let in_step = Count { entries: 3, bytes: 30 };
-        let (depth, by, verdict) = (Depth::Quick, By::Here, Verdict::Drift);
-        let (at, seconds, listed) = (timestamp(at), 1.5, 0);
-        Report {
-            replica,
-            at,
-            seconds,
-            depth,
-            by,
-            verdict,
-            why,
-            all,
-            in_step,
-            classes,
-            lag,
-            last_agreement,
-            read,
-            known,
-            never_read,
-            oldest_read,
-            window_days,
-            drill,
-            directories,
-            listed,
-        }
+        Report { at: timestamp(at), ..Report::sample("j", "s", Verdict::Drift, &[(Class::Stale, 1)]) }
     }
 
     fn difference(path: &str, class: Class, bytes: u64) -> Difference {
@@ -399,8 +296,8 @@ mod tests {
         store.record(&report(1000), [difference("old", Class::Stale, 1)].into_iter(), day).expect("written");
         let found = [
             difference("a", Class::Missing, 0),
-            difference("a/b", Class::Missing, 10),
             difference("a/B2", Class::Stale, 5),
+            difference("a/b", Class::Missing, 10),
             difference("ab", Class::Stale, 20),
         ];
         store.record(&report(2000), found.into_iter(), day).expect("written");
@@ -414,16 +311,49 @@ mod tests {
             let (found, all) = store.differences(&replica, &wanted, offset, limit).expect("read");
             (found.into_iter().map(|kept| String::from_utf8(kept.path).expect("text")).collect::<Vec<_>>(), all)
         };
-        assert_eq!(list(Wanted::default(), 1, 2), (vec!["a/b".into(), "a/B2".into()], 4));
+        assert_eq!(list(Wanted::default(), 1, 2), (vec!["a/B2".into(), "a/b".into()], 4));
         assert_eq!(list(Wanted { directory: b"a".into(), ..Wanted::default() }, 0, 9).1, 3);
         assert_eq!(list(Wanted { search: "B".into(), class: Some(Class::Stale), ..Wanted::default() }, 0, 9).1, 2);
-        let top = store.by_directory(&replica, b"", 9).expect("read");
+        let top = store.by_directory(&replica, b"", Most::Bytes, 9).expect("read");
         assert_eq!(top[0], (b"ab".to_vec(), Count { entries: 1, bytes: 20 }));
         assert_eq!(top[1], (b"a".to_vec(), Count { entries: 3, bytes: 15 }));
         assert_eq!(
-            store.by_directory(&replica, b"a", 1).expect("read"),
+            store.by_directory(&replica, b"a", Most::Bytes, 1).expect("read"),
             [(b"b".to_vec(), Count { entries: 1, bytes: 10 })]
         );
+    }
+
+    #[test]
+    fn directories_of_several_trees_are_found_in_each() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(state.path()).expect("made");
+        let paths = ["m/a", "m/b", "m-x", "a", "a/c", "a/c/d", "a-b", "c/\u{e9}%_", "z", "b/q"];
+        let found = paths.iter().enumerate().map(|(n, path)| difference(path, Class::Stale, n as u64));
+        store.record(&report(1), found, Duration::from_secs(9)).expect("written");
+        let list = |directory: &str, search: &str| {
+            let wanted = Wanted { directory: directory.into(), search: search.into(), class: None };
+            let (found, all) = store.differences(&report(0).replica, &wanted, 0, 99).expect("read");
+            assert_eq!(found.len() as u64, all);
+            found.into_iter().map(|kept| String::from_utf8(kept.path).expect("text")).collect::<Vec<_>>()
+        };
+        for (directory, expected) in [
+            ("m", &["m/a", "m/b"][..]),
+            ("a", &["a", "a/c", "a/c/d"]),
+            ("a/c", &["a/c", "a/c/d"]),
+            ("a/c/d", &["a/c/d"]),
+            ("b", &["b/q"]),
+            ("c", &["c/\u{e9}%_"]),
+            ("q", &[]),
+        ] {
+            assert_eq!(list(directory, ""), expected, "{directory}");
+        }
+        assert_eq!(
+            (list("", "%_").len(), list("", "_").len(), list("", "\\").len(), list("", "C/").len()),
+            (1, 1, 0, 2)
+        );
+        let top = store.by_directory(&report(0).replica, b"", Most::Entries, 2).expect("read");
+        assert_eq!(top[0], (b"a".to_vec(), Count { entries: 3, bytes: 12 }));
+        assert_eq!(top[1].0, b"m");
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Depth {
             Self::Deep => "deep",
         }
     }
+
+    /// That of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Quick, Self::Meta, Self::Deep].into_iter().find(|depth| depth.name() == name)
+    }
 }
 
 /// What is promised.

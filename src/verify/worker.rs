@@ -2,48 +2,126 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::engine::{self, Sides, VerifyError};
+use super::engine::{self, Outcome, Progress, Sides};
 use super::here::Here;
-use super::order::Order;
+use super::order::{Elsewhere, Order};
 use super::report::{By, Report, Verdict};
+use super::{list, side::Side};
+use crate::agent::{Agent, ConnectError, priority};
+use crate::clock::Ticks;
+use crate::logging::escaped_bytes;
 
 /// The first argument that makes the binary this process.
 pub const VERIFY: &str = "__verify";
 /// What the last line of its output begins with; the report follows, as JSON.
 pub const REPORT: &str = "rsyncdirector-verify: ";
-/// What a line about its progress begins with, where the order asks for them; [`engine::Progress`] follows, as JSON.
+/// What a line about its progress begins with; [`engine::Progress`] follows, as JSON.
 pub const PROGRESS: &str = "rsyncdirector-verify-progress: ";
+
+/// Progress is told so often at most.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
+/// So many differences are told to people; the rest is in the list.
+const SHOWN: usize = 20;
+
+/// Why there is nothing to be told.
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error("the order could not be read")]
+    Order(#[source] io::Error),
+    #[error("the order is not one")]
+    NoOrder(#[from] serde_json::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Verify(#[from] engine::VerifyError),
+    #[error("without an agent nothing can be told yet")]
+    WithoutAgent,
+    #[error("the list of what differs could not be written")]
+    List(#[source] io::Error),
+}
 
 /// Does what the order says; the verdict is the exit code ([`Verdict::exit_code`]).
 pub fn run() -> ExitCode {
     match perform() {
         Ok(report) => {
             let json = serde_json::to_string(&report).unwrap_or_default();
-            let mut stdout = io::stdout().lock();
-            // Who does not listen does not want to know.
-            let _ = writeln!(stdout, "{}\n{REPORT}{json}", report.summary()).and_then(|()| stdout.flush());
+            say(&format!("{REPORT}{json}"));
             ExitCode::from(report.verdict.exit_code())
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{}", crate::error_chain(error.as_ref()));
+            let _ = writeln!(io::stderr(), "{}", crate::error_chain(&error));
             ExitCode::from(Verdict::Unknown.exit_code())
         }
     }
 }
 
-fn perform() -> Result<Report, Box<dyn std::error::Error>> {
+fn perform() -> Result<Report, WorkError> {
+    if let Err(error) = priority::lower() {
+        // Some containers forbid it; the work is the same.
+        let _ = writeln!(io::stderr(), "it runs with the usual priority: {error}");
+    }
     let mut text = String::new();
-    io::stdin().read_to_string(&mut text)?;
+    io::stdin().read_to_string(&mut text).map_err(WorkError::Order)?;
     let order: Order = serde_json::from_str(&text)?;
     let sides = open(&order)?;
-    Ok(engine::verify(&order, sides, &mut |_| {})?)
+    let outcome = engine::verify(&order, sides, &mut teller())?;
+    if let Some(file) = &order.list {
+        let written = outcome.differences().and_then(|differences| list::write(file, differences));
+        written.map_err(WorkError::List)?;
+    }
+    show(&outcome).map_err(WorkError::List)?;
+    Ok(outcome.report)
 }
 
 /// The two sides of an order.
-///
-/// # Errors
-/// When one that is elsewhere cannot be reached.
-pub fn open(_order: &Order) -> Result<Sides, VerifyError> {
-    Ok(Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here })
+fn open(order: &Order) -> Result<Sides, WorkError> {
+    let here = || Box::new(Here::default());
+    let Some(elsewhere) = &order.remote else {
+        return Ok(Sides { source: here(), target: here(), by: By::Here });
+    };
+    let (there, by) = peer(order, elsewhere)?;
+    Ok(match elsewhere.is_source {
+        true => Sides { source: there, target: here(), by },
+        false => Sides { source: here(), target: there, by },
+    })
+}
+
+/// The side that is elsewhere: its agent, or where there is none, rsync.
+fn peer(order: &Order, elsewhere: &Elsewhere) -> Result<(Box<dyn Side>, By), WorkError> {
+    let Some(program) = &order.agent else { return Err(WorkError::WithoutAgent) };
+    let agent = Agent::connect(elsewhere, program)?;
+    Ok((Box::new(agent), By::Agent))
+}
+
+/// Tells how far it is, now and then.
+fn teller() -> impl FnMut(Progress) {
+    let mut last: Option<Ticks> = None;
+    move |progress| {
+        if last.is_none_or(|last| last.elapsed() >= TOLD_EVERY) {
+            last = Some(Ticks::now());
+            say(&format!("{PROGRESS}{}", serde_json::to_string(&progress).unwrap_or_default()));
+        }
+    }
+}
+
+/// Some of what differs, for people.
+fn show(outcome: &Outcome) -> io::Result<()> {
+    for found in outcome.differences()?.take(SHOWN) {
+        let path = if found.path.is_empty() { ".".to_owned() } else { escaped_bytes(&found.path) };
+        let detail = if found.detail.is_empty() { String::new() } else { format!(" ({})", found.detail) };
+        say(&format!("{}: {path}{detail}", found.class.name()));
+    }
+    let more = outcome.report.classes.values().map(|count| count.entries).sum::<u64>().saturating_sub(SHOWN as u64);
+    if more > 0 {
+        say(&format!("and {more} more: `rsyncdirector verify --diff` and the replica's page list them"));
+    }
+    Ok(())
+}
+
+fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    // Who does not listen does not want to know.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }

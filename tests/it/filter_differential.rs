@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use rsyncdirector::rsync::filter::{FilterError, Filters, Scope, Side};
+use rsyncdirector::rsync::filter::{Filters, Scope, Side};
+use rsyncdirector::scan::{Attributes, Terms, Walk, WalkError};
 
 /// Cases in each run; `RD_FILTER_CASES` asks for more.
 const CASES: u64 = 5_000;
@@ -18,10 +19,10 @@ const THREADS: u64 = 4;
 const RULES_A_TREE: u64 = 25;
 
 /// Marsaglia's xorshift64: the same cases each time.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -131,7 +132,7 @@ fn rule(random: &mut Random) -> String {
     }
 }
 
-fn rules(random: &mut Random, count: usize) -> String {
+pub(super) fn rules(random: &mut Random, count: usize) -> String {
     let mut text = String::new();
     for _ in 0..random.below(count + 1) {
         text += &match random.below(10) {
@@ -148,7 +149,7 @@ fn patterns(random: &mut Random) -> String {
 }
 
 /// A tree with files of rules in it.
-fn grow(random: &mut Random, directory: &Path, depth: usize) {
+pub(super) fn grow(random: &mut Random, directory: &Path, depth: usize) {
     fs::create_dir_all(directory).expect("made");
     for _ in 0..random.below(5) + 1 {
         let path = directory.join(random.pick(NAMES));
@@ -172,7 +173,7 @@ fn grow(random: &mut Random, directory: &Path, depth: usize) {
     put(".cvsignore", patterns(&mut other).replace('\n', " "));
 }
 
-fn options(random: &mut Random, files: &Path) -> Vec<String> {
+pub(super) fn options(random: &mut Random, files: &Path) -> Vec<String> {
     let mut options = Vec::new();
     for number in 0..=random.below(5) {
         let file = files.join(number.to_string()).display().to_string();
@@ -214,7 +215,7 @@ fn options(random: &mut Random, files: &Path) -> Vec<String> {
 }
 
 /// What rsync lists, or `None` where it refuses the rules.
-fn by_rsync(options: &[String], source: &Path, home: &Path) -> Option<Vec<Vec<u8>>> {
+fn by_rsync(options: &[String], source: &Path, only: &[String], home: &Path) -> Option<Vec<Vec<u8>>> {
     let mut command = Command::new("rsync");
     // Delete-excluded is refused without a deletion, and that without a destination.
     command
@@ -222,8 +223,8 @@ fn by_rsync(options: &[String], source: &Path, home: &Path) -> Option<Vec<Vec<u8
         .args(options.iter().filter(|option| *option != "--delete-excluded"));
     let output = command
         .arg("-n")
-        .arg(format!("{}/", source.display()))
-        .arg(home.join("nowhere"))
+        .args(operands(source, only))
+        .arg(home.join("nowhere/"))
         .env("HOME", home)
         .env_remove("CVSIGNORE")
         .output();
@@ -239,42 +240,54 @@ fn by_rsync(options: &[String], source: &Path, home: &Path) -> Option<Vec<Vec<u8
     Some(names)
 }
 
-fn by_us(options: &[String], source: &Path, home: &Path) -> Result<Vec<Vec<u8>>, FilterError> {
+/// A tree as rsync is given it: its root, or names in it.
+pub(super) fn operands(source: &Path, only: &[String]) -> Vec<OsString> {
+    let root = || vec![source.join("").into_os_string()];
+    if only.is_empty() { root() } else { only.iter().map(|name| source.join(name).into_os_string()).collect() }
+}
+
+fn by_us(options: &[String], source: &Path, only: &[String], home: &Path) -> Result<Vec<Vec<u8>>, WalkError> {
+    let walk = walk(options, source, only, home, Side::Sender)?;
+    let mut names = walk.map(|entry| Ok(entry?.path)).collect::<Result<Vec<_>, WalkError>>()?;
+    names.retain(|name| !name.is_empty());
+    names.sort();
+    Ok(names)
+}
+
+/// A walk through one end of a sync.
+pub(super) fn walk(
+    options: &[String],
+    root: &Path,
+    only: &[String],
+    home: &Path,
+    side: Side,
+) -> Result<Walk, WalkError> {
     let options: Vec<OsString> = options.iter().map(OsString::from).collect();
     let mut named = |path: &[u8]| read(Path::new(std::ffi::OsStr::from_bytes(path)));
     let filters = Filters::of(&options, &mut named, Some(home.as_os_str().as_bytes()), b"")?;
     let mut scope = Scope::new(Arc::new(filters));
     if scope.looks_above() {
-        let parents: Vec<&Path> = source.ancestors().skip(1).collect();
+        let parents: Vec<&Path> = root.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
-            let lead = source.strip_prefix(parent).expect("below").as_os_str().as_bytes();
+            let lead = root.strip_prefix(parent).expect("below").as_os_str().as_bytes();
             let mut read = |name: &[u8]| read(&parent.join(std::ffi::OsStr::from_bytes(name)));
             scope = scope.enter_above(&[lead, b"/"].concat(), &mut read)?;
         }
     }
-    let mut names = Vec::new();
-    walk(&scope, source, b"", &mut names)?;
-    names.sort();
-    Ok(names)
+    let only = only.iter().map(|name| name.clone().into_bytes()).collect();
+    Walk::new(root, Terms { scope, side, one_file_system: false, meta: false, attributes: Attributes::default(), only })
 }
 
-fn walk(scope: &Scope, root: &Path, directory: &[u8], names: &mut Vec<Vec<u8>>) -> Result<(), FilterError> {
-    let mut from_root = |path: &[u8]| read(&root.join(std::ffi::OsStr::from_bytes(path)));
-    let scope = scope.enter(directory, &mut from_root)?;
-    for entry in fs::read_dir(root.join(std::ffi::OsStr::from_bytes(directory))).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let is_directory = entry.file_type().expect("a type").is_dir();
-        let name = entry.file_name();
-        let path =
-            if directory.is_empty() { name.as_bytes().to_vec() } else { [directory, b"/", name.as_bytes()].concat() };
-        if scope.admits(&path, is_directory, Side::Sender) {
-            names.push(path.clone());
-            if is_directory {
-                walk(&scope, root, &path, names)?;
-            }
-        }
+/// Some of the names in a tree, or none.
+pub(super) fn some_names(random: &mut Random, tree: &Path) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for entry in fs::read_dir(tree).expect("a directory") {
+        names.push(entry.expect("an entry").file_name().into_string().expect("text"));
     }
-    Ok(())
+    names.sort();
+    let takes = random.below(4) == 0;
+    names.retain(|_| takes && random.below(2) == 0);
+    names
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -300,10 +313,11 @@ fn cases(seed: u64, count: u64) -> u64 {
             fs::write(source.with_file_name(".rsync-filter"), rules(&mut random, 2)).expect("written");
         }
         let options = options(&mut random, &home);
-        let Some(expected) = by_rsync(&options, &source, &home) else { continue };
-        match by_us(&options, &source, &home) {
+        let only = some_names(&mut random, &source);
+        let Some(expected) = by_rsync(&options, &source, &only, &home) else { continue };
+        match by_us(&options, &source, &only, &home) {
             Ok(found) => {
-                assert!(found == expected, "{}", difference(&options, &source, &found, &expected));
+                assert!(found == expected, "{only:?} {}", difference(&options, &source, &found, &expected));
             }
             Err(error) => panic!("rsync understands {options:?}, we say {error}"),
         }
@@ -312,7 +326,7 @@ fn cases(seed: u64, count: u64) -> u64 {
     told
 }
 
-fn difference(options: &[String], source: &Path, found: &[Vec<u8>], expected: &[Vec<u8>]) -> String {
+pub(super) fn difference(options: &[String], source: &Path, found: &[Vec<u8>], expected: &[Vec<u8>]) -> String {
     let only = |these: &[Vec<u8>], those: &[Vec<u8>]| -> Vec<String> {
         these
             .iter()

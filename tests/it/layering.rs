@@ -21,6 +21,8 @@ const LAYERS: [&[&str]; 7] = [
         "rsync",
         "schedule",
         "ssh::host_keys",
+        "verify::order",
+        "verify::terms",
     ],
     &[
         "agent",

@@ -1,8 +1,10 @@
 //! Tests of the package as a whole: its structure, its schedule against real rules, and what it ships.
 
+mod agent;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;
+mod deletion_differential;
 mod docs;
 mod filter_differential;
 mod layering;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::message::{Request, RequestError};
 use super::pack::{PATH_MAX, Packer, Unpacker};
 use super::*;
+use crate::rsync::filter::Kept;
 use crate::scan::{Entry, Kind as What, Meta, Mtime};
 use crate::verify::side::{Read, State, Wanted};
 
@@ -42,11 +43,12 @@ fn meta() -> impl Strategy<Value = Meta> {
 fn entry() -> impl Strategy<Value = Entry> {
     let times = (time(), prop::option::of(time()));
     let problem = prop::option::of(any::<String>().prop_map(|text| text.chars().take(100).collect()));
-    let more = (any::<bool>(), prop::option::of(meta()), problem);
+    let kept = (any::<bool>(), any::<bool>()).prop_map(|(alone, with_directory)| Kept { alone, with_directory });
+    let more = (kept, prop::option::of(meta()), problem);
     (path(), what(), any::<u64>(), times, any::<u64>(), more).prop_map(
-        |(path, kind, size, (mtime, ctime), id, (protected, meta, problem))| {
+        |(path, kind, size, (mtime, ctime), id, (kept, meta, problem))| {
             let ctime = ctime.unwrap_or(mtime);
-            Entry { path, kind, size, mtime, ctime, id, protected, meta, problem }
+            Entry { path, kind, size, mtime, ctime, id, kept, meta, problem }
         },
     )
 }

@@ -1,4 +1,4 @@
-//! An action: a sync or a command.
+//! An action: a sync, a command or a verification.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::limits::Limits;
+use super::verify::{self, Unresolved};
 use super::{Seen, id, opts};
 use crate::config::context::Report;
 use crate::config::fields::{self, Fields, quoted};
@@ -18,43 +19,67 @@ const DEFAULT_RETRY_WAIT: Duration = Duration::from_secs(10);
 /// rsync's code for files that vanished while it ran; it counts as success by default.
 const VANISHED: i32 = 24;
 
-/// Reads one action of a job. `peer` is `None` in a local job, and in a remote one whose peer is wrong.
-pub(super) fn action(
-    job: &Fields<'_>,
-    node: &Node,
+/// What was read of an action.
+pub(super) enum Read<'a> {
+    /// All of it.
+    Action(Action),
+    /// All but the sync that it is about.
+    Verify(Unresolved<'a>),
+}
+
+/// Whether an action is said to be of a kind.
+pub(super) fn is_kind(node: &Node, kind: &str) -> bool {
+    fields::peek_text(node, "action").is_some_and(|text| text.eq_ignore_ascii_case(kind))
+}
+
+/// The kind of an action: its name, and its keys. Which one it is will be asked for where it does not say so; its other keys are judged by what it looks like.
+fn kind(node: &Node) -> (&'static str, &'static Kind) {
+    const KINDS: [(&str, &Kind); 3] = [("sync", &keys::SYNC), ("command", &keys::COMMAND), ("verify", &keys::VERIFY)];
+    let said = KINDS.iter().find(|(name, _)| is_kind(node, name));
+    let seems = || match (fields::peek(node, "command"), fields::peek(node, "of")) {
+        (Some(_), _) => &KINDS[1],
+        (None, Some(_)) => &KINDS[2],
+        (None, None) => &KINDS[0],
+    };
+    *said.unwrap_or_else(seems)
+}
+
+/// Reads one action of a job, which is the one at this place. `peer` is `None` in a local job, and in a remote one whose peer is wrong.
+pub(super) fn action<'a>(
+    job: &Fields<'a>,
+    (at, node): (usize, &'a Node),
     is_remote: bool,
     peer: Option<&(Peer, Carrier)>,
     limits: &(&Limits, TimeZone),
     ids: &mut Seen,
-) -> Option<Action> {
-    let is_command = match fields::peek_text(node, "action") {
-        Some(text) if text.eq_ignore_ascii_case("command") => true,
-        Some(text) if text.eq_ignore_ascii_case("sync") => false,
-        // Which one it is will be asked for; its other keys are judged by what it looks like.
-        _ => fields::peek(node, "command").is_some(),
-    };
-    let kind: &'static Kind = if is_command { &keys::COMMAND } else { &keys::SYNC };
-    let what = if is_command { "command" } else { "sync" };
+) -> Option<Read<'a>> {
+    let (what, keys) = kind(node);
     let name = match fields::peek_text(node, "id") {
+        Some(id) if what == "verify" => format!("verification {} of {}", quoted(id), job.name),
+        None if what == "verify" => format!("this verification of {}", job.name),
         Some(id) => format!("{what} {} of {}", quoted(id), job.name),
         None => format!("this {what} of {}", job.name),
     };
-    let fields = Fields::open(job.ctx, node, kind, name)?;
+    let fields = Fields::open(job.ctx, node, keys, name)?;
     let id = id(&fields, "id").map(|(node, id)| {
         ids.note(job.ctx, node, id);
         ActionId::new(id)
     });
     fields.require("action");
-    let word = fields.read("action", "`sync` or `command`", |text| {
-        (text.eq_ignore_ascii_case("sync") || text.eq_ignore_ascii_case("command")).then_some(())
+    let word = fields.read("action", "`sync`, `command` or `verify`", |text| {
+        ["sync", "command", "verify"].iter().any(|kind| text.eq_ignore_ascii_case(kind)).then_some(())
     });
-    let kind = match is_command {
-        true => command(&fields).map(ActionKind::Command),
-        false => sync(&fields, is_remote, peer, limits).map(ActionKind::Sync),
+    let bounds = Bounds::read(&fields, what != "sync");
+    let kind = match what {
+        "verify" => {
+            let read = verify::read(fields, at, id, bounds, limits.0);
+            return word.and(read).map(Read::Verify);
+        }
+        "command" => command(&fields).map(ActionKind::Command),
+        _ => sync(&fields, is_remote, peer, limits).map(ActionKind::Sync),
     };
-    let bounds = Bounds::read(&fields, is_command);
     word?;
-    Some(bounds.of(id?, kind?))
+    Some(Read::Action(bounds.of(id?, kind?)))
 }
 
 /// What every kind of action may say about its end.
@@ -66,10 +91,11 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn read(fields: &Fields<'_>, is_command: bool) -> Self {
+    /// Reads them. `ends_with_zero` is whether only that is success where nothing else is said.
+    pub(super) fn read(fields: &Fields<'_>, ends_with_zero: bool) -> Self {
         Self {
             timeout: fields.positive_duration("timeout", "leave it out for no bound"),
-            success_exit_codes: success_exit_codes(fields, is_command),
+            success_exit_codes: success_exit_codes(fields, ends_with_zero),
             retries: fields.read("retries", "a whole number, 0 or more", value::integer).unwrap_or(0),
             retry_wait: fields.duration("retry_wait").unwrap_or(DEFAULT_RETRY_WAIT),
         }
@@ -81,9 +107,10 @@ impl Bounds {
     }
 }
 
-fn success_exit_codes(fields: &Fields<'_>, is_command: bool) -> Vec<i32> {
-    let Some(nodes) = fields.one_or_list("success_exit_codes") else {
-        return if is_command { vec![0] } else { vec![0, VANISHED] };
+fn success_exit_codes(fields: &Fields<'_>, ends_with_zero: bool) -> Vec<i32> {
+    let said = fields.accepts("success_exit_codes").then(|| fields.one_or_list("success_exit_codes")).flatten();
+    let Some(nodes) = said else {
+        return if ends_with_zero { vec![0] } else { vec![0, VANISHED] };
     };
     let code = |text: &str| value::integer(text).filter(|code| (0..=255).contains(code));
     let mut codes: Vec<i32> = nodes

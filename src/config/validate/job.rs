@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::action::action;
+use super::action::{Read, action};
 use super::conditions;
 use super::file::{blocks_on, lock_files};
 use super::limits::Limits;
 use super::notify::notify;
 use super::peer::{self, peer};
+use super::verify::Gathered;
 use super::when;
 use super::{Seen, carrier, hook, id};
 use crate::config::context::{Context, Report};
@@ -22,12 +23,13 @@ use crate::config::value;
 /// What holds for every job that does not say otherwise.
 pub(super) type Defaults<'a> = (&'a when::Defaults, Carrier, &'a Limits, &'a [Arc<Target>]);
 
-/// Reads one job.
-pub(super) fn job(
-    ctx: &Context<'_>,
-    node: &Node,
+/// Reads one job. Its verifications and its syncs are gathered: the ones may be about the others of another job.
+pub(super) fn job<'a>(
+    ctx: &'a Context<'a>,
+    node: &'a Node,
     (defaults, transport, limits, targets): Defaults<'_>,
     ids: &mut Seen,
+    gathered: &mut Gathered<'a>,
 ) -> Option<Job> {
     let is_remote = peer::is_remote(node);
     let kind = if is_remote { &keys::REMOTE_JOB } else { &keys::LOCAL_JOB };
@@ -54,7 +56,7 @@ pub(super) fn job(
     let timezone = schedule.as_ref().map_or(TimeZone::UTC, |schedule| schedule.timezone.clone());
     let mut action_ids = Seen::new("action id");
     let peer_of_syncs = peer.clone().flatten().zip(carrier);
-    let actions = actions(&fields, is_remote, peer_of_syncs.as_ref(), (&limits, timezone), &mut action_ids);
+    let actions = actions(&fields, is_remote, peer_of_syncs.as_ref(), (&limits, timezone), &mut action_ids, gathered);
     let [before, on_failure, after] = hook::HOOKS.map(|key| hook::hooks(&fields, key, &mut action_ids));
     let max_age = fields.positive_duration("max_age", "leave it out for no bound");
     let notify = notify(&fields);
@@ -78,19 +80,31 @@ pub(super) fn job(
     })
 }
 
-fn actions(
-    job: &Fields<'_>,
+fn actions<'a>(
+    job: &Fields<'a>,
     is_remote: bool,
     peer: Option<&(Peer, Carrier)>,
     limits: (&Limits, TimeZone),
     ids: &mut Seen,
+    gathered: &mut Gathered<'a>,
 ) -> Option<Vec<Action>> {
     job.require("actions")?;
-    let nodes = job.list("actions", "a list of actions, each with `action: sync` or `action: command`")?;
+    let nodes =
+        job.list("actions", "a list of actions, each with `action: sync`, `action: command` or `action: verify`")?;
     if nodes.is_empty() {
         let report = Report::warning(format!("{} has no actions: it will do nothing", job.name));
         job.ctx.report(job.get("actions")?.span.clone(), report);
     }
-    let actions: Vec<_> = nodes.iter().map(|node| action(job, node, is_remote, peer, &limits, ids)).collect();
-    actions.into_iter().collect()
+    let mut complete = Some(Vec::new());
+    for at in nodes.iter().enumerate() {
+        match action(job, at, is_remote, peer, &limits, ids) {
+            Some(Read::Verify(verify)) => gathered.verify(verify),
+            Some(Read::Action(action)) => {
+                gathered.note(&action);
+                complete.as_mut().into_iter().for_each(|actions| actions.push(action.clone()));
+            }
+            None => complete = None,
+        }
+    }
+    complete
 }

@@ -13,7 +13,8 @@ use crate::rsync::guard::MaxDelete;
 use crate::rsync::options;
 
 /// How rates are described in messages.
-const A_RATE: &str = "a rate with its unit, as \"500K\", \"5M\" or \"1G\" (bytes per second), or 0 for no limit";
+pub(super) const A_RATE: &str =
+    "a rate with its unit, as \"500K\", \"5M\" or \"1G\" (bytes per second), or 0 for no limit";
 
 /// What holds where nothing nearer says otherwise.
 #[derive(Debug, Clone, Default)]
@@ -113,7 +114,7 @@ fn window(outer: &Fields<'_>, node: &Node) -> Option<Window> {
 }
 
 /// KiB per second. A bare number would be KiB to who knows rsync's option, and bytes to who knows our sizes.
-fn rate(text: &str) -> Option<u64> {
+pub(super) fn rate(text: &str) -> Option<u64> {
     let bytes = value::size(text)?;
     let has_unit = text.trim_end().ends_with(|c: char| "KMGTkmgt".contains(c))
         || text.trim_end().trim_end_matches(['b', 'B', 'i', 'I']).ends_with(|c: char| "KMGTkmgt".contains(c));

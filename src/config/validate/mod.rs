@@ -16,6 +16,7 @@ mod peer;
 mod reach;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod when;
 
 use std::collections::HashMap;
@@ -287,8 +288,15 @@ fn jobs(fields: &Fields<'_>, defaults: job::Defaults<'_>) -> Option<Vec<Arc<Job>
     }
     let mut ids = Seen::new("job id");
     // All are read before the first failure counts, so that each says what is wrong with it.
-    let jobs: Vec<_> = nodes.iter().map(|node| job::job(fields.ctx, node, defaults, &mut ids)).collect();
+    let mut gathered = verify::Gathered::default();
+    let mut jobs: Vec<Option<Job>> = Vec::new();
+    for node in nodes {
+        jobs.push(job::job(fields.ctx, node, defaults, &mut ids, &mut gathered));
+        gathered.next_job();
+    }
+    let resolved = gathered.resolve(&mut jobs, nodes);
     let jobs: Vec<Job> = jobs.into_iter().collect::<Option<_>>()?;
+    resolved?;
     for (at, node) in nodes.iter().enumerate() {
         conditions::judge_after(fields, node, &jobs[at], &jobs[..at]);
     }

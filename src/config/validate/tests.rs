@@ -10,6 +10,8 @@ use crate::config::{
     ActionKind, CatchUp, Command, Condition, Config, Diagnostics, HostKeyPolicy, Loaded, Overlap, Place, Route,
     Severity, Via, Wait, parse,
 };
+use crate::verify::order::MaxDrift;
+use crate::verify::terms::Depth;
 
 fn env(name: &str) -> Option<OsString> {
     let value = match name {
@@ -195,6 +197,29 @@ fn a_schedule_that_1_x_read_otherwise_is_warned_of() {
 }
 
 #[test]
+fn a_verification_knows_its_sync() {
+    let config = load(
+        "rsync_id: x\ncron_schedule: '@daily'\njobs:\n\
+         - {id: night, type: local, actions: [{id: proof, action: verify, of: a/copy, deep: 5%/day, rate: 2M, agent: none}]}\n\
+         - {id: a, type: local, stall_timeout: 1h, actions: [{id: before, action: verify, of: copy},\n\
+             {id: copy, action: sync, source: /s/, dest: /d, opts: [-a]}, {id: after, action: verify, of: copy, max_drift: 2%}]}\n",
+    );
+    let verify = |job: usize, at: usize| match &config.jobs[job].actions[at].kind {
+        ActionKind::Verify(verify) => verify.clone(),
+        other => panic!("{other:?}"),
+    };
+    let proof = verify(0, 0);
+    assert_eq!((proof.job.as_str(), proof.of.as_str()), ("a", "copy"));
+    assert_eq!(proof.sync.dest, "/d");
+    assert_eq!((proof.depth, proof.share, proof.rate, proof.agent), (Depth::Deep, Some(0.05), Some(2 << 20), None));
+    let (before, after) = (verify(1, 0), verify(1, 2));
+    assert_eq!((before.depth, before.agent.as_deref()), (Depth::Quick, Some("rsyncdirector")));
+    assert_eq!(before.stall_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(before.max_drift, MaxDrift::Entries(0));
+    assert_eq!(after.max_drift, MaxDrift::Share(0.02));
+}
+
+#[test]
 fn a_short_wait_is_made_a_reasonable_one() {
     let config = load(&with_action("type: local, blocks_on: [{type: local, path: /b, wait_time: 0}]", SYNC));
     assert_eq!(config.jobs[0].blocks_on[0].wait.every, Duration::from_secs(1));
@@ -211,7 +236,11 @@ fn with_key(kind: &Kind, key: &str) -> String {
     let remote_job = kind == &keys::REMOTE_JOB;
     let job_type = if remote_job { "type: remote, " } else { "type: local, " };
     let file_type = if kind == &keys::REMOTE_FILE { "type: remote, " } else { "type: local, " };
-    let action = if kind == &keys::COMMAND { "action: command, " } else { "action: sync, " };
+    let action = match kind {
+        kind if kind == &keys::COMMAND => "action: command, ",
+        kind if kind == &keys::VERIFY => "action: verify, ",
+        _ => "action: sync, ",
+    };
     let keep = |own: &str| if own.starts_with(&format!("{key}:")) { String::new() } else { own.to_owned() };
     let nested = |name: &str, kind| if key == name { String::new() } else { format!("{name}: {{{}}}\n", at(kind)) };
     let window = match kind == &keys::WINDOW {
@@ -241,7 +270,7 @@ fn with_key(kind: &Kind, key: &str) -> String {
     let own = metrics() + &nested("history", &keys::HISTORY) + &window + &targets;
     let file = format!("{{{}{}}}", keep(file_type), [at(&keys::LOCAL_FILE), at(&keys::REMOTE_FILE)].concat());
     let files = if key == "lock_files" { String::new() } else { format!("lock_files: [{file}], ") };
-    let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND)].concat());
+    let step = format!("{{{}{}}}", keep(action), [at(&keys::SYNC), at(&keys::COMMAND), at(&keys::VERIFY)].concat());
     let actions = if key == "actions" { String::new() } else { format!("actions: [{step}], ") };
     let command = if key == "args" { "command: x, " } else { "" };
     let when = match kind == &keys::CONDITION {
@@ -264,7 +293,7 @@ fn every_key_of_the_tables_is_read() {
         for key in kind.keys {
             // Without its `type` or `action` a mapping is judged by what it looks like, which here is nothing.
             if matches!(*key, "type" | "action")
-                && [&keys::REMOTE_JOB, &keys::REMOTE_FILE, &keys::COMMAND].contains(&kind)
+                && [&keys::REMOTE_JOB, &keys::REMOTE_FILE, &keys::COMMAND, &keys::VERIFY].contains(&kind)
             {
                 continue;
             }

@@ -85,9 +85,9 @@ impl Filters {
     /// [`FilterError`].
     pub fn of(opts: &[OsString], read: &mut Read<'_>, home: Option<&[u8]>, ignore: &[u8]) -> Result<Self, FilterError> {
         let sides = if options::has(opts, &["delete-excluded"]) { Sides::SENDER } else { Sides::BOTH };
-        let defaults = |style| Defaults { style, sides, sides_fixed: false, words: false };
+        let defaults = |style| Defaults { style, sides, sides_fixed: false, words: false, perishable: false };
         let nul = options::has(opts, &["from0"]);
-        let mut builder = Builder { entries: Vec::new(), read, nul, home, ignore };
+        let mut builder = Builder { entries: Vec::new(), read, sides, nul, home, ignore };
         let (mut merges, mut is_cvs) = (0, false);
         for opt in options::parse(opts) {
             let value = opt.value.map(OsStrExt::as_bytes).unwrap_or_default();
@@ -125,6 +125,8 @@ impl Filters {
 struct Builder<'a, 'b> {
     entries: Vec<Entry>,
     read: &'a mut Read<'b>,
+    /// What a rule is for that does not say so.
+    sides: Sides,
     nul: bool,
     home: Option<&'a [u8]>,
     ignore: &'a [u8],
@@ -137,11 +139,11 @@ impl Builder<'_, '_> {
             Line::Clear => self.entries.clear(),
             Line::CvsDefaults => self.cvs(defaults.sides)?,
             Line::Merge(name, defaults, hides) => {
-                self.entries.extend(hides.then(|| Entry::Rule(hiding(&name))));
+                self.entries.extend(hides.then(|| Entry::Rule(hiding(&name, self.sides))));
                 self.file(&name, defaults, depth + 1)?;
             }
             Line::DirMerge(merge) => {
-                self.entries.extend(merge.hides_itself.then(|| Entry::Rule(hiding(&merge.name))));
+                self.entries.extend(merge.hides_itself.then(|| Entry::Rule(hiding(&merge.name, self.sides))));
                 // rsync takes a file of rules for the one of that name that it knows already.
                 let is_known = |entry: &Entry| matches!(entry, Entry::Each(known) if known.name == merge.name);
                 if !self.entries.iter().any(is_known) {
@@ -168,27 +170,30 @@ impl Builder<'_, '_> {
 
     /// What CVS leaves out everywhere.
     fn cvs(&mut self, sides: Sides) -> Result<(), FilterError> {
-        self.entries.extend(cvs_rules(CVS.as_bytes(), sides));
+        self.entries.extend(cvs_rules(CVS.as_bytes(), sides, true));
         if let Some(home) = self.home {
             let file = [home, b"/.cvsignore"].concat();
             let failed = |source| FilterError::File { file: String::from_utf8_lossy(&file).into_owned(), source };
             let text = (self.read)(&file).map_err(failed)?.unwrap_or_default();
-            self.entries.extend(cvs_rules(&text, sides));
+            self.entries.extend(cvs_rules(&text, sides, false));
         }
-        self.entries.extend(cvs_rules(self.ignore, sides));
+        self.entries.extend(cvs_rules(self.ignore, sides, false));
         Ok(())
     }
 }
 
-fn cvs_rules(words: &[u8], sides: Sides) -> impl Iterator<Item = Entry> {
+fn cvs_rules(words: &[u8], sides: Sides, perishable: bool) -> impl Iterator<Item = Entry> {
     let words = words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    words.map(move |word| Entry::Rule(Rule { pattern: Pattern::new(word), include: false, sides, negated: false }))
+    let pattern = Pattern::new;
+    words.map(move |word| {
+        Entry::Rule(Rule { pattern: pattern(word), include: false, sides, negated: false, perishable })
+    })
 }
 
 /// The rule that leaves out a file of rules itself.
-fn hiding(name: &[u8]) -> Rule {
+fn hiding(name: &[u8], sides: Sides) -> Rule {
     let name = name.rsplit(|&byte| byte == b'/').next().unwrap_or(name);
-    Rule { pattern: Pattern::new(name), include: false, sides: Sides::BOTH, negated: false }
+    Rule { pattern: Pattern::new(name), include: false, sides, negated: false, perishable: false }
 }
 
 /// The rules of a file, one each.
@@ -215,19 +220,28 @@ fn words(text: &[u8], style: Style) -> Vec<Vec<u8>> {
     found
 }
 
+/// Whether the rules keep a name at the destination that the source lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where the source has its directory.
+    pub alone: bool,
+    /// Where the source has not, so that all of the directory goes: rules that are perishable say nothing then.
+    pub with_directory: bool,
+}
+
 /// What holds in one directory.
 #[derive(Debug, Clone)]
 pub struct Scope {
     filters: Arc<Filters>,
     /// For each file of rules in each directory, in the order of [`Filters`]: what its rules are here.
     local: Vec<Option<Arc<Local>>>,
+    /// Files of rules for the other end are not read at all.
+    end: Option<Side>,
 }
 
 /// The rules of one file, before those of the directories above.
 #[derive(Debug)]
 struct Local {
-    /// Where it lies, with a slash at the end; empty for the root and above it.
-    base: Vec<u8>,
     /// The way from where it lies to the root, where it lies above, with a slash at the end.
     lead: Vec<u8>,
     rules: Vec<Rule>,
@@ -238,7 +252,17 @@ impl Scope {
     /// What holds above the root of the transfer.
     pub fn new(filters: Arc<Filters>) -> Self {
         let merges = filters.entries.iter().filter(|entry| matches!(entry, Entry::Each(_))).count();
-        Self { filters, local: vec![None; merges] }
+        Self { filters, local: vec![None; merges], end: None }
+    }
+
+    /// What holds for the names that rsync is given as sources: it reads no file of rules before it looks at them.
+    pub fn named(&self) -> Self {
+        Self { end: self.end, ..Self::new(Arc::clone(&self.filters)) }
+    }
+
+    /// The same at one end of the sync.
+    pub fn at(self, end: Side) -> Self {
+        Self { end: Some(end), ..self }
     }
 
     /// What holds in a directory of this one. `directory` is its path from the root of the transfer, empty for the root itself; `read` reads a
@@ -254,6 +278,10 @@ impl Scope {
         });
         let mut local = Vec::with_capacity(self.local.len());
         for (merge, above) in merges.zip(&self.local) {
+            if self.end.is_some_and(|end| !merge.is_read(end)) {
+                local.push(None);
+                continue;
+            }
             let above = above.clone().filter(|_| merge.inherited);
             let path = [&base[..], &merge.name].concat();
             let failed = |source| FilterError::File { file: String::from_utf8_lossy(&path).into_owned(), source };
@@ -261,11 +289,12 @@ impl Scope {
                 local.push(above);
                 continue;
             };
-            let (rules, cleared) = local_rules(&text, merge.defaults)?;
+            let (mut rules, cleared) = local_rules(&text, merge.defaults)?;
+            rules.iter_mut().for_each(|rule| rule.pattern = rule.pattern.below(&base));
             let above = above.filter(|_| !cleared);
-            local.push(Some(Arc::new(Local { base: base.clone(), lead: Vec::new(), rules, above })));
+            local.push(Some(Arc::new(Local { lead: Vec::new(), rules, above })));
         }
-        Ok(Self { filters: Arc::clone(&self.filters), local })
+        Ok(Self { filters: Arc::clone(&self.filters), local, end: self.end })
     }
 
     /// What holds below a directory above the root of the transfer, for rules that are looked for there, too (`: /.rsync-filter`). To be asked for
@@ -285,9 +314,9 @@ impl Scope {
             let Some(text) = read(&merge.name).map_err(failed)? else { continue };
             let (rules, cleared) = local_rules(&text, merge.defaults)?;
             let above = local.take().filter(|_| !cleared);
-            *local = Some(Arc::new(Local { base: Vec::new(), lead: lead.to_vec(), rules, above }));
+            *local = Some(Arc::new(Local { lead: lead.to_vec(), rules, above }));
         }
-        Ok(Self { filters: Arc::clone(&self.filters), local })
+        Ok(Self { filters: Arc::clone(&self.filters), local, end: self.end })
     }
 
     /// Whether there are rules that are looked for above the root of the transfer.
@@ -297,11 +326,35 @@ impl Scope {
 
     /// Whether a path from the root of the transfer belongs to the sync, for one side.
     pub fn admits(&self, path: &[u8], is_directory: bool, side: Side) -> bool {
+        self.includes(path, &|rule, path| rule.applies(path, is_directory, side))
+    }
+
+    /// What keeps a path at the destination from being deleted, should the source not have it.
+    pub fn kept(&self, path: &[u8], is_directory: bool) -> Kept {
+        let applies = |rule: &Rule, path: &[u8]| rule.applies(path, is_directory, Side::Receiver);
+        Kept {
+            alone: !self.includes(path, &applies),
+            with_directory: !self.includes(path, &|rule, path| !rule.perishable && applies(rule, path)),
+        }
+    }
+
+    /// Whether the source does not send a path, whatever the files of rules say that are there alone.
+    pub fn is_never_sent(&self, path: &[u8], is_directory: bool) -> bool {
+        let everywhere = self.filters.entries.iter().map_while(|entry| match entry {
+            Entry::Rule(rule) => Some(rule),
+            Entry::Each(_) => None,
+        });
+        let mut applying = everywhere.filter(|rule| rule.applies(path, is_directory, Side::Sender));
+        applying.next().is_some_and(|rule| !rule.include)
+    }
+
+    /// What the first rule that applies says.
+    fn includes(&self, path: &[u8], applies: &dyn Fn(&Rule, &[u8]) -> bool) -> bool {
         let mut locals = self.local.iter();
         for entry in &self.filters.entries {
             let verdict = match entry {
-                Entry::Rule(rule) => rule.applies(path, is_directory, side).then_some(rule.include),
-                Entry::Each(_) => locals.next().and_then(|local| verdict(local.as_deref(), path, is_directory, side)),
+                Entry::Rule(rule) => applies(rule, path).then_some(rule.include),
+                Entry::Each(_) => locals.next().and_then(|local| verdict(local.as_deref(), path, applies)),
             };
             if let Some(include) = verdict {
                 return include;
@@ -311,14 +364,14 @@ impl Scope {
     }
 }
 
-fn verdict(local: Option<&Local>, path: &[u8], is_directory: bool, side: Side) -> Option<bool> {
+fn verdict(local: Option<&Local>, path: &[u8], applies: &dyn Fn(&Rule, &[u8]) -> bool) -> Option<bool> {
     let mut local = local;
-    while let Some(Local { base, lead, rules, above }) = local {
-        let anchored = [lead, path.strip_prefix(&base[..]).unwrap_or(path)].concat();
+    while let Some(Local { lead, rules, above }) = local {
+        let anchored = [lead, path].concat();
         for rule in rules {
-            // An anchor is the directory of the file; other patterns see the whole path.
+            // An anchor above the root is the directory of the file; other patterns see the path from the root.
             let path = if rule.pattern.is_anchored() { &anchored } else { path };
-            if rule.applies(path, is_directory, side) {
+            if applies(rule, path) {
                 return Some(rule.include);
             }
         }
@@ -338,7 +391,7 @@ fn local_rules(text: &[u8], defaults: Defaults) -> Result<(Vec<Rule>, bool), Fil
                 cleared = true;
             }
             Line::CvsDefaults => {
-                rules.extend(cvs_rules(CVS.as_bytes(), defaults.sides).filter_map(|entry| match entry {
+                rules.extend(cvs_rules(CVS.as_bytes(), defaults.sides, true).filter_map(|entry| match entry {
                     Entry::Rule(rule) => Some(rule),
                     Entry::Each(_) => None,
                 }))

@@ -52,6 +52,16 @@ impl Pattern {
         Self { text: text.to_vec(), anchored, directory, kind }
     }
 
+    /// As it is read in a directory, whose path ends in a slash: there its anchor is. What the path has of wildcards and backslashes counts as
+    /// part of the pattern, as in rsync.
+    pub fn below(&self, directory: &[u8]) -> Self {
+        if !self.anchored || directory.is_empty() {
+            return self.clone();
+        }
+        let slash: &[u8] = if self.directory { b"/" } else { b"" };
+        Self::new(&[b"/", directory, &self.text, slash].concat())
+    }
+
     /// Whether it began with a slash.
     pub fn is_anchored(&self) -> bool {
         self.anchored

@@ -25,6 +25,8 @@ pub struct Rule {
     pub sides: Sides,
     /// Whether it is about all other names.
     pub negated: bool,
+    /// Whether it says nothing where the whole directory is deleted.
+    pub perishable: bool,
 }
 
 impl Rule {
@@ -85,6 +87,8 @@ pub struct Defaults {
     pub sides_fixed: bool,
     /// Whether rules are separated by any blanks.
     pub words: bool,
+    /// Whether all its rules are perishable.
+    pub perishable: bool,
 }
 
 /// A line that is understood.
@@ -117,6 +121,13 @@ pub struct DirMerge {
     pub from_above: bool,
 }
 
+impl DirMerge {
+    /// Whether this end of a sync reads such files.
+    pub(super) fn is_read(&self, end: Side) -> bool {
+        !self.defaults.sides_fixed || self.defaults.sides.has(end)
+    }
+}
+
 /// Reads one rule.
 ///
 /// # Errors
@@ -126,19 +137,19 @@ pub fn parse(line: &[u8], defaults: Defaults) -> Result<Line, FilterError> {
     match defaults.style {
         Style::Rules => full(line, defaults),
         Style::Cvs if line == b"!" => Ok(Line::Clear),
-        Style::Cvs => Ok(plain(line, false, defaults.sides)),
-        Style::Bare { include } => Ok(plain(line, include, defaults.sides)),
+        Style::Cvs => Ok(plain(line, false, defaults)),
+        Style::Bare { include } => Ok(plain(line, include, defaults)),
         Style::Old { .. } if line == b"!" => Ok(Line::Clear),
         Style::Old { include } => Ok(match line {
-            [b'-', b' ', pattern @ ..] => plain(pattern, false, defaults.sides),
-            [b'+', b' ', pattern @ ..] => plain(pattern, true, defaults.sides),
-            pattern => plain(pattern, include, defaults.sides),
+            [b'-', b' ', pattern @ ..] => plain(pattern, false, defaults),
+            [b'+', b' ', pattern @ ..] => plain(pattern, true, defaults),
+            pattern => plain(pattern, include, defaults),
         }),
     }
 }
 
-fn plain(pattern: &[u8], include: bool, sides: Sides) -> Line {
-    Line::Rule(Rule { pattern: Pattern::new(pattern), include, sides, negated: false })
+fn plain(pattern: &[u8], include: bool, Defaults { sides, perishable, .. }: Defaults) -> Line {
+    Line::Rule(Rule { pattern: Pattern::new(pattern), include, sides, negated: false, perishable })
 }
 
 /// The long names.
@@ -163,6 +174,7 @@ struct Modifiers {
     words: bool,
     sender: bool,
     receiver: bool,
+    perishable: bool,
     bare: Option<bool>,
 }
 
@@ -201,7 +213,9 @@ fn full(line: &[u8], defaults: Defaults) -> Result<Line, FilterError> {
         _ if argument.is_empty() => wrong("it has no pattern"),
         _ => {
             let include = matches!(kind, b'+' | b'S' | b'R');
-            Ok(Line::Rule(Rule { pattern: Pattern::new(argument), include, sides, negated: modifiers.negated }))
+            let perishable = defaults.perishable || modifiers.perishable;
+            let negated = modifiers.negated;
+            Ok(Line::Rule(Rule { pattern: Pattern::new(argument), include, sides, negated, perishable }))
         }
     }
 }
@@ -224,8 +238,7 @@ fn modifiers(line: &[u8], kind: u8, letters: &[u8]) -> Result<Modifiers, FilterE
             b'+' if merges && found.bare.is_none() => found.bare = Some(true),
             b's' if !b"HSPR".contains(&kind) => found.sender = true,
             b'r' if !b"HSPR".contains(&kind) => found.receiver = true,
-            // Perishable: of meaning where directories are deleted alone.
-            b'p' => {}
+            b'p' => found.perishable = true,
             b'/' | b'x' => {
                 let what = format!("the modifier `{}` is not supported here", letter as char);
                 return Err(FilterError::rule(line, &what));
@@ -250,7 +263,8 @@ fn merge(
         (false, None) => Style::Rules,
     };
     let sides_fixed = outer.sides_fixed || modifiers.sender || modifiers.receiver;
-    let defaults = Defaults { style, sides, sides_fixed, words: modifiers.words || modifiers.cvs };
+    let perishable = outer.perishable || modifiers.perishable;
+    let defaults = Defaults { style, sides, sides_fixed, words: modifiers.words || modifiers.cvs, perishable };
     let name = if name.is_empty() && modifiers.cvs { b".cvsignore" } else { name };
     if name.is_empty() {
         return Err(FilterError::rule(line, "it names no file"));

@@ -18,7 +18,7 @@ impl Course<'_> {
     /// Looks at both kinds of candidates, in the order of places; what differs after all.
     pub(super) fn again(
         &mut self,
-        differing: &mut Reader<Candidate>,
+        differing: impl Iterator<Item = std::io::Result<Candidate>>,
         contents: &mut Reader<Candidate>,
     ) -> Result<File, VerifyError> {
         let mut found = self.spool()?;

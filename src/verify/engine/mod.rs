@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::compare::Class;
+use super::compare::{Class, Difference};
 use super::drill::Sample;
 use super::manifest::{Manifest, ManifestError};
 use super::order::Order;
@@ -51,6 +51,9 @@ pub enum VerifyError {
     /// Its rules cannot be followed.
     #[error(transparent)]
     Filter(#[from] FilterError),
+    /// A source is not there.
+    #[error("the source {0} is not there")]
+    NoSource(String),
     /// A side failed.
     #[error("{side}")]
     Side {
@@ -148,11 +151,30 @@ struct Course<'a> {
     tell: &'a mut dyn FnMut(Progress),
 }
 
+/// What came of a verification.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In numbers.
+    pub report: Report,
+    /// Candidates, all of which differ.
+    found: std::fs::File,
+}
+
+impl Outcome {
+    /// All that differs, in the order of the walks.
+    ///
+    /// # Errors
+    /// When the file in which it is put aside cannot be read.
+    pub fn differences(&self) -> io::Result<impl Iterator<Item = Difference> + use<>> {
+        Ok(Reader::<Candidate>::new(&self.found)?.map_while(Result::ok).map(tally::difference))
+    }
+}
+
 /// Verifies, keeps what was found in the instance's state, and tells how far it is meanwhile.
 ///
 /// # Errors
 /// [`VerifyError`]: then nothing can be said, and nothing is kept.
-pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Result<Report, VerifyError> {
+pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Result<Outcome, VerifyError> {
     let ticks = Ticks::now();
     let (source, target) = (sides.source.about(), sides.target.about());
     let promise = Promise::of(&order.opts)?.between(source.user, target.user);
@@ -179,11 +201,15 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
 impl Course<'_> {
     /// What differs after all.
     fn passes(&mut self) -> Result<std::fs::File, VerifyError> {
-        let scan::Scanned { differing, to_read, cursor } = self.scan()?;
-        let mut differing = Reader::<Candidate>::new(&differing.finish()?)?;
+        let scan::Scanned { differing, to_read, kept, cursor } = self.scan()?;
+        let stays = |found: &Candidate| {
+            found.class == Class::Extra && !kept.is_empty() && kept.contains(&(found.pair, found.path().to_owned()))
+        };
+        let differing = Reader::<Candidate>::new(&differing.finish()?)?;
+        let differing = differing.filter(|found| !found.as_ref().is_ok_and(stays));
         let contents = self.read(&to_read.finish()?)?;
         let mut contents = Reader::<Candidate>::new(&contents.finish()?)?;
-        let found = self.again(&mut differing, &mut contents)?;
+        let found = self.again(differing, &mut contents)?;
         if let (Some(manifest), Some(cursor)) = (&self.manifest, cursor) {
             manifest.finish(cursor, self.began).map_err(|error| manifest.failed(error))?;
         }
@@ -195,7 +221,7 @@ impl Course<'_> {
     }
 
     /// The report, kept.
-    fn conclude(mut self, found: std::fs::File, ticks: Ticks) -> Result<Report, VerifyError> {
+    fn conclude(mut self, found: std::fs::File, ticks: Ticks) -> Result<Outcome, VerifyError> {
         let mut store = self.order.state.as_deref().map(Store::open).transpose()?;
         let before = match &store {
             Some(store) => store.last(&self.order.replica)?,
@@ -203,14 +229,11 @@ impl Course<'_> {
         };
         let mut report = std::mem::take(&mut self.tally).report(&self, before.as_ref());
         report.seconds = ticks.elapsed().as_secs_f64();
-        if let Some(list) = &self.order.list {
-            tally::write_list(list, Reader::new(&found)?)?;
-        }
+        let outcome = Outcome { report, found };
         if let Some(store) = &mut store {
-            let differences = Reader::<Candidate>::new(&found)?.map_while(Result::ok).map(tally::difference);
-            store.record(&report, differences, Duration::from_secs(self.order.keep))?;
+            store.record(&outcome.report, outcome.differences()?, Duration::from_secs(self.order.keep))?;
         }
-        Ok(report)
+        Ok(outcome)
     }
 }
 

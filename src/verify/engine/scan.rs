@@ -1,12 +1,15 @@
 //! The first pass: both trees are walked at once, and each pair is judged by what the walks tell.
 
+use std::collections::BTreeSet;
+
 use super::share::Share;
 use super::{Candidate, Course, Phase, Progress, VerifyError};
+use crate::logging::escaped_bytes;
 use crate::scan::{Entry, Kind};
 use crate::verify::compare::{Class, Judge, Judged, Pair, join};
 use crate::verify::manifest::{Agreed, Cursor, Digested, Known, Place};
 use crate::verify::records::Writer;
-use crate::verify::side::State;
+use crate::verify::side::{Scan, State};
 use crate::verify::terms::Depth;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,8 @@ pub(super) struct Scanned {
     pub(super) differing: Writer<Candidate>,
     /// In the order of places.
     pub(super) to_read: Writer<ToRead>,
+    /// Directories that are told as too much and stay all the same, by the number of their pair ([`Judge::kept_after_all`]).
+    pub(super) kept: BTreeSet<(u32, Vec<u8>)>,
     /// How far the manifest was read.
     pub(super) cursor: Option<Cursor>,
 }
@@ -52,11 +57,14 @@ impl Course<'_> {
     pub(super) fn scan(&mut self) -> Result<Scanned, VerifyError> {
         let (mut differing, mut to_read) = (self.spool()?, self.spool()?);
         let mut contents = self.contents()?;
+        let mut kept = BTreeSet::new();
         let Self { promise, order, pairs, about, sides, tally, tell, .. } = self;
         for (number, pair) in (0_u32..).zip(pairs.iter()) {
             let mut judge = Judge::new(promise, order.depth).with_names(&about.0, &about.1);
             let source = sides.source.scan(&pair.source).map_err(VerifyError::source)?;
             let target = sides.target.scan(&pair.target).map_err(VerifyError::target)?;
+            let mut wanted = Roots::of(&pair.source);
+            let source = source.inspect(|entry| wanted.saw(entry.as_ref().ok()));
             let source = source.map(|entry| entry.map_err(VerifyError::source));
             let target = target.map(|entry| entry.map_err(VerifyError::target));
             for pair in join(source, target) {
@@ -87,9 +95,11 @@ impl Course<'_> {
                     tell(Progress { phase: Phase::Scan, entries: tally.seen(), bytes: 0, bytes_in_all: 0 });
                 }
             }
+            wanted.all_seen()?;
+            kept.extend(judge.kept_after_all().iter().map(|path| (number, path.clone())));
         }
         tell(Progress { phase: Phase::Scan, entries: tally.seen(), bytes: 0, bytes_in_all: 0 });
-        Ok(Scanned { differing, to_read, cursor: contents.map(|contents| contents.cursor) })
+        Ok(Scanned { differing, to_read, kept, cursor: contents.map(|contents| contents.cursor) })
     }
 
     fn contents(&self) -> Result<Option<Contents>, VerifyError> {
@@ -160,6 +170,35 @@ impl Contents {
             }
         }
         Ok(())
+    }
+}
+
+/// What the source must have, or else it is not the source: a file system that is not mounted has nothing, and so would be in step with nothing.
+struct Roots<'a> {
+    root: &'a [u8],
+    left: Vec<&'a [u8]>,
+}
+
+impl<'a> Roots<'a> {
+    fn of(scan: &'a Scan) -> Self {
+        let left = if scan.only.is_empty() { vec![&b""[..]] } else { scan.only.iter().map(Vec::as_slice).collect() };
+        Self { root: &scan.root, left }
+    }
+
+    fn saw(&mut self, entry: Option<&Entry>) {
+        if let (Some(entry), false) = (entry, self.left.is_empty()) {
+            self.left.retain(|name| *name != entry.path);
+        }
+    }
+
+    fn all_seen(&self) -> Result<(), VerifyError> {
+        match self.left.first() {
+            None => Ok(()),
+            Some(name) => {
+                let path = if name.is_empty() { self.root.to_vec() } else { [self.root, b"/", name].concat() };
+                Err(VerifyError::NoSource(escaped_bytes(&path)))
+            }
+        }
     }
 }
 

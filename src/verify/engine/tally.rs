@@ -1,12 +1,8 @@
 //! The last pass: what was found, counted.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::scan::Content;
 use super::share::window_days;
@@ -15,7 +11,6 @@ use crate::logging::escaped_bytes;
 use crate::scan::{Entry, Kind, Mtime};
 use crate::verify::compare::{Class, Difference};
 use crate::verify::drill::{Sample, Sampled};
-use crate::verify::records::Reader;
 use crate::verify::report::{Count, DirectoryDrift, Report, Verdict};
 use crate::verify::side::{About, State};
 use crate::verify::store::DIFFERENCES_MAX;
@@ -239,44 +234,4 @@ pub(super) fn difference(candidate: Candidate) -> Difference {
     let path = candidate.path().to_owned();
     let Candidate { class, detail, source, target, .. } = candidate;
     Difference { path, class, detail, source, target }
-}
-
-/// A difference in a list for other programs.
-#[derive(Debug, Serialize)]
-struct Listed<'a> {
-    class: &'static str,
-    /// From the root of the transfer, as well as text can have it.
-    path: &'a str,
-    /// The path in base64, where it is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_base64: Option<String>,
-    detail: &'a str,
-    bytes: u64,
-    /// Seconds since the epoch.
-    source_mtime: Option<f64>,
-    target_mtime: Option<f64>,
-}
-
-/// Writes all that differs, a JSON object a line.
-pub(super) fn write_list(file: &Path, candidates: Reader<Candidate>) -> io::Result<()> {
-    use base64ct::Encoding;
-    let mut list = BufWriter::new(File::create(file)?);
-    for candidate in candidates {
-        let found = difference(candidate?);
-        let mtime = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.mtime.millis() as f64 / 1000.0);
-        let line = Listed {
-            class: found.class.name(),
-            path: &String::from_utf8_lossy(&found.path),
-            path_base64: std::str::from_utf8(&found.path)
-                .is_err()
-                .then(|| base64ct::Base64::encode_string(&found.path)),
-            detail: &found.detail,
-            bytes: found.bytes(),
-            source_mtime: mtime(&found.source),
-            target_mtime: mtime(&found.target),
-        };
-        serde_json::to_writer(&mut list, &line)?;
-        list.write_all(b"\n")?;
-    }
-    list.flush()
 }

@@ -61,7 +61,7 @@ impl Case {
 
     fn verify(&self) -> Report {
         let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
-        verify(&self.order, sides, &mut |_| {}).expect("a report")
+        verify(&self.order, sides, &mut |_| {}).expect("a report").report
     }
 
     /// What the last verification found.
@@ -185,9 +185,17 @@ fn a_target_that_is_not_there_lacks_everything() {
     case.order.dest = case.path("nowhere").into();
     let report = case.verify();
     assert_eq!((report.verdict, report.differing(), report.ratio()), (Verdict::Drift, 5, 0.0));
-    case.order.sources = vec![case.path("no-source/").into()];
-    let report = case.verify();
-    assert_eq!(report.all.entries, 0, "{}", report.summary());
+}
+
+#[test]
+fn a_source_that_is_not_there_is_not_in_step_with_nothing() {
+    let mut case = Case::new(Depth::Quick);
+    for source in ["gone/", "gone"] {
+        case.order.sources = vec![case.path(source).into()];
+        let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
+        let error = verify(&case.order, sides, &mut |_| {}).expect_err("nothing to be said");
+        assert!(error.to_string().ends_with(&format!("/{source} is not there")), "{error}");
+    }
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn what_changes_while_it_is_looked_at_is_in_flight() {
     let case = Case::new(Depth::Deep);
     let mut sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
     sides.source = Box::new(Hasty { here: Here::default(), path: case.path("src/a") });
-    let report = verify(&case.order, sides, &mut |_| {}).expect("a report");
+    let report = verify(&case.order, sides, &mut |_| {}).expect("a report").report;
     assert_eq!(case.found(), ["in_flight a"]);
     assert_eq!((report.verdict, report.differing()), (Verdict::Tolerated, 0));
     assert_eq!(case.order.state.as_ref().map(|state| state.exists()), Some(true));

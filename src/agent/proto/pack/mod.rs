@@ -25,7 +25,10 @@ const KIND: u8 = 0x0f;
 const HAS_META: u8 = 0x10;
 const HAS_PROBLEM: u8 = 0x20;
 const HAS_CTIME: u8 = 0x40;
-const IS_PROTECTED: u8 = 0x80;
+const IS_KEPT: u8 = 0x80;
+
+const KEPT_ALONE: u8 = 1;
+const KEPT_WITH_DIRECTORY: u8 = 2;
 
 const HAS_TARGET: u8 = 1;
 const HAS_ATTRIBUTES: u8 = 2;

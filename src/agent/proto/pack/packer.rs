@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::proto::{HEAD, Kind, ProtoError, framed};
+use crate::rsync::filter::Kept;
 use crate::scan::{Entry, Kind as What, Meta, Mtime};
 use crate::verify::side::{Read, State, Wanted};
 
@@ -50,7 +51,7 @@ impl Packer {
         flag(entry.meta.is_some(), HAS_META);
         flag(entry.problem.is_some(), HAS_PROBLEM);
         flag(entry.ctime != entry.mtime, HAS_CTIME);
-        flag(entry.protected, IS_PROTECTED);
+        flag(entry.kept != Kept::default(), IS_KEPT);
         self.bytes.push(flags);
         self.path(&entry.path)?;
         if let Some(device) = device {
@@ -59,6 +60,10 @@ impl Packer {
         self.number(entry.size);
         self.times(entry.mtime, (entry.ctime != entry.mtime).then_some(entry.ctime));
         self.id(entry.id);
+        if entry.kept != Kept::default() {
+            let Kept { alone, with_directory } = entry.kept;
+            self.bytes.push(u8::from(alone) * KEPT_ALONE | u8::from(with_directory) * KEPT_WITH_DIRECTORY);
+        }
         if let Some(meta) = &entry.meta {
             self.meta(meta)?;
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::agent::proto::ProtoError;
+use crate::rsync::filter::Kept;
 use crate::scan::{Entry, Kind as What, Meta, Mtime};
 use crate::verify::side::{Read, State, Wanted};
 
@@ -45,10 +46,15 @@ impl Unpacker {
         let size = self.number()?;
         let (mtime, ctime) = self.times(flags & HAS_CTIME != 0)?;
         let id = self.id()?;
-        let protected = flags & IS_PROTECTED != 0;
+        let kept = if flags & IS_KEPT == 0 { Kept::default() } else { self.kept()? };
         let meta = if flags & HAS_META == 0 { None } else { Some(self.meta()?) };
         let problem = if flags & HAS_PROBLEM == 0 { None } else { Some(self.words()?) };
-        Ok(Some(Entry { path, kind, size, mtime, ctime, id, protected, meta, problem }))
+        Ok(Some(Entry { path, kind, size, mtime, ctime, id, kept, meta, problem }))
+    }
+
+    fn kept(&mut self) -> Result<Kept, ProtoError> {
+        let byte = self.byte()?;
+        Ok(Kept { alone: byte & KEPT_ALONE != 0, with_directory: byte & KEPT_WITH_DIRECTORY != 0 })
     }
 
     fn kind(&mut self, byte: u8) -> Result<What, ProtoError> {
