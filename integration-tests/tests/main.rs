@@ -46,3 +46,4 @@ mod signals;
 mod syncs;
 mod systemd;
 mod transport;
+mod verify_truth;
