@@ -274,7 +274,8 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn identity(config: &Config) -> Identity {
+/// Who an instance is in lock files.
+pub fn identity(config: &Config) -> Identity {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Identity {
         rsync_id: config.rsync_id.to_string(),

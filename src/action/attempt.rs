@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Seek;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -104,7 +105,12 @@ impl Attempt<'_> {
         // More may be gone from the source by now than when it was looked at.
         let bound = most_deletions.map(|most| OsString::from(format!("--max-delete={most}")));
         let args: Vec<_> = bound.into_iter().chain(self.plan.args.iter().cloned()).collect();
-        let process = Process { args: &args, stdin: None, is_silent: self.plan.is_silent, at_once: 1 };
+        if let Some(Err(source)) = self.plan.stdin.as_deref().map(|mut list| list.rewind()) {
+            let exit = Err(SpawnError::Other { program: self.plan.program.clone(), source });
+            return Ended { exit, stats: None, last_words: String::new() };
+        }
+        let stdin = self.plan.stdin.as_ref();
+        let process = Process { args: &args, stdin, is_silent: self.plan.is_silent, at_once: 1 };
         let exit = self.execute(process, self.stop, &mut output).await;
         let (stats, last_words) = output.finish();
         Ended { exit, stats, last_words }

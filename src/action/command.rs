@@ -15,6 +15,7 @@ pub(super) fn plan(command: &Command) -> Plan {
         native: false,
         split: None,
         guard: None,
+        stdin: None,
         verification: None,
     }
 }

@@ -14,7 +14,9 @@ mod sync;
 pub mod verify;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -84,6 +86,8 @@ struct Plan {
     split: Option<Split>,
     /// What is looked at before.
     guard: Option<Guard>,
+    /// Its standard input.
+    stdin: Option<Arc<File>>,
     /// What is verified in place of all that.
     verification: Option<Verification>,
 }

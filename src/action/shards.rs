@@ -138,7 +138,8 @@ fn tasks(split: &Split, listings: &[Listing], runs: &[Range<usize>]) -> io::Resu
     Ok(tasks)
 }
 
-fn in_memory(content: &[u8]) -> io::Result<File> {
+/// A file without a name, to be read from its beginning.
+pub(super) fn in_memory(content: &[u8]) -> io::Result<File> {
     let mut file = File::from(rustix::fs::memfd_create("rsync-files", MemfdFlags::CLOEXEC)?);
     file.write_all(content)?;
     Ok(file)

@@ -3,8 +3,9 @@
 //! The seam for another transport is [`remote`]: what rsync starts to reach the peer.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
 
-use super::shards::{Group, Split};
+use super::shards::{Group, Split, in_memory};
 use super::{Plan, Runner, guard};
 use crate::config::{Carrier, Peer, Route, Sync};
 use crate::rsync::args::{self, Invocation, Remote};
@@ -30,10 +31,15 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
     let native = transport.is_some() && !args::has_rsh(&sync.opts);
     let remote = peer.map(|peer| remote(runner, transport, peer, pull));
     let split = split(runner, sync, &sources, &dest, remote.as_ref());
-    let opts = match split {
+    let mut opts = match split {
         Some(_) => shards::final_options(&sync.opts),
         None => sync.opts.clone(),
     };
+    let stdin = sync.list.as_deref().map(in_memory).transpose();
+    let stdin = stdin.map_err(|error| format!("the list of files could not be kept in memory: {error}"))?;
+    if stdin.is_some() {
+        opts.extend(["--from0".into(), "--files-from=-".into()]);
+    }
     let invocation =
         Invocation { opts: &opts, sources, dest: &dest, remote, dry_run: runner.dry_run, progress: runner.progress };
     let guard = guard::plan(sync, &named, &Invocation { opts: &sync.opts, ..invocation.clone() });
@@ -47,6 +53,7 @@ pub(super) async fn plan(runner: &Runner, sync: &Sync) -> Result<Plan, String> {
         native,
         split,
         guard,
+        stdin: stdin.map(Arc::new),
         verification: None,
     })
 }

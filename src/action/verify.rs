@@ -21,6 +21,7 @@ use crate::process::{OutputSink, SpawnError, Stream};
 use crate::rsync::args;
 use crate::rsync::progress::Progress;
 use crate::ssh::Ticket;
+use crate::verify::engine;
 use crate::verify::order::{Elsewhere, Order, Replica};
 use crate::verify::report::{Report, Verdict};
 use crate::verify::worker::{PROGRESS, REPORT, VERIFY};
@@ -52,6 +53,7 @@ pub(super) async fn plan(runner: &Runner, verify: &Verify) -> Result<Plan, Strin
         native: false,
         split: None,
         guard: None,
+        stdin: None,
         verification: Some(verification),
     })
 }
@@ -203,6 +205,8 @@ pub struct Told<S> {
     pub inner: S,
     /// The report, when it was told.
     pub report: Option<Report>,
+    /// Hears how far it is, if that was ordered.
+    pub on_progress: Option<Box<dyn FnMut(engine::Progress) + Send>>,
     /// The beginning of a report that came in pieces.
     pieces: Vec<u8>,
 }
@@ -210,10 +214,17 @@ pub struct Told<S> {
 impl<S: OutputSink> Told<S> {
     /// One that has heard nothing.
     pub fn new(inner: S) -> Self {
-        Self { inner, report: None, pieces: Vec::new() }
+        Self { inner, report: None, on_progress: None, pieces: Vec::new() }
     }
 
     fn line(&mut self, line: &[u8]) {
+        if let Some(progress) = line.strip_prefix(PROGRESS.as_bytes()) {
+            let progress = serde_json::from_slice(progress).ok();
+            if let (Some(progress), Some(told)) = (progress, &mut self.on_progress) {
+                told(progress);
+            }
+            return;
+        }
         if self.pieces.is_empty() && !line.starts_with(REPORT.as_bytes()) {
             return self.inner.output(Stream::Stdout, line);
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::error_chain;
+use crate::gate::agent::Within;
 use crate::gate::journal::Journal;
 use crate::gate::{Admitted, Policy, admit, confine, keyline, locks};
 
@@ -126,6 +127,19 @@ fn session(file: &Path) -> ExitCode {
             match locks::serve(&policy, &mut io::stdin().lock(), &mut io::stdout().lock(), &journal) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => refuse(&error_chain(&error), &error_chain(&error)),
+            }
+        }
+        Ok(Admitted::Agent) => {
+            journal.admitted("the agent");
+            if let Err(error) = confine::shut_in_for_agent(&policy) {
+                return refuse(&error_chain(&error), &error_chain(&error));
+            }
+            match super::agent::serve(Box::new(Within::new(policy, journal))) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    complain(&error);
+                    Exit::NotUnderstood.into()
+                }
             }
         }
         Ok(Admitted::Rsync(call)) => {

@@ -17,6 +17,7 @@ mod run;
 mod status;
 pub mod summary;
 mod table;
+mod verify;
 mod why;
 
 use std::io::Write;
@@ -36,9 +37,10 @@ Exit codes:
      show: there is no such run; history: it cannot be read;
      status, now, cancel, pause, resume, reload, renew, why: the instance does not run, or refuses;
      notify-test: somebody could not be told; doctor: something will fail;
-     agent: its client was not understood
+     agent: its client was not understood; verify: it could not tell
   2  the command line or the configuration is wrong
-  3  another director runs this instance
+     verify: more differs than may
+  3  another director runs this instance; verify: something differs, no more than may
   4  it could not start (port, directories, permissions)
   75 renew: nothing runs, and it is to be started anew
   126  gate: what the client asked for was refused
@@ -92,6 +94,9 @@ enum Command {
     Reload(orders::Common),
     /// Have a running instance leave with 75 as soon as nothing runs, for systemd to start the program that is installed now
     Renew(orders::Common),
+    /// Compare replicas with their sources now, and mend them if asked to
+    #[command(after_help = verify::EXIT_CODES)]
+    Verify(verify::Args),
     /// Show what ran, and how it ended
     History(history::Args),
     /// Show one run: its jobs, actions and what they printed
@@ -200,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Why(args) => why::run(&args),
         Command::Reload(args) => orders::reload(&args),
         Command::Renew(args) => orders::renew(&args),
+        Command::Verify(args) => return verify::run(&args),
         Command::History(args) => history::run(&args),
         Command::Show(args) => history::show(&args),
         Command::NotifyTest(args) => notify_test::run(&args),

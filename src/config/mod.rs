@@ -31,6 +31,7 @@ pub use load::{load, read_trusted};
 pub use model::*;
 pub use schema::json_schema;
 pub use validate::notify::judge_url;
+pub use validate::verify::level;
 
 /// A configuration that can be used, and what is to be said about it all the same.
 #[derive(Debug, Clone)]

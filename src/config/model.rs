@@ -469,6 +469,8 @@ pub struct Sync {
     pub bwlimit: Option<Bwlimit>,
     /// Which side is remote.
     pub route: Route,
+    /// The names that it is told by `--files-from=-`, each with a NUL at its end; no configuration says so, but a repair does.
+    pub list: Option<Arc<[u8]>>,
 }
 
 impl Sync {

@@ -21,6 +21,8 @@ pub enum Admitted {
     Locks,
     /// rsync as the other side of a transfer, or to tell its version.
     Rsync(Call),
+    /// The agent of a verification, which is this program itself.
+    Agent,
 }
 
 /// An rsync to be started.
@@ -50,12 +52,23 @@ pub fn admit(
     }
     let words = split(line)?;
     let program = words.first().map_or(&b""[..], |word| &word.text);
-    if program.rsplit(|&byte| byte == b'/').next() != Some(b"rsync") {
-        let text = format!("{} is not rsync; this key is good for rsync and lock files alone", paths::shown(program));
-        return Err(Refusal::new(text));
-    }
+    let is_agent = match program.rsplit(|&byte| byte == b'/').next() {
+        Some(b"rsync") => false,
+        Some(b"rsyncdirector") => true,
+        _ => {
+            let program = paths::shown(program);
+            let text = format!("{program} is not rsync; this key is good for rsync, the agent and lock files alone");
+            return Err(Refusal::new(text));
+        }
+    };
     if policy.readable().next().is_none() {
         return Err(Refusal::new("the policy has no directories for rsync"));
+    }
+    if is_agent {
+        // It is not started by that name: this process becomes it.
+        let is_alone = words.len() == 2 && words[1] == Word::literal(b"agent");
+        let other = || Refusal::new("rsyncdirector may be asked for as `rsyncdirector agent` only");
+        return if is_alone { Ok(Admitted::Agent) } else { Err(other()) };
     }
     match words.get(1).map(|word| &word.text[..]) {
         Some(b"--server") => server(&words[2..], policy, secluded).map(Admitted::Rsync),

@@ -18,7 +18,10 @@ use landlock::{
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
-use rustix::thread::{CapabilitySet, UnshareFlags, remove_capability_from_bounding_set, unshare_unsafe};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, capabilities, remove_capability_from_bounding_set, set_capabilities,
+    unshare_unsafe,
+};
 
 use super::Access;
 use super::admit::Call;
@@ -41,6 +44,8 @@ const SYSTEM: [&str; 14] = [
     "/etc/nsswitch.conf",
     "/dev/urandom",
 ];
+/// What the agent reads beside its data: names of users and groups.
+const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 /// What is written beside the data.
 const SINK: &str = "/dev/null";
 /// What of root's rights makes a copy with owners, modes, attributes and file capabilities.
@@ -146,6 +151,32 @@ pub fn shut_in_for_locks(policy: &Policy) -> Result<(), ConfineError> {
     }
     let zones = ["/etc/localtime", "/usr/share/zoneinfo"].map(PathBuf::from);
     restrict(&zones.into_iter().filter(|path| path.exists()).collect::<Vec<_>>(), &directories, &[])
+}
+
+/// For the agent of a verification, which this process then is: the directories of the policy can be read, nothing can be written. Before any thread
+/// is started, since each is shut in by itself.
+///
+/// # Errors
+/// [`ConfineError`].
+pub fn shut_in_for_agent(policy: &Policy) -> Result<(), ConfineError> {
+    if policy.confinement == Confinement::Paths {
+        return Ok(());
+    }
+    if rustix::process::geteuid().is_root() {
+        freeze_all_but(&[]).map_err(ConfineError::Namespace)?;
+        keep_reading().map_err(|error| ConfineError::Capability(error.into()))?;
+    }
+    let accounts = ACCOUNTS.iter().map(PathBuf::from).filter(|path| path.exists());
+    let read: Vec<PathBuf> = policy.readable().map(|root| root.real.clone()).chain(accounts).collect();
+    restrict(&read, &[], &[])
+}
+
+/// Takes from this process all of root's rights but that to read everything.
+fn keep_reading() -> Result<(), Errno> {
+    let held = capabilities(None)?.permitted;
+    let kept = held.intersection(CapabilitySet::DAC_READ_SEARCH);
+    let inheritable = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })
 }
 
 /// Landlock: from here on these can be opened, and nothing else. No network, no signals to others.

@@ -1,9 +1,10 @@
 //! The gate: what an account may do that exists for rsyncdirector alone. `rsyncdirector gate --policy FILE` is the forced command of a key
-//! (`command="…"` in `authorized_keys`), and lets through exactly the lock operations on the policy's lock files, and `rsync --server` in its
-//! directories.
+//! (`command="…"` in `authorized_keys`), and lets through exactly the lock operations on the policy's lock files, and `rsync --server` and the agent of a
+//! verification in its directories.
 //!
 //! The way of a session: sshd puts what the client asked for into `SSH_ORIGINAL_COMMAND`; [`admit()`] judges it by the [`Policy`];
-//! then either [`serve`](locks::serve) performs lock operations until the client goes, or [`confine`](mod@confine) shuts this process in and it becomes rsync.
+//! then [`serve`](locks::serve) performs lock operations until the client goes, or [`confine`](mod@confine) shuts this process in and it becomes rsync,
+//! or the [`agent`](mod@crate::agent), whose every root is judged, too ([`agent::Within`]).
 //!
 //! What judges is pure but for looking at paths: `words` takes the command line apart without a shell, `options` knows every argument that an
 //! rsync sends to its other side, [`paths`] decides whether a path lies in a directory of the policy. The judgement is the first wall. The
@@ -13,6 +14,7 @@
 //! Deliberately absent: a shell, SFTP, options that no rsync sends by itself, and any way to hand the policy or a key line in.
 
 pub mod admit;
+pub mod agent;
 pub mod confine;
 pub mod journal;
 pub mod keyline;

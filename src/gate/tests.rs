@@ -70,6 +70,7 @@ impl Ground {
         let dir = self.path.to_str().expect("text");
         match self.judge(policy, line, secluded) {
             Ok(Admitted::Locks) => "locks".to_owned(),
+            Ok(Admitted::Agent) => "agent".to_owned(),
             Ok(Admitted::Rsync(call)) => {
                 let args: Vec<_> = call.args.iter().map(|arg| String::from_utf8_lossy(arg.as_bytes())).collect();
                 args.join("|").replace(dir, "DIR")

@@ -14,7 +14,9 @@ use super::Log;
 use super::format::{Entry, Subject};
 use super::outcome::{self, Causes};
 use crate::config::ActionId;
-use crate::event::{ActionFailure, ActionReport, JobEvent, JobFailure, JobOutcome, Observer, RunEvent, Trigger};
+use crate::event::{
+    ActionFailure, ActionReport, ExitStatus, JobEvent, JobFailure, JobOutcome, Observer, RunEvent, Trigger,
+};
 use crate::human;
 
 /// Writes what happens to the log.
@@ -76,6 +78,7 @@ fn action(event: &JobEvent) -> Option<&ActionId> {
         | JobEvent::Retry { action, .. }
         | JobEvent::Stalled { action, .. }
         | JobEvent::RsyncExit { action, .. }
+        | JobEvent::Verified { action, .. }
         | JobEvent::ActionFinished { action, .. } => Some(action),
         _ => None,
     }
@@ -127,7 +130,7 @@ fn job_line(event: &JobEvent) -> Option<Line> {
             line(Level::WARN, format!("no progress for {}: killing rsync", human::duration(*idle)))
         }
         JobEvent::RsyncExit { code, .. } => line(Level::DEBUG, format!("rsync ended with exit code {code}")),
-        JobEvent::Verified { report, .. } => line(Level::INFO, report.summary()),
+        JobEvent::Verified { report, .. } => line(Level::DEBUG, report.summary()),
         JobEvent::ActionFinished { report, .. } => action_finished(report),
         JobEvent::Late { last_success, max_age } => line(Level::ERROR, outcome::late_text(*last_success, *max_age)),
         JobEvent::NotRun { reason, trigger } => {
@@ -202,6 +205,9 @@ fn action_finished(report: &ActionReport) -> Line {
     }
     if report.message.is_empty() {
         return line(Level::INFO, text);
+    }
+    if report.status == Some(ExitStatus::Code(0)) {
+        return line(Level::INFO, format!("{text}: {}", report.message));
     }
     let why = match report.status {
         Some(status) => outcome::with_message(&outcome::status_text(status), &report.message),

@@ -383,6 +383,7 @@ pub(crate) fn config() -> Config {
         stall_timeout: None,
         bwlimit: None,
         route: Route::Push(peer("nas"), Carrier::Native),
+        list: None,
     };
     let photos = Job {
         id: JobId::new("photos"),

@@ -109,10 +109,10 @@ pub fn steps(
         steps.extend((!list.is_empty()).then_some(Step { what, opts, list: Some(list) }));
     };
     for level in levels(of(Deed::Delete)).into_values() {
-        let opts = with(&["--no-recursive", "--from0", "--no-implied-dirs", "--delete-missing-args"]);
+        let opts = with(&["--no-recursive", "--no-implied-dirs", "--delete-missing-args"]);
         add("delete", opts, list(level));
     }
-    let copying = ["--no-recursive", "--from0", "--no-implied-dirs", "--ignore-missing-args"];
+    let copying = ["--no-recursive", "--no-implied-dirs", "--ignore-missing-args"];
     add("copy", with(&copying), list(of(Deed::Copy)));
     let comparing = without(&base, &["size-only", "update"]);
     let again = [&copying[..], &["--ignore-times"]].concat().into_iter().map(OsString::from);
@@ -217,9 +217,9 @@ mod tests {
             &["-avH", "--delete", "--exclude", "x", "-FF", "--no-i-r", "-m", "--backup", "-e", "ssh x"],
             &[("", Deed::Copy), ("a", Deed::Copy), ("a/b", Deed::Content)],
             &[
-                "copy: -a -v -H -b -e ssh x --no-recursive --from0 --no-implied-dirs --ignore-missing-args| ./a ",
-                "content: -a -v -H -b -e ssh x --no-recursive --from0 --no-implied-dirs --ignore-missing-args --ignore-times| ./a/b ",
-                "directory times: -a -v -H -b -e ssh x --no-recursive --from0 --no-implied-dirs --ignore-missing-args \
+                "copy: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args| ./a ",
+                "content: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args --ignore-times| ./a/b ",
+                "directory times: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args \
                  --no-perms --no-owner --no-group --no-devices --no-specials| ./a ",
                 "root: -a -v -H -b -e ssh x --no-recursive --dirs --exclude=*| ",
             ],

@@ -227,13 +227,9 @@ impl Walk {
             return Ok(Told::Nothing);
         }
         let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
-        let is_elsewhere = (about.stx_dev_major, about.stx_dev_minor) != self.device;
-        let is_mount = is_directory && self.terms.one_file_system && is_elsewhere;
-        entry.kept = self.kept(&scope, &path, is_directory, is_mount);
+        entry.kept = self.kept(&scope, &path, is_directory, self.is_mount(&about));
         let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
-        // What is mounted below a destination is written to all the same.
-        let is_border = is_mount && side == Side::Sender;
-        if is_directory && !is_border && !stays {
+        if is_directory && !stays && !self.is_border(&about) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
                     let scope = self.enter(&*self.above(name, &scope)?, &path, &opened)?;
@@ -246,6 +242,17 @@ impl Walk {
             }
         }
         Ok(Told::Entry(entry))
+    }
+
+    /// Whether a directory is on another file system that does not belong to the tree. What is mounted below a destination is written to
+    /// all the same.
+    fn is_border(&self, about: &Statx) -> bool {
+        self.terms.side == Side::Sender && self.is_mount(about)
+    }
+
+    /// Whether it is on another file system than the root, where that matters.
+    fn is_mount(&self, about: &Statx) -> bool {
+        self.terms.one_file_system && (about.stx_dev_major, about.stx_dev_minor) != self.device
     }
 
     /// What keeps a name at the destination.

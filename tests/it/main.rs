@@ -1,6 +1,7 @@
 //! Tests of the package as a whole: its structure, its schedule against real rules, and what it ships.
 
 mod agent;
+mod agent_gate;
 mod cron_differential;
 mod cron_properties;
 mod cron_vixie;

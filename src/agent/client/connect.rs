@@ -225,7 +225,7 @@ fn command(elsewhere: &Elsewhere, program: &str) -> Command {
     let mut command = Command::new(words.next().unwrap_or(&ssh));
     // As rsync is given it, an address may stand in brackets.
     let host = elsewhere.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&elsewhere.host);
-    command.args(words).args(["-l", &elsewhere.user, host]).arg(format!("{} agent", quoted(program)));
+    command.args(words).args(["-l", &elsewhere.user, host]).arg(format!("{} agent", escaped(program)));
     if let Some(ticket) = elsewhere.tickets.first() {
         command.env(transport::VARIABLE, ticket);
     }
@@ -233,12 +233,17 @@ fn command(elsewhere: &Elsewhere, program: &str) -> Command {
     command
 }
 
-/// A program for the peer's shell, whichever that is; `~/` is left to it.
-fn quoted(program: &str) -> String {
-    match program.strip_prefix("~/") {
-        Some(below) => format!("~/{}", shell_words::quote(below)),
-        None => shell_words::quote(program).into_owned(),
+/// A program for the peer's shell, whichever that is, or the gate: with backslashes, as rsync does it. A `~` at the beginning is left to them.
+fn escaped(program: &str) -> String {
+    let mut escaped = String::with_capacity(program.len());
+    for (at, character) in program.char_indices() {
+        let is_plain = !character.is_ascii() || character.is_ascii_alphanumeric() || "/._-+,:@%=".contains(character);
+        if !is_plain && !(at == 0 && character == '~') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
     }
+    escaped
 }
 
 /// Whether the peer was not even reached, by what the program that reaches it exits with, and says. That of the director's own transport exits with 0

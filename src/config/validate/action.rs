@@ -150,6 +150,7 @@ fn sync(
         stall_timeout: limits.stall_timeout,
         bwlimit: limits.bwlimit.map(|timetable| Bwlimit { timetable, timezone: timezone.clone() }),
         route: route?,
+        list: None,
     })
 }
 

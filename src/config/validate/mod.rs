@@ -16,7 +16,7 @@ mod peer;
 mod reach;
 #[cfg(test)]
 mod tests;
-mod verify;
+pub(super) mod verify;
 mod when;
 
 use std::collections::HashMap;

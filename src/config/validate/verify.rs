@@ -96,8 +96,17 @@ fn agent(fields: &Fields<'_>) -> Option<Option<String>> {
     Some(Some(text.to_owned()))
 }
 
+/// How closely to look, as one word: `quick`, `meta`, `deep`, or `deep:5%/day` with the part of all bytes that is read each day.
+pub fn level(text: &str) -> Option<(Depth, Option<f64>)> {
+    match text.split_once(':') {
+        Some(("deep", part)) => Some((Depth::Deep, Some(share(part)?))),
+        Some(_) => None,
+        None => Some((Depth::named(text)?, None)),
+    }
+}
+
 /// `5%/day` as 0.05.
-pub(super) fn share(text: &str) -> Option<f64> {
+fn share(text: &str) -> Option<f64> {
     let per_day = text.trim().strip_suffix("day")?.trim_end().strip_suffix('/')?;
     match MaxDelete::parse(per_day)? {
         MaxDelete::Percent(share) => (share > 0.0).then_some(share / 100.0),
@@ -271,6 +280,15 @@ mod tests {
             ("5%/week", None),
         ] {
             assert_eq!(share(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_one_word() {
+        assert_eq!(level("meta"), Some((Depth::Meta, None)));
+        assert_eq!(level("deep:10%/day"), Some((Depth::Deep, Some(0.1))));
+        for wrong in ["", "quick:5%/day", "deep:", "deep:5", "Deep"] {
+            assert_eq!(level(wrong), None, "{wrong}");
         }
     }
 

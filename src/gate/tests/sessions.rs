@@ -51,6 +51,100 @@ fn what_rsync_and_a_director_send_is_let_through() {
 }
 
 #[test]
+fn the_agent_is_let_through_where_there_are_directories() {
+    check("rsyncdirector agent", "agent");
+    check(r"/opt/of\ rsync/rsyncdirector agent", "agent");
+    check("~/bin/rsyncdirector agent", "agent");
+    for line in [
+        "rsyncdirector",
+        "rsyncdirector agent --help",
+        "rsyncdirector run agent",
+        "rsyncdirector -- agent",
+        "rsyncdirector gate --policy /tmp/x",
+        "rsyncdirector a*",
+        "rsyncdirector ~agent",
+        "rsyncdirector-agent agent",
+        "X=1 rsyncdirector agent",
+        "exec rsyncdirector agent",
+        "rsyncdirector agent; id",
+        "rsyncdirector __verify",
+    ] {
+        check_refused(line);
+    }
+    let ground = Ground::new();
+    let file = std::path::Path::new("/etc/x.yaml");
+    let locks = super::Policy::parse(file, "locks: [/run/x.lock]", &ground.path("home"), None).expect("a policy");
+    assert!(ground.told(&locks, "rsyncdirector agent", &[]).contains("the policy has no directories"));
+}
+
+#[test]
+fn an_agent_begins_in_the_directories_of_the_policy() {
+    use crate::agent::Bounds;
+    let ground = Ground::new();
+    std::fs::create_dir(ground.path("home/data")).expect("made");
+    let dir = ground.path.to_str().expect("text");
+    let bounds = |more: &str| {
+        let journal = crate::gate::journal::Journal::open(&ground.path("policy"), "");
+        crate::gate::agent::Within::new(ground.policy(more), journal)
+    };
+    let within = bounds("");
+    let told = |root: &str| match within.root(root.replace("DIR", dir).as_bytes()) {
+        Ok(root) => String::from_utf8(root).expect("text").replace(dir, "DIR"),
+        Err(why) => why,
+    };
+    for root in ["DIR/read", "DIR/read/sub/", "DIR/write/a b", "DIR/read/fine", "DIR/write/not/there/yet"] {
+        assert_eq!(told(root), root);
+    }
+    for root in [
+        "/",
+        "/etc",
+        "DIR",
+        "DIR/outside",
+        "DIR/read/etc",
+        "DIR/read/up",
+        "DIR/read/..",
+        "DIR/read/../outside",
+        "DIR/readable",
+        "DIR/write/dangling",
+        "DIR/write/loop",
+        "DIR/read\0",
+        "~",
+        "~/data",
+        "~root",
+        "data",
+        "",
+    ] {
+        assert!(told(root).starts_with("gate: refused: "), "{root:?}: {}", told(root));
+    }
+}
+
+#[test]
+fn rules_in_files_of_the_tree_need_the_kernel() {
+    use crate::agent::Bounds;
+    use crate::rsync::filter::{Filters, Side as End};
+    let ground = Ground::new();
+    let rules = |more: &str, opt: &str| {
+        let journal = crate::gate::journal::Journal::open(&ground.path("policy"), "");
+        let none = &mut |_: &[u8]| Ok(None);
+        let filters = Filters::of(&[opt.into()], none, None, b"").expect("rules");
+        let (root, only, attributes) = Default::default();
+        let scan = crate::verify::side::Scan {
+            root,
+            only,
+            filters,
+            end: End::Receiver,
+            one_file_system: false,
+            meta: false,
+            attributes,
+        };
+        crate::gate::agent::Within::new(ground.policy(more), journal).rules(&scan)
+    };
+    assert_eq!(rules("", "-F"), Ok(()));
+    assert_eq!(rules("confinement: paths", "--exclude=x"), Ok(()));
+    assert!(rules("confinement: paths", "-F").expect_err("refused").contains("need `confinement: kernel`"));
+}
+
+#[test]
 fn a_shells_work_on_paths_is_done_without_one() {
     check("SEND . DIR/read/*", ".|DIR/read/a|DIR/read/b.c|");
     check("SEND . DIR/read/[ab]*", ".|DIR/read/a|DIR/read/b.c");

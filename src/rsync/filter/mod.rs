@@ -116,6 +116,11 @@ impl Filters {
         Ok(Self { entries: builder.entries })
     }
 
+    /// Whether there are rules in files of the tree itself.
+    pub fn reads_files(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry, Entry::Each(_)))
+    }
+
     /// Whether nothing is ever left out.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
