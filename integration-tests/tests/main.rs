@@ -47,3 +47,6 @@ mod signals;
 mod syncs;
 mod systemd;
 mod transport;
+mod verify_command;
+mod verify_fallback;
+mod verify_truth;
