@@ -8,6 +8,7 @@ pub mod drill;
 pub mod engine;
 pub mod fallback;
 pub mod here;
+pub mod latest;
 pub mod list;
 mod manifest;
 pub mod order;
