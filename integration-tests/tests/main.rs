@@ -49,3 +49,4 @@ mod systemd;
 mod transport;
 mod verify_command;
 mod verify_fallback;
+mod verify_truth;
