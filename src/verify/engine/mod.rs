@@ -7,7 +7,7 @@
 //! Errors mean that nothing can be said. What cannot be read here and there is part of the report.
 
 mod again;
-mod pairs;
+pub(super) mod pairs;
 mod read;
 mod scan;
 mod share;
@@ -179,7 +179,8 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
     let (source, target) = (sides.source.about(), sides.target.about());
     let promise = Promise::of(&order.opts)?.between(source.user, target.user);
     let manifest = match (&order.state, order.depth) {
-        (Some(state), Depth::Deep) => Some(Manifest::take(state, &order.replica)?),
+        // rsync tells no digests that mean something later.
+        (Some(state), Depth::Deep) if sides.by != By::Rsync => Some(Manifest::take(state, &order.replica)?),
         _ => None,
     };
     let mut course = Course {
