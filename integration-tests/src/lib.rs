@@ -29,6 +29,7 @@ pub mod receiver;
 pub mod sandbox;
 pub mod sshd;
 pub mod tree;
+pub mod verification;
 pub mod wait;
 
 pub use director::{Director, Finished};

@@ -6,6 +6,7 @@
 pub mod compare;
 pub mod drill;
 pub mod engine;
+pub mod fallback;
 pub mod here;
 pub mod latest;
 pub mod list;

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use base64ct::{Base64, Encoding};
 use integration_tests::tree::{Case, Level};
 use rsyncdirector::verify::Depth;
 use rsyncdirector::verify::engine::{Sides, verify};
@@ -21,7 +18,7 @@ const THREADS: u64 = 4;
 /// Faults of a tree, at most.
 const FAULTS: u64 = 6;
 
-pub(crate) fn depth(level: Level) -> Depth {
+fn depth(level: Level) -> Depth {
     match level {
         Level::Quick => Depth::Quick,
         Level::Meta => Depth::Meta,
@@ -29,7 +26,7 @@ pub(crate) fn depth(level: Level) -> Depth {
     }
 }
 
-pub(crate) fn order(case: &Case, directory: &Path, level: Level) -> Order {
+fn order(case: &Case, directory: &Path, level: Level) -> Order {
     let mut source = directory.join("source").into_os_string();
     source.push("/");
     Order {
@@ -48,26 +45,8 @@ pub(crate) fn order(case: &Case, directory: &Path, level: Level) -> Order {
         agent: None,
         state: None,
         keep: 86_400,
-        list: Some(directory.join("list")),
+        list: None,
     }
-}
-
-/// What a verification wrote down as different, each with its class.
-pub(crate) fn listed(list: &Path) -> BTreeSet<(Vec<u8>, String)> {
-    let text = fs::read_to_string(list).expect("a list");
-    let difference = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let text = |key: &str| line[key].as_str().map(str::to_owned);
-        let path = match text("path_base64") {
-            Some(path) => Base64::decode_vec(&path).expect("base64"),
-            None => OsString::from(text("path").expect("a path")).into_vec(),
-        };
-        (path, text("class").expect("a class"))
-    };
-    let lines = text.lines().count();
-    let found: BTreeSet<_> = text.lines().map(difference).collect();
-    assert_eq!(found.len(), lines, "something is told twice: {text}");
-    found
 }
 
 /// What is wrong with a case; empty when all is as it should be.
@@ -79,11 +58,14 @@ fn check(seed: u64, by_rsync: bool) -> String {
     for level in Level::ALL {
         let order = order(&case, directory.path(), level);
         let sides = Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here };
-        let outcome = verify(&order, sides, &mut |_| {});
-        let report = outcome.unwrap_or_else(|error| panic!("seed {seed}: {error:?}")).report;
-        let found = listed(&directory.path().join("list"));
+        let outcome = verify(&order, sides, &mut |_| {}).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
+        let found: Vec<_> = outcome.differences().expect("put aside").collect();
+        let told = found.len() as u64;
+        let found: BTreeSet<_> = found.into_iter().map(|found| (found.path, found.class.name().to_owned())).collect();
+        assert_eq!(found.len() as u64, told, "seed {seed}: something is told twice");
+        let report = outcome.report;
         wrong += &case.compare(level, &found);
-        assert_eq!(report.differing(), found.len() as u64, "seed {seed}");
+        assert_eq!(report.differing(), told, "seed {seed}");
         assert_eq!(report.in_step == report.all, found.is_empty(), "seed {seed}: {report:?}");
     }
     wrong
