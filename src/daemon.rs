@@ -31,8 +31,7 @@ use crate::process::Spawner;
 use crate::ssh::{Pool, Transport};
 use crate::status::Board;
 use crate::supervisor::{self, StatusLine};
-use crate::verify::report::Report;
-use crate::verify::store::Store;
+use crate::verify::latest::Latest;
 
 /// A batch of lock operations may take this long on a connection that stands.
 const LOCK_OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,9 +96,12 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     let page = MetricsFile { metrics: Arc::clone(&metrics), path: options.metrics_file.clone() };
     page.write();
     let board = Board::new(config, crate::VERSION, &last);
-    let reports = verified(config);
-    metrics.restore_replicas(&reports);
-    board.restore_replicas(&reports);
+    let replicas = (Arc::clone(&metrics), Arc::clone(&board));
+    let replicas = Latest::new(config, move |reports| {
+        replicas.0.restore_replicas(reports);
+        replicas.1.restore_replicas(reports);
+    });
+    replicas.look_now();
     let history = kept.map(History::open);
     let recorder = history.iter().map(|history| Arc::clone(history) as Arc<dyn Observer>);
     let own = [metrics_observer, Arc::clone(&board) as Arc<dyn Observer>].into_iter();
@@ -125,7 +127,10 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
         let pages = Pages::new(config, Arc::clone(&board), history.clone(), history_of(config), stores(pool.clone()));
         let shown = pages.clone();
         on_reload = Box::new(move |config| shown.configure(config));
-        services.serve(listener?, metrics, pages, access);
+        services.serve(
+            listener?,
+            Site { metrics, replicas: replicas.clone(), ready: services.ready.subscribe(), pages, access },
+        );
         services.late(lateness, events.clone());
     }
     let (mut post, end_of_post) = (JoinSet::new(), CancellationToken::new());
@@ -160,7 +165,7 @@ pub async fn run(config: &Config, options: Options, log: Log, mut signals: Signa
     if options.mode == Mode::Daemon {
         services.control(
             &control::path(config),
-            control::Desk { board, orders, config: config.path.clone(), history: history.clone() },
+            control::Desk { board, replicas, orders, config: config.path.clone(), history: history.clone() },
         );
     }
     services.ready(config, options.mode);
@@ -213,17 +218,6 @@ fn history(config: &Config, options: &Options) -> Option<history::Options> {
     let path = history_of(config).filter(|_| policy.max_size > 0 && !options.dry_run)?;
     let output_max = usize::try_from(policy.output_max).unwrap_or(usize::MAX);
     Some(history::Options { path, max_age: policy.max_age, max_size: policy.max_size, output_max })
-}
-
-/// What the last verifications of an instance found, before it began.
-fn verified(config: &Config) -> Vec<Report> {
-    let Some(directory) = &config.history.directory else { return Vec::new() };
-    let latest =
-        Store::open_read_only(directory).and_then(|store| store.map_or(Ok(Vec::new()), |store| store.latest()));
-    latest.unwrap_or_else(|error| {
-        tracing::warn!("what verifications found before is not known: {}", crate::error_chain(&error));
-        Vec::new()
-    })
 }
 
 /// An instance's database.
@@ -304,13 +298,12 @@ struct Services {
 }
 
 impl Services {
-    fn serve(&mut self, listener: tokio::net::TcpListener, metrics: Arc<Metrics>, pages: Pages, access: http::Access) {
+    fn serve(&mut self, listener: tokio::net::TcpListener, site: Site) {
         if let Ok(addr) = listener.local_addr() {
-            let scheme = if access.is_secure() { "https" } else { "http" };
+            let scheme = if site.access.is_secure() { "https" } else { "http" };
             tracing::info!(%addr, "metrics on {scheme}://{addr}/metrics");
         }
-        let (ready, shutdown) = (self.ready.subscribe(), self.shutdown.clone());
-        let site = Site { metrics, ready, pages, access };
+        let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             if let Err(error) = http::serve(listener, site, shutdown).await {
                 tracing::error!("the metrics server ended: {error}");

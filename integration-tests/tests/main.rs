@@ -1,5 +1,6 @@
 //! The program with real parts, from outside. One file per theme; each test's name is what it shows.
 
+mod agent;
 mod ansible;
 mod bad_input;
 mod blocks;
@@ -46,4 +47,6 @@ mod signals;
 mod syncs;
 mod systemd;
 mod transport;
+mod verify_command;
+mod verify_fallback;
 mod verify_truth;

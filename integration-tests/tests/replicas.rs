@@ -375,3 +375,67 @@ fn submit(browser: &Browser) {
     browser.press("\u{e007}");
     integration_tests::wait::until("the form is sent", || browser.eval("return location.href") != before);
 }
+
+#[test]
+fn a_verification_is_seen_on_pages_in_metrics_and_in_the_status() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b/c", "b/d"] {
+        sandbox.write(format!("src/{name}"), name);
+    }
+    sandbox.write_big("big/film.mkv", 40);
+    let config = sandbox.config(
+        "jobs:
+- id: photos
+  type: local
+  cron_schedule: '30 2 * * *'
+  actions:
+  - {action: sync, id: copy, source: @/src/, dest: @/dst, opts: ['-a', '--delete']}
+  - {action: verify, id: look, of: copy}
+- id: slow
+  type: local
+  actions:
+  - {action: sync, id: films, source: @/big/, dest: @/big-dst, opts: ['-a']}
+  - {action: verify, id: crawl, of: films, level: deep, rate: 500k}
+",
+    );
+    let mut main = sandbox.start(&config);
+    let of = |metric: &str| format!("rsyncdirector_replica_{metric} job_id=photos sync=copy");
+    assert_eq!(main.samples().get(&of("in_step_ratio")), None);
+    assert_eq!(main.metric(&format!("{} verdict=in_step", of("verifications_total"))), 0.0);
+    let browser = Browser::start(Scripts::On);
+    browser.open(&format!("http://{}/replica/slow/films", main.metrics_addr()));
+    browser.wait_for_text("#word", "never verified");
+    main.hup();
+    browser.wait_for_text("#word", "a verification is under way");
+
+    assert_eq!(main.metric(&of("in_step_ratio")), 1.0);
+    assert_eq!(main.metric(&of("lag_seconds")), 0.0);
+    assert_eq!(main.metric(&format!("{} verdict=in_step", of("verifications_total"))), 1.0);
+    assert_eq!(main.metric(&format!("{} class=content", of("entries"))), 0.0);
+    browser.open(&format!("http://{}/replica/photos/copy", main.metrics_addr()));
+    browser.wait_for_text("#word", "in step");
+    for expected in ["100 %", "both sides are on this host", "by photos/look"] {
+        assert!(browser.text("#state").contains(expected), "{expected}: {}", browser.text("#state"));
+    }
+    assert!(browser.text("main").contains("Nothing differs."));
+    let config_path = config.to_str().expect("UTF-8");
+    let status = || sandbox.cli(&["status", "--config", config_path]);
+    status().expect_code(0).expect_printed("IN STEP").expect_printed("100 %");
+
+    // Asked for by a person, while the instance does something else.
+    sandbox.remove("dst/b/c");
+    sandbox.write("dst/b/d", "rotten");
+    sandbox.cli(&["verify", "--config", config_path, "photos/copy"]).expect_code(2);
+    browser.open(&format!("http://{}/replica/photos/copy", main.metrics_addr()));
+    browser.wait_for_text("#word", "out of step");
+    assert!(browser.text(".differences").contains("b/c"), "{}", browser.text("main"));
+    main.wait_for_metric(&format!("{} verdict=drift", of("verdict")), 1.0);
+    status().expect_code(0).expect_printed("IN STEP");
+    let share = main.metric(&of("in_step_ratio"));
+    assert!(share < 1.0, "{share}");
+
+    main.stop();
+    let main = sandbox.start(&config);
+    assert_eq!(main.metric(&of("in_step_ratio")), share);
+    assert!(main.get("/").body.contains("out of step"));
+}

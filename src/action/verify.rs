@@ -116,7 +116,7 @@ impl Runner {
         let own = args::own_rsh(&sync.opts);
         let rsh = own.or_else(|| Some(self.transport_of(verify)?.rsh()));
         Some(Elsewhere {
-            host: peer.host.clone(),
+            host: if peer.host.contains(':') { format!("[{}]", peer.host) } else { peer.host.clone() },
             user: peer.user.clone(),
             is_source: matches!(sync.route, Route::Pull(..)),
             rsh: rsh.unwrap_or_else(|| self.pool.openssh_command(peer)),

@@ -66,6 +66,9 @@ pub enum ServeError {
     /// The standard streams cannot be used.
     #[error("could not use the standard streams")]
     Streams(#[source] std::io::Error),
+    /// It has a defect.
+    #[error("the agent has failed; standard error says where")]
+    Panicked,
     /// A thread could not be started.
     #[error("could not start a thread")]
     Thread(#[source] std::io::Error),
@@ -112,23 +115,40 @@ pub fn serve(
     let shared = Arc::new(Shared::default());
     let inbox = Inbox { frames: inbox, shared: Arc::clone(&shared) };
     let reader = {
-        let (told, shared) = (told.clone(), Arc::clone(&shared));
+        let (end, shared) = (Teller(told.clone()), Arc::clone(&shared));
         move || {
             let result = listen(input, &frames, &shared);
             shared.is_stopped.store(true, Ordering::Relaxed);
-            // Fails when the work has ended it already.
-            let _ = told.send(result);
+            end.tell(result);
         }
     };
     let worker = move || {
+        let end = Teller(told);
         let mut worker = Worker { inbox, output, side, bounds };
-        // Fails when the client has gone.
-        let _ = told.send(worker.run());
+        end.tell(worker.run());
     };
     for (name, thread) in [("reads", Box::new(reader) as Box<dyn FnOnce() + Send>), ("works", Box::new(worker))] {
         thread::Builder::new().name(name.into()).spawn(thread).map_err(ServeError::Thread)?;
     }
-    Ok(end.recv().unwrap_or(Ok(()))?)
+    end.recv().unwrap_or(Err(ServeError::Panicked))
+}
+
+/// Tells the end of a thread, also when that is a panic.
+struct Teller(mpsc::Sender<Result<(), ServeError>>);
+
+impl Teller {
+    fn tell(&self, result: Result<(), ProtoError>) {
+        // Fails when the other thread has told its end already.
+        let _ = self.0.send(result.map_err(ServeError::from));
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Err(ServeError::Panicked));
+        }
+    }
 }
 
 /// Reads frames until the client goes.
@@ -266,3 +286,6 @@ fn hello(about: About) -> Hello {
     let capabilities = CAPABILITIES.iter().map(|verb| (*verb).to_owned()).collect();
     Hello { capabilities, now: clock::now().as_duration().as_secs_f64(), about }
 }
+
+#[cfg(test)]
+mod tests;

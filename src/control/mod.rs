@@ -40,6 +40,7 @@ use crate::history::History;
 use crate::history::read::OutputLine;
 use crate::http;
 use crate::status::{self, Board};
+use crate::verify::latest::Latest;
 
 pub use client::{Client, ClientError};
 pub use socket::{Socket, bind};
@@ -82,6 +83,8 @@ pub fn path_in(directory: &Path, rsync_id: &str) -> PathBuf {
 pub struct Desk {
     /// How the instance stands.
     pub board: Arc<Board>,
+    /// What is known of replicas, for it.
+    pub replicas: Latest,
     /// The way to its director.
     pub orders: Orders,
     /// Its configuration file.
@@ -132,7 +135,7 @@ fn router(desk: Desk) -> Router {
         post(move |State(desk): State<Desk>, body: Bytes| async move { carry_out(&desk, make, &body).await })
     };
     Router::new()
-        .route("/v1/status", get(|State(desk): State<Desk>| async move { as_json(&desk.board.status()) }))
+        .route("/v1/status", get(status))
         .route("/v1/output", get(output))
         .route("/v1/now", order(Order::Now))
         .route("/v1/cancel", order(Order::Cancel))
@@ -145,6 +148,11 @@ fn router(desk: Desk) -> Router {
         )
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is no such request; a newer release may have it") })
         .with_state(desk)
+}
+
+async fn status(State(desk): State<Desk>) -> Response {
+    desk.replicas.look().await;
+    as_json(&desk.board.status())
 }
 
 /// What the actions of a run have printed that run now.

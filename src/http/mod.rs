@@ -31,6 +31,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
+use crate::verify::latest::Latest;
 
 mod answers;
 mod auth;
@@ -103,6 +104,8 @@ impl Access {
 pub struct Site {
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// What is known of replicas.
+    pub replicas: Latest,
     /// What `/readyz` says.
     pub ready: watch::Receiver<bool>,
     /// What the pages show.
@@ -137,6 +140,7 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Response {
     {
         return visitor::unauthorized(gate);
     }
+    site.replicas.look().await;
     ([(header::CONTENT_TYPE, METRICS_TYPE)], site.metrics.encode()).into_response()
 }
 

@@ -260,7 +260,8 @@ impl Server {
         let mut tasks = JoinSet::new();
         let metrics = Metrics::new(&config, "2.0.0");
         let board = Board::new(&config, "2.0.0", &[]);
-        let site = Site { metrics, ready: is_ready, pages: pages(&config, &board), access };
+        let replicas = Latest::new(&config, |_| {});
+        let site = Site { metrics, replicas, ready: is_ready, pages: pages(&config, &board), access };
         tasks.spawn(serve(listener, site, shutdown.clone()));
         Self { address, ready, board, shutdown, tasks }
     }

@@ -3,7 +3,7 @@
 //! Each step is the sync's own rsync without all that looks for names by itself (recursion, filters, deletion), told its names by
 //! `--files-from`. What is too much at the destination goes by `--delete-missing-args` (rsync(1)): only what is listed *and* is not
 //! at the source any more is deleted, and no directory that still holds something. So the innermost names go first, one rsync for
-//! each level of directories, then come the copies, then the files of which only the content differs, which rsync would take for equal.
+//! each level of directories, then come the copies, then the files that rsync may take for equal.
 //! What was added or deleted has changed the times of directories; the last step puts these right.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,8 @@ pub enum Deed {
     Delete,
     /// It is copied.
     Copy,
-    /// It is copied although size and time are equal.
-    Content,
+    /// It is copied whatever its size and time are: rsync compares times by the second, and contents not at all.
+    Overwrite,
 }
 
 /// One rsync.
@@ -116,7 +116,7 @@ pub fn steps(
     add("copy", with(&copying), list(of(Deed::Copy)));
     let comparing = without(&base, &["size-only", "update"]);
     let again = [&copying[..], &["--ignore-times"]].concat().into_iter().map(OsString::from);
-    add("content", comparing.into_iter().chain(again).collect(), list(of(Deed::Content)));
+    add("overwrite", comparing.into_iter().chain(again).collect(), list(of(Deed::Overwrite)));
     let parents = parents(names);
     let times = || without(&base, &["acls", "xattrs"]).into_iter();
     if keeps_times {
@@ -215,10 +215,10 @@ mod tests {
     fn each_deed_has_an_rsync_that_finds_no_other_names() {
         check(
             &["-avH", "--delete", "--exclude", "x", "-FF", "--no-i-r", "-m", "--backup", "-e", "ssh x"],
-            &[("", Deed::Copy), ("a", Deed::Copy), ("a/b", Deed::Content)],
+            &[("", Deed::Copy), ("a", Deed::Copy), ("a/b", Deed::Overwrite)],
             &[
                 "copy: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args| ./a ",
-                "content: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args --ignore-times| ./a/b ",
+                "overwrite: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args --ignore-times| ./a/b ",
                 "directory times: -a -v -H -b -e ssh x --no-recursive --no-implied-dirs --ignore-missing-args \
                  --no-perms --no-owner --no-group --no-devices --no-specials| ./a ",
                 "root: -a -v -H -b -e ssh x --no-recursive --dirs --exclude=*| ",

@@ -130,7 +130,7 @@ fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
 
 /// Undoes rsync's way of printing bytes that are not (rsync(1), `--8-bit-output`): `\#ooo`, three octal digits. A backslash that a name
 /// has before such a sequence is printed so, too.
-fn unescape(name: &[u8], out: &mut Vec<u8>) {
+pub fn unescape(name: &[u8], out: &mut Vec<u8>) {
     let mut rest = name;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         out.extend_from_slice(&rest[..at]);

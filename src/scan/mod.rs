@@ -227,7 +227,7 @@ impl Walk {
             return Ok(Told::Nothing);
         }
         let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
-        entry.kept = self.kept(&scope, &path, is_directory, self.is_mount(&about));
+        entry.kept = self.kept(&scope, &path, is_directory, is_directory && self.is_mount(&about));
         let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
         if is_directory && !stays && !self.is_border(&about) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {

@@ -1,6 +1,49 @@
 //! The restore drill: random files are copied back from the replica, and compared with what they should be.
+//!
+//! Some of the files that seem to be in step are drawn while the trees are walked ([`Sample`]). [`drill`] brings them back by one rsync into a private
+//! directory, as a person would who needs them, reads what came, and has the source read the same files. A file that the source has changed
+//! meanwhile proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
 
-use super::side::State;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::order::{Elsewhere, Order};
+use super::report::Drill;
+use super::side::{Read, Scan, Side, SideError, State, Wanted};
+use crate::rsync::args;
+use crate::rsync::options;
+use crate::ssh::transport;
+use crate::{human, random};
+
+/// What the names of the private directories begin with.
+const PREFIX: &str = "restore-drill-";
+/// So much stays free beside the files, bytes.
+const SPARE: u64 = 64 << 20;
+/// Options of the sync that say how the peer is reached, and what is started there.
+const KEPT: [&str; 14] = [
+    "rsync-path",
+    "timeout",
+    "contimeout",
+    "compress",
+    "compress-choice",
+    "compress-level",
+    "blocking-io",
+    "sockopts",
+    "protocol",
+    "ipv4",
+    "ipv6",
+    "old-args",
+    "secluded-args",
+    "trust-sender",
+];
 
 /// A file that is to be copied back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +98,280 @@ impl Sample {
     }
 }
 
+/// Copies files back and compares them. `scans` are those of the source, by pair. What cannot be brought back is part of what came of it.
+pub fn drill(order: &Order, mut sample: Vec<Sampled>, source: &mut dyn Side, scans: &[Scan]) -> Drill {
+    let mut drill = Drill { files: sample.len() as u64, ..Drill::default() };
+    drill.bytes = sample.iter().map(|sampled| sampled.state.size).sum();
+    if sample.is_empty() {
+        return drill;
+    }
+    if !source.reads() {
+        drill.skipped = drill.files;
+        return drill;
+    }
+    sample.sort_by(|a, b| a.pair.cmp(&b.pair).then_with(|| crate::scan::order(&a.path, &b.path)));
+    let base = order.state.clone().unwrap_or_else(std::env::temp_dir);
+    let brought = Scratch::new(&base, drill.bytes).and_then(|scratch| {
+        let said = bring(order, &sample, &scratch.path)?;
+        Ok((scratch, said))
+    });
+    let (scratch, said) = match brought {
+        Ok(brought) => brought,
+        Err(error) => {
+            drill.failed.push((".".into(), error.to_string()));
+            return drill;
+        }
+    };
+    for (pair, scan) in scans.iter().enumerate() {
+        let of_pair = sample.iter().filter(|sampled| sampled.pair as usize == pair);
+        let mut wanted = of_pair.map(|sampled| Wanted { path: sampled.path.clone(), state: sampled.state });
+        let compared = source.hash(scan, &mut wanted, order.rate, &mut |wanted, read| {
+            compare(&scratch.path, &wanted.path, read, &said, &mut drill);
+            Ok(())
+        });
+        if let Err(error) = compared {
+            drill.failed.push((".".into(), format!("the source could not be read: {}", crate::error_chain(&error))));
+        }
+    }
+    drill
+}
+
+/// One file that came back, or did not.
+fn compare(scratch: &Path, path: &[u8], source: Read, said: &str, drill: &mut Drill) {
+    let name = || crate::logging::escaped_bytes(path);
+    let Read::Digest(expected) = source else {
+        drill.skipped += 1;
+        return;
+    };
+    match digest(&scratch.join(OsStr::from_bytes(path))) {
+        Ok(found) if found == expected => {}
+        Ok(_) => drill.failed.push((name(), "its content is not that of the source".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let why = if said.is_empty() { String::new() } else { format!(": {said}") };
+            drill.failed.push((name(), format!("it did not come back{why}")));
+        }
+        Err(error) => drill.failed.push((name(), format!("what came back cannot be read: {error}"))),
+    }
+}
+
+fn digest(file: &Path) -> io::Result<[u8; 32]> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(nofollow).open(file)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hasher.finalize().into()),
+            n => hasher.update(&chunk[..n]),
+        };
+    }
+}
+
+/// The rsync that brings them back: what it said last, if it complained.
+fn bring(order: &Order, sample: &[Sampled], scratch: &Path) -> Result<String, SideError> {
+    let failed = |error| SideError::io("could not start rsync", error);
+    let mut command = Command::new("rsync");
+    command.args(argv(order, scratch));
+    if let Some(ticket) = order.remote.as_ref().and_then(|elsewhere| elsewhere.tickets.last()) {
+        command.env(transport::VARIABLE, ticket);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut rsync = command.spawn().map_err(failed)?;
+    let mut names = rsync.stdin.take();
+    let list: Vec<u8> = sample.iter().flat_map(|sampled| [b"./", &sampled.path[..], b"\0"].concat()).collect();
+    // Beside it, since it may complain before it has read all.
+    let told = thread::Builder::new().name("names".into()).spawn(move || {
+        // One that ends early says why.
+        let _ = names.as_mut().map(|names| names.write_all(&list));
+    });
+    told.map_err(failed)?;
+    let output = rsync.wait_with_output().map_err(failed)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let tells = |line: &&str| !line.is_empty() && !line.starts_with("rsync error:");
+    Ok(match output.status.success() {
+        true => String::new(),
+        false => said.lines().rfind(tells).unwrap_or("rsync failed").to_owned(),
+    })
+}
+
+fn argv(order: &Order, scratch: &Path) -> Vec<OsString> {
+    let kept = options::parse(&order.opts);
+    let kept = kept.iter().filter(|opt| opt.entry().is_some_and(|entry| KEPT.contains(&entry.name)));
+    let mut argv: Vec<OsString> = kept.filter_map(options::Opt::words).flatten().collect();
+    argv.extend(["--from0", "--files-from=-", "--no-implied-dirs"].map(OsString::from));
+    argv.extend(order.rate.map(|rate| format!("--bwlimit={}", (rate / 1024).max(1)).into()));
+    let mut dest = order.dest.clone().into_vec();
+    if !dest.is_empty() && !dest.ends_with(b"/") {
+        dest.push(b'/');
+    }
+    let there = order.remote.as_ref().filter(|elsewhere| !elsewhere.is_source);
+    if let Some(Elsewhere { rsh, .. }) = there {
+        argv.extend(["-e".into(), args::rsh_command(rsh)]);
+        argv.extend(dest.contains(&b'\n').then(|| "--secluded-args".into()));
+    }
+    let prefix = there.map_or(String::new(), |elsewhere| format!("{}@{}:", elsewhere.user, elsewhere.host));
+    let replica = [prefix.into_bytes(), dest].concat();
+    argv.extend(["--".into(), OsString::from_vec(replica), scratch.as_os_str().to_owned()]);
+    argv
+}
+
+/// A private directory, gone when this is dropped.
+struct Scratch {
+    path: PathBuf,
+    /// Locked as long as it is in use.
+    _lock: File,
+}
+
+impl Scratch {
+    fn new(base: &Path, bytes: u64) -> Result<Self, SideError> {
+        remove_left(base);
+        let failed = |error| SideError::io(format!("could not make a directory in {}", base.display()), error);
+        let room = rustix::fs::statvfs(base).map_err(|error| failed(error.into()))?;
+        let room = room.f_bavail.saturating_mul(room.f_frsize);
+        if room < bytes.saturating_add(SPARE) {
+            let (wanted, room) = (human::bytes(bytes), human::bytes(room));
+            let what = format!("{wanted} would come back, and {} has room for {room}", base.display());
+            return Err(SideError::io(what, io::ErrorKind::StorageFull.into()));
+        }
+        let path = base.join(format!("{PREFIX}{}", random::word()));
+        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        let lock = File::open(&path).and_then(|lock| {
+            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(lock)
+        });
+        match lock {
+            Ok(lock) => Ok(Self { path, _lock: lock }),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(failed(error))
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is removed by the next.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes directories that nobody uses any more.
+fn remove_left(base: &Path) {
+    let ours = |entry: &fs::DirEntry| entry.file_name().as_bytes().starts_with(PREFIX.as_bytes());
+    for entry in fs::read_dir(base).into_iter().flatten().flatten().filter(ours) {
+        let is_left =
+            File::open(entry.path()).is_ok_and(|lock| flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if is_left {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::here::Here;
+    use super::super::order::{MaxDrift, Replica};
+    use super::super::terms::Depth;
     use super::*;
+    use crate::rsync::filter::{Filters, Side as End};
+    use crate::scan::Attributes;
+
+    fn order(base: &Path) -> Order {
+        Order {
+            replica: Replica { job: "j".into(), sync: "s".into() },
+            sources: vec![base.join("source/").into()],
+            dest: base.join("replica").into(),
+            opts: vec!["-a".into(), "--rsync-path=x".into()],
+            remote: None,
+            depth: Depth::Quick,
+            share: None,
+            fresh: false,
+            max_drift: MaxDrift::Entries(0),
+            max_lag: None,
+            rate: None,
+            restore: 9,
+            agent: None,
+            state: Some(base.join("state")),
+            keep: 0,
+            list: None,
+        }
+    }
+
+    fn sampled(base: &Path, name: &[u8]) -> Sampled {
+        let scan = scan(base);
+        let entry = Here::default().look(&scan, &[name.to_vec()]).expect("looked").remove(0).expect("there");
+        Sampled { pair: 0, path: name.to_vec(), state: State::of(&entry) }
+    }
+
+    fn scan(base: &Path) -> Scan {
+        Scan {
+            root: base.join("source").into_os_string().into_vec(),
+            only: Vec::new(),
+            filters: Filters::default(),
+            end: End::Sender,
+            one_file_system: false,
+            meta: false,
+            attributes: Attributes::default(),
+        }
+    }
+
+    #[test]
+    fn what_comes_back_otherwise_is_told_and_nothing_stays_behind() {
+        let base = tempfile::tempdir().expect("a directory");
+        let base = base.path();
+        for name in ["source/deep", "replica/deep", "state"] {
+            fs::create_dir_all(base.join(name)).expect("made");
+        }
+        let names: [&[u8]; 5] = [b"#good", b"deep/new\nline", b"rotten", b"gone", b"changed"];
+        for name in names {
+            for tree in ["source", "replica"] {
+                fs::write(base.join(tree).join(OsStr::from_bytes(name)), name).expect("written");
+            }
+        }
+        let sample: Vec<Sampled> = names.iter().map(|name| sampled(base, name)).collect();
+        fs::write(base.join("replica/rotten"), "ROTTEN").expect("written");
+        fs::remove_file(base.join("replica/gone")).expect("removed");
+        fs::write(base.join("source/changed"), "since then").expect("written");
+        let left = base.join("state").join(format!("{PREFIX}left"));
+        fs::create_dir(&left).expect("made");
+
+        let drill = drill(&order(base), sample, &mut Here::default(), &[scan(base)]);
+        assert_eq!((drill.files, drill.bytes, drill.skipped), (5, 35, 1));
+        let failed: Vec<_> = drill.failed.iter().map(|(path, why)| (path.as_str(), why.as_str())).collect();
+        assert_eq!(failed.len(), 2, "{failed:?}");
+        assert!(failed[0].0 == "gone" && failed[0].1.starts_with("it did not come back: "), "{failed:?}");
+        assert_eq!(failed[1], ("rotten", "its content is not that of the source"));
+        assert_eq!(fs::read_dir(base.join("state")).expect("read").count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn without_room_nothing_is_brought() {
+        let base = tempfile::tempdir().expect("a directory");
+        let error = Scratch::new(base.path(), u64::MAX / 2).err().expect("no room");
+        assert!(error.to_string().contains("has room for"), "{error}");
+        assert_eq!(fs::read_dir(base.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn the_peer_is_reached_as_by_the_sync() {
+        let mut order = order(Path::new("/b"));
+        order.rate = Some(5 << 20);
+        let rsh = ["/proc/1/exe".into(), "__rsh".into()].to_vec();
+        let elsewhere = |is_source| Elsewhere {
+            host: "[::1]".into(),
+            user: "ann".into(),
+            is_source,
+            rsh: rsh.clone(),
+            tickets: Vec::new(),
+        };
+        order.remote = Some(elsewhere(false));
+        let text = |order: &Order| argv(order, Path::new("/t")).join(OsStr::new(" ")).into_string().expect("text");
+        let ours = "--rsync-path=x --from0 --files-from=- --no-implied-dirs --bwlimit=5120";
+        assert_eq!(text(&order), format!("{ours} -e /proc/1/exe __rsh -- ann@[::1]:/b/replica/ /t"));
+        order.remote = Some(elsewhere(true));
+        assert_eq!(text(&order), format!("{ours} -- /b/replica/ /t"));
+    }
 
     #[test]
     fn each_has_the_same_chance() {

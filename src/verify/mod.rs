@@ -6,7 +6,9 @@
 pub mod compare;
 pub mod drill;
 pub mod engine;
+pub mod fallback;
 pub mod here;
+pub mod latest;
 pub mod list;
 mod manifest;
 pub mod order;

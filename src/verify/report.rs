@@ -150,6 +150,18 @@ impl Report {
     /// The most that is told of directories.
     pub const DIRECTORIES: usize = 50;
 
+    /// Takes what came of copying files back: a replica from which that does not work is none. `agreed` is when it agreed before.
+    pub fn took_back(&mut self, drill: Drill, agreed: Option<Timestamp>) {
+        if !drill.failed.is_empty() {
+            let (files, failed) = (drill.files, drill.failed.len());
+            let why = format!("{failed} of {files} files did not come back as they should");
+            self.why = if self.why.is_empty() { why } else { format!("{}; {why}", self.why) };
+            self.verdict = Verdict::Drift;
+            self.last_agreement = agreed;
+        }
+        self.drill = Some(drill);
+    }
+
     /// The part of all entries that agrees, 0 to 1; of nothing, all does.
     pub fn ratio(&self) -> f64 {
         if self.all.entries == 0 { 1.0 } else { self.in_step.entries as f64 / self.all.entries as f64 }

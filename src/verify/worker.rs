@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::engine::{self, Outcome, Progress, Sides};
+use super::fallback;
 use super::here::Here;
-use super::order::{Elsewhere, Order};
+use super::list;
+use super::order::Order;
 use super::report::{By, Report, Verdict};
-use super::{list, side::Side};
 use crate::agent::{Agent, ConnectError, priority};
 use crate::clock::Ticks;
 use crate::logging::escaped_bytes;
@@ -36,8 +37,6 @@ enum WorkError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Verify(#[from] engine::VerifyError),
-    #[error("without an agent nothing can be told yet")]
-    WithoutAgent,
     #[error("the list of what differs could not be written")]
     List(#[source] io::Error),
 }
@@ -81,18 +80,18 @@ fn open(order: &Order) -> Result<Sides, WorkError> {
     let Some(elsewhere) = &order.remote else {
         return Ok(Sides { source: here(), target: here(), by: By::Here });
     };
-    let (there, by) = peer(order, elsewhere)?;
+    // Where the peer has no agent, rsync does.
+    let Some(program) = &order.agent else { return Ok(fallback::sides(order, elsewhere, 0)?) };
+    let there = match Agent::connect(elsewhere, program) {
+        Ok(agent) => Box::new(agent),
+        Err(ConnectError::NoAgent { .. }) => return Ok(fallback::sides(order, elsewhere, 1)?),
+        Err(error) => return Err(error.into()),
+    };
+    let by = By::Agent;
     Ok(match elsewhere.is_source {
         true => Sides { source: there, target: here(), by },
         false => Sides { source: here(), target: there, by },
     })
-}
-
-/// The side that is elsewhere: its agent, or where there is none, rsync.
-fn peer(order: &Order, elsewhere: &Elsewhere) -> Result<(Box<dyn Side>, By), WorkError> {
-    let Some(program) = &order.agent else { return Err(WorkError::WithoutAgent) };
-    let agent = Agent::connect(elsewhere, program)?;
-    Ok((Box::new(agent), By::Agent))
 }
 
 /// Tells how far it is, now and then.

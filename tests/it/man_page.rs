@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 const PAGE: &str = include_str!("../../packaging/rsyncdirector.8");
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "run",
     "check",
     "doctor",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 21] = [
     "why",
     "reload",
     "renew",
+    "verify",
     "history",
     "show",
     "notify-test",

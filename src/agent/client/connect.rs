@@ -28,16 +28,9 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 const COMPLAINTS_MAX: usize = 2048;
 /// ssh(1): what it exits with when the connection is at fault.
 const CONNECTION_FAILED: i32 = 255;
-/// How shells, old releases and gates say that there is no such command.
-const NO_SUCH_COMMAND: [&str; 7] = [
-    "not found",
-    "no such file",
-    "unknown command",
-    "unrecognized subcommand",
-    "gate: refused",
-    "this account is currently not available",
-    "allowed only",
-];
+/// What a line of the director's own transport begins with; and how such a line goes on that the peer has said: tcsh, a gate.
+const OURS: &str = "rsyncdirector: ";
+const NOT_OURS: [&str; 2] = ["command not found", "gate: "];
 
 /// Why there is no agent to talk to.
 #[derive(Debug, thiserror::Error)]
@@ -238,7 +231,8 @@ fn escaped(program: &str) -> String {
     let mut escaped = String::with_capacity(program.len());
     for (at, character) in program.char_indices() {
         let is_plain = !character.is_ascii() || character.is_ascii_alphanumeric() || "/._-+,:@%=".contains(character);
-        if !is_plain && !(at == 0 && character == '~') {
+        let is_home = at == 0 && character == '~';
+        if !(is_plain || is_home) {
             escaped.push('\\');
         }
         escaped.push(character);
@@ -249,11 +243,11 @@ fn escaped(program: &str) -> String {
 /// Whether the peer was not even reached, by what the program that reaches it exits with, and says. That of the director's own transport exits with 0
 /// at once, and its last words come through the same channel as the peer's.
 fn is_unreached(code: Option<i32>, said: &str) -> bool {
-    let words = said.to_lowercase();
-    if NO_SUCH_COMMAND.iter().any(|phrase| words.contains(phrase)) && code != Some(CONNECTION_FAILED) {
-        return false;
-    }
-    code == Some(CONNECTION_FAILED) || words.split("; ").any(|line| line.starts_with("rsyncdirector: "))
+    let is_ours = |line: &str| {
+        let line = line.to_lowercase();
+        line.strip_prefix(OURS).is_some_and(|rest| !NOT_OURS.iter().any(|theirs| rest.starts_with(theirs)))
+    };
+    code == Some(CONNECTION_FAILED) || said.split("; ").any(is_ours)
 }
 
 fn is_readable(output: &ChildStdout, within: Duration) -> bool {

@@ -24,7 +24,7 @@ use crate::config::{self, ActionKind, Config, Job, Verify};
 use crate::event::{Events, ExitStatus};
 use crate::lock::inventory::{self, State};
 use crate::lock::record::Holder;
-use crate::logging::{self, EventLog, Log, escaped};
+use crate::logging::{self, Log, escaped};
 use crate::process::{EndedBy, OutputSink, Spawner, Spec, Stop, Stream};
 use crate::ssh::{Pool, Transport};
 use crate::verify::order::Order;
@@ -110,7 +110,7 @@ fn prepare_and_run(args: &Args) -> Result<u8, Exit> {
         complain_of("there is nothing to verify: no job has a sync");
         return Err(Exit::Configuration);
     }
-    let log = start_log(args)?;
+    let log = start_log()?;
     log.set_rsync_id(&config.rsync_id);
     let runtime = runtime()?;
     let worst = runtime.block_on(async {
@@ -131,9 +131,9 @@ fn prepare_and_run(args: &Args) -> Result<u8, Exit> {
     worst
 }
 
-fn start_log(args: &Args) -> Result<Log, Exit> {
-    let level = if args.repair.is_some() { "info" } else { "warn" };
-    let level = logging::parse_level(level).map_err(|error| {
+fn start_log() -> Result<Log, Exit> {
+    // What children print is told where it matters.
+    let level = logging::parse_level("error").map_err(|error| {
         complain(&error);
         Exit::CannotStart
     })?;
@@ -232,7 +232,7 @@ impl<'a> Desk<'a> {
         let stop = Stop::default();
         let signals = listen(&stop).map_err(failed("register for signals"))?;
         let spawner = Spawner::start_guarded().map_err(failed("start what starts and guards children"))?;
-        let events = Events::new(vec![Arc::new(EventLog::new(log.clone()))]);
+        let events = Events::new(Vec::new());
         let pool = Pool::new(config.ssh.clone(), events.clone());
         let transport = match config.uses_native_transport() {
             true => Some(Transport::start(pool.clone()).map_err(failed("open the socket for connections"))?),

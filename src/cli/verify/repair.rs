@@ -8,13 +8,18 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Chosen, Desk, Repair, confirmed, listed::Listed, read_list};
+use jiff::Timestamp;
+
+use crate::action::Runner;
 use crate::cli::{complain_of, print};
 use crate::config::{Action, ActionId, ActionKind, Job, Sync};
-use crate::event::{JobOutcome, RunId, Trigger};
+use crate::event::{Events, JobEvent, JobOutcome, Observer, RunEvent, RunId, Trigger};
 use crate::job::Performer;
+use crate::logging::escaped;
 use crate::process::Stop;
 use crate::rsync::repair::{self, Deed, Step};
 use crate::rsync::shards;
@@ -121,12 +126,8 @@ impl Plan {
         let words = |(deed, (entries, bytes)): (&Deed, &(u64, u64))| match deed {
             Deed::Delete => format!("delete {}", human::count(*entries, "entry", "entries")),
             Deed::Copy => format!("copy {} ({})", human::count(*entries, "entry", "entries"), human::bytes(*bytes)),
-            Deed::Content => {
-                format!(
-                    "overwrite {} of other content ({})",
-                    human::count(*entries, "file", "files"),
-                    human::bytes(*bytes)
-                )
+            Deed::Overwrite => {
+                format!("overwrite {} ({})", human::count(*entries, "file", "files"), human::bytes(*bytes))
             }
         };
         let deeds: Vec<String> = self.deeds.iter().map(words).collect();
@@ -141,9 +142,9 @@ impl Plan {
 fn deed(class: Class, which: Repair) -> Option<Deed> {
     match class {
         Class::Extra => Some(Deed::Delete),
-        Class::Missing | Class::Stale | Class::Size | Class::Type | Class::Meta => Some(Deed::Copy),
-        Class::Content => Some(Deed::Content),
-        Class::TargetNewer => (which == Repair::All).then_some(Deed::Copy),
+        Class::Missing | Class::Type | Class::Meta => Some(Deed::Copy),
+        Class::Stale | Class::Size | Class::Content => Some(Deed::Overwrite),
+        Class::TargetNewer => (which == Repair::All).then_some(Deed::Overwrite),
         Class::Unreadable | Class::InFlight => None,
     }
 }
@@ -205,12 +206,38 @@ fn action(sync: &Sync, root: &OsStr, step: Step, number: usize) -> Action {
     }
 }
 
+/// Says what a repair waits for and what fails. What its rsyncs say otherwise, the verification after it says better: each deletion makes rsync
+/// speak of files that vanished.
+struct Teller;
+
+impl Observer for Teller {
+    fn observe(&self, _at: Timestamp, event: &RunEvent) {
+        let RunEvent::Job { event, .. } = event else { return };
+        let text = match event {
+            JobEvent::BlockWait { file, obstacle, .. } | JobEvent::LockWait { file, obstacle, .. } => {
+                format!("waiting for {file}, {obstacle}")
+            }
+            JobEvent::LockTakenOver { file, holder } => format!("took over {file} from {holder}, whose lease was over"),
+            JobEvent::LockLost { file, reason } => format!("lost {file}: {reason}"),
+            JobEvent::Unmet { condition } => condition.clone(),
+            JobEvent::Released { left_behind } if !left_behind.is_empty() => {
+                format!("left behind until their lease is over: {}", left_behind.join(", "))
+            }
+            JobEvent::ActionFinished { action, report } if report.failure.is_some() => {
+                format!("{action}: {}", report.message)
+            }
+            _ => return,
+        };
+        complain_of(&escaped(&text));
+    }
+}
+
 /// The actions, as those of the sync's job.
 async fn perform(desk: &Desk<'_>, chosen: &Chosen, actions: Vec<Action>) -> Result<(), String> {
     let of_sync = desk.config.jobs.iter().find(|job| job.id == chosen.verify.job).unwrap_or(&chosen.job);
     let job = Job { actions, ..(**of_sync).clone() };
     let performer = Performer {
-        runner: desk.runner.clone(),
+        runner: Runner { events: Events::new(vec![Arc::new(Teller)]), ..desk.runner.clone() },
         stores: daemon::stores(desk.runner.pool.clone()),
         identity: daemon::identity(desk.config),
         lease: desk.config.lease,

@@ -7,7 +7,7 @@
 //! Errors mean that nothing can be said. What cannot be read here and there is part of the report.
 
 mod again;
-mod pairs;
+pub(super) mod pairs;
 mod read;
 mod scan;
 mod share;
@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Class, Difference};
-use super::drill::Sample;
+use super::drill::{self, Sample};
 use super::manifest::{Manifest, ManifestError};
 use super::order::Order;
 use super::records::{Reader, Writer};
@@ -179,7 +179,8 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
     let (source, target) = (sides.source.about(), sides.target.about());
     let promise = Promise::of(&order.opts)?.between(source.user, target.user);
     let manifest = match (&order.state, order.depth) {
-        (Some(state), Depth::Deep) => Some(Manifest::take(state, &order.replica)?),
+        // rsync tells no digests that mean something later.
+        (Some(state), Depth::Deep) if sides.by != By::Rsync => Some(Manifest::take(state, &order.replica)?),
         _ => None,
     };
     let mut course = Course {
@@ -227,7 +228,13 @@ impl Course<'_> {
             Some(store) => store.last(&self.order.replica)?,
             None => None,
         };
+        let sample = std::mem::take(&mut self.tally.sample).taken();
         let mut report = std::mem::take(&mut self.tally).report(&self, before.as_ref());
+        if self.order.restore > 0 {
+            let scans: Vec<_> = self.pairs.iter().map(|pair| pair.source.clone()).collect();
+            let drill = drill::drill(self.order, sample, self.sides.source.as_mut(), &scans);
+            report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
+        }
         report.seconds = ticks.elapsed().as_secs_f64();
         let outcome = Outcome { report, found };
         if let Some(store) = &mut store {

@@ -14,9 +14,9 @@ use crate::verify::terms::{Depth, Promise};
 
 /// Two trees that are to be equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) source: Scan,
-    pub(super) target: Scan,
+pub(in crate::verify) struct Pair {
+    pub(in crate::verify) source: Scan,
+    pub(in crate::verify) target: Scan,
 }
 
 /// Why sources and destination make no pairs.
@@ -28,7 +28,7 @@ pub enum Unpaired {
 }
 
 /// The pairs of an order.
-pub(super) fn of(order: &Order, promise: &Promise) -> Result<Vec<Pair>, VerifyError> {
+pub(in crate::verify) fn of(order: &Order, promise: &Promise) -> Result<Vec<Pair>, VerifyError> {
     let filters = super::filters(&order.opts)?;
     let scan = |root: &[u8], only: &[Vec<u8>], end| Scan {
         root: root.to_owned(),

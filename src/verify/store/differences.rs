@@ -60,25 +60,47 @@ impl Store {
             let from = first.saturating_add(i64::try_from(offset).unwrap_or(i64::MAX)).min(end);
             return Ok((self.kept("id >= ?1 AND id < ?2 LIMIT ?3", params![from, end, limit])?, all));
         }
+        let page = offset..offset.saturating_add(limit);
+        let (mut all, mut ids) = (0, Vec::new());
+        self.each_wanted(Range(first, end), report, wanted, |id| {
+            if page.contains(&all) {
+                ids.push(id);
+            }
+            all += 1;
+        })?;
+        let list = ids.into_iter().map(|id| self.kept("id = ?1", params![id]));
+        Ok((list.collect::<rusqlite::Result<Vec<_>>>()?.concat(), all))
+    }
+
+    /// Hears of the id of each difference of a range that is wanted by its class and path, in order.
+    fn each_wanted(
+        &self,
+        Range(first, end): Range,
+        report: i64,
+        wanted: &Wanted,
+        mut hear: impl FnMut(i64),
+    ) -> rusqlite::Result<()> {
         // The plus keeps SQLite from the index where the table itself, read in order, is quicker.
         let of_class = match wanted.class {
             Some(_) if wanted.search.is_empty() => "report = ?3 AND class = ?4",
             _ => "+report = ?3 AND (?4 = '' OR +class = ?4)",
         };
-        let matches = "(?5 = '' OR path LIKE ?5 ESCAPE '\\')";
-        let filter = format!("id >= ?1 AND id < ?2 AND {of_class} AND {matches}");
+        let query = format!(
+            "SELECT id FROM difference WHERE id >= ?1 AND id < ?2 AND {of_class} AND (?5 = '' OR path LIKE ?5 ESCAPE '\\') ORDER BY id"
+        );
         let class = wanted.class.map(Class::name).unwrap_or_default();
-        let like = containing(&wanted.search);
-        let count = format!("SELECT count(*) FROM difference WHERE {filter}");
-        let all = self.connection.query_row(&count, params![first, end, report, class, like], |row| row.get(0))?;
-        let page = format!("{filter} ORDER BY id LIMIT ?6 OFFSET ?7");
-        Ok((self.kept(&page, params![first, end, report, class, like, limit, offset])?, all))
+        let mut statement = self.connection.prepare(&query)?;
+        let mut rows = statement.query(params![first, end, report, class, containing(&wanted.search)])?;
+        while let Some(row) = rows.next()? {
+            hear(row.get(0)?);
+        }
+        Ok(())
     }
 
     fn kept(&self, filter: &str, params: &[&dyn rusqlite::ToSql]) -> rusqlite::Result<Vec<Kept>> {
         let query =
             format!("SELECT path, class, detail, bytes, source_mtime, target_mtime FROM difference WHERE {filter}");
-        let mut statement = self.connection.prepare(&query)?;
+        let mut statement = self.connection.prepare_cached(&query)?;
         statement.query_map(params, kept)?.collect()
     }
 

@@ -62,7 +62,7 @@ impl Packer {
         self.id(entry.id);
         if entry.kept != Kept::default() {
             let Kept { alone, with_directory } = entry.kept;
-            self.bytes.push(u8::from(alone) * KEPT_ALONE | u8::from(with_directory) * KEPT_WITH_DIRECTORY);
+            self.bytes.push((u8::from(alone) * KEPT_ALONE) | (u8::from(with_directory) * KEPT_WITH_DIRECTORY));
         }
         if let Some(meta) = &entry.meta {
             self.meta(meta)?;
