@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl Side for Here {
 }
 
 /// Names of rules above the root are read, then the tree is walked.
-fn walk(root: &PathBuf, scan: &Scan, batches: &SyncSender<Batch>) -> Result<(), mpsc::SendError<Batch>> {
+fn walk(root: &Path, scan: &Scan, batches: &SyncSender<Batch>) -> Result<(), mpsc::SendError<Batch>> {
     let walk = match open(root, scan) {
         Ok(Some(walk)) => walk,
         Ok(None) => return Ok(()),
@@ -130,7 +130,7 @@ fn walk(root: &PathBuf, scan: &Scan, batches: &SyncSender<Batch>) -> Result<(), 
 }
 
 /// `None` where there is nothing to be walked.
-fn open(root: &PathBuf, scan: &Scan) -> Result<Option<Walk>, WalkError> {
+fn open(root: &Path, scan: &Scan) -> Result<Option<Walk>, WalkError> {
     let mut scope = Scope::new(Arc::new(scan.filters.clone()));
     if scope.looks_above()
         && let Ok(full) = root.canonicalize()

@@ -1,7 +1,7 @@
 //! Pairs of trees whose differences are known: what a verification must tell of them, no less and no more.
 //!
 //! A [`Tree`] is a model; [`disk`] makes it real. A [`Case`] draws the options of a sync, a source, and the target that such a sync leaves behind,
-//! which differs from the source in whatever the options do not promise. Then [`fault`] changes the target, and notes for each
+//! which differs from the source in whatever the options do not promise. Then `fault` changes the target, and notes for each
 //! change which paths are to be told, in which class and from which level on. Everything comes from one seed, and is small.
 //!
 //! The rules are those of rsync(1), written down a second time: nothing here knows the program that is tested.

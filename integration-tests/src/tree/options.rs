@@ -129,7 +129,7 @@ impl Options {
 
     /// Whether rules let the sender have a path.
     pub fn admits(&self, path: &Path) -> bool {
-        !self.is_excluded(path) && !(self.hides && has(path, b".hide"))
+        !(self.is_excluded(path) || self.hides && has(path, b".hide"))
     }
 
     /// Whether something at the target that the source does not have is to be deleted. `known` parts of its path are directories that the

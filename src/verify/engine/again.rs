@@ -80,7 +80,7 @@ fn batch(all: &mut Peekable<impl Iterator<Item = std::io::Result<Candidate>>>) -
 
 /// What is to be said of a candidate after a second look.
 enum Settled {
-    Differs(Candidate),
+    Differs(Box<Candidate>),
     InStep,
     /// Nothing is there any more, or nothing that belongs to the sync.
     Gone,
@@ -99,7 +99,7 @@ fn settle(
         let in_flight = is_new(source.as_ref(), began.0) || is_new(target.as_ref(), began.1);
         // What cannot be read is not known, whether it changes or not.
         let class = if in_flight && first.class != Class::Unreadable { Class::InFlight } else { first.class };
-        return Settled::Differs(Candidate { class, ..first });
+        return Settled::Differs(Box::new(Candidate { class, ..first }));
     }
     let pair = match (source.clone(), target.clone()) {
         (Some(source), Some(target)) => Pair::Both(source, target),
@@ -111,7 +111,7 @@ fn settle(
         Judged::InStep | Judged::Left => Settled::InStep,
         Judged::Nothing => Settled::Gone,
         Judged::Differs(_, detail) => {
-            Settled::Differs(Candidate { class: Class::InFlight, detail, source, target, ..first })
+            Settled::Differs(Box::new(Candidate { class: Class::InFlight, detail, source, target, ..first }))
         }
     }
 }

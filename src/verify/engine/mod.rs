@@ -1,8 +1,8 @@
 //! A verification from its order to its report.
 //!
 //! Four passes, each in memory that does not grow with the trees; what one leaves for the next is in nameless files, in the order of the walks:
-//! [`scan`] joins both walks and judges each pair; [`read`] compares contents that are not known; [`again`] looks once more at what differs,
-//! since a tree may change while it is walked; [`tally`] counts, and makes the report.
+//! `scan` joins both walks and judges each pair; `read` compares contents that are not known; `again` looks once more at what differs,
+//! since a tree may change while it is walked; `tally` counts, and makes the report.
 //!
 //! Errors mean that nothing can be said. What cannot be read here and there is part of the report.
 

@@ -39,16 +39,19 @@ pub(in crate::verify) fn of(order: &Order, promise: &Promise) -> Result<Vec<Pair
         meta: order.depth >= Depth::Meta,
         attributes: promise.attributes,
     };
-    let pair = |(root, only): (Vec<u8>, Vec<Vec<u8>>)| Pair {
+    let pair = |(root, only): Root| Pair {
         source: scan(&root, &only, End::Sender),
         target: scan(order.dest.as_bytes(), &only, End::Receiver),
     };
     Ok(roots(&order.sources)?.into_iter().map(pair).collect())
 }
 
+/// A directory, and the names in it that are meant; all, where none is given.
+type Root = (Vec<u8>, Vec<Vec<u8>>);
+
 /// The directories that sources are in, with their names there; all names where the source is the directory itself.
-fn roots(sources: &[OsString]) -> Result<Vec<(Vec<u8>, Vec<Vec<u8>>)>, Unpaired> {
-    let mut roots: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
+fn roots(sources: &[OsString]) -> Result<Vec<Root>, Unpaired> {
+    let mut roots: Vec<Root> = Vec::new();
     for source in sources {
         let merged = || Unpaired::Merged(source.to_string_lossy().into_owned());
         let (root, name) = split(source.as_bytes());
@@ -88,7 +91,7 @@ mod tests {
 
     fn text(sources: &[&str]) -> Result<Vec<String>, String> {
         let sources: Vec<OsString> = sources.iter().map(OsString::from).collect();
-        let show = |(root, names): (Vec<u8>, Vec<Vec<u8>>)| {
+        let show = |(root, names): Root| {
             let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
             format!("{}: {}", String::from_utf8_lossy(&root), names.join(" "))
         };

@@ -166,7 +166,7 @@ impl Contents {
                 let (source_content, target_content) = (content(sides.0, source_state), content(sides.1, target_state));
                 let place = Place { pair, path: source.path.clone() };
                 to_read.write(&ToRead { place, source: source_content, target: target_content, agreed })?;
-                tally.to_read(&[source_content, target_content]);
+                tally.wants(&[source_content, target_content]);
             }
         }
         Ok(())

@@ -73,7 +73,7 @@ impl Tally {
         self.never_read.add(bytes);
     }
 
-    pub(super) fn to_read(&mut self, contents: &[Content]) {
+    pub(super) fn wants(&mut self, contents: &[Content]) {
         for content in contents {
             if let Content::Unknown(state) = content {
                 self.to_read.add(state.size);

@@ -4,7 +4,7 @@
 //! itself does: which names it would delete (so rsync's own judgement of rules that protect, with the files of rules that are there), of which the
 //! attributes differ, which devices; and, of the files that are to be read, which differ by `--checksum`. That is put so that who compares both
 //! sides finds it: names carry what keeps them, and attributes and digests are marks that are the same where rsync sees no difference.
-//! So the side that is here is told with the same marks ([`Plain`]).
+//! So the side that is here is told with the same marks (`Plain`).
 //!
 //! Deliberately absent: nanoseconds, numbers of devices, and a clock of the peer; digests that mean something to a later verification; and a bound on
 //! the rate at which rsync reads.
@@ -92,7 +92,7 @@ impl Side for Rsync {
         let listing = self.list(scan)?;
         let (end, deletes, changes) = (scan.end, self.promise.deletes, self.changes.as_mut());
         let entries = listing.entries();
-        Ok(Box::new(entries.map(move |entry| marked(entry?, end, deletes, changes.as_ref().map(|changes| &**changes)))))
+        Ok(Box::new(entries.map(move |entry| marked(entry?, end, deletes, changes.as_deref()))))
     }
 
     fn look(&mut self, scan: &Scan, paths: &[Vec<u8>]) -> Result<Vec<Option<Entry>>, SideError> {

@@ -242,7 +242,7 @@ fn what_the_peer_says_when_it_fails_is_told() {
     let order = case.order(Some(false), Depth::Quick);
     let elsewhere = order.remote.clone().expect("there");
     let sides = sides(&order, &elsewhere, 0).expect("verifiable");
-    let error = engine::verify(&order, sides, &mut |_| {}).err().expect("no report");
+    let error = engine::verify(&order, sides, &mut |_| {}).expect_err("no report");
     let text = crate::error_chain(&error);
     assert!(text.contains("peer: ") && text.contains("Host key verification failed."), "{text}");
 }
@@ -316,7 +316,7 @@ fn grow(random: &mut Random, directory: &Path, depth: usize) {
             0..=2 if depth < 3 => grow(random, &path, depth + 1),
             3 => symlink("nowhere -> x", &path).expect("linked"),
             _ if path.ends_with(".rsync-filter") => fs::write(&path, "- x\n").expect("written"),
-            _ => fs::write(&path, "0123456789"[..random.below(11)].as_bytes()).expect("written"),
+            _ => fs::write(&path, &b"0123456789"[..random.below(11)]).expect("written"),
         }
     }
 }
