@@ -83,11 +83,14 @@ impl Agent {
 
     /// The connection is of no use any more.
     fn lost(&mut self, error: &ProtoError) -> SideError {
-        let is_end = matches!(error, ProtoError::Io(_) | ProtoError::Truncated);
-        let what = match (is_end, self.complaints.heard()) {
-            (false, _) => error_chain(error),
-            (true, said) if said.is_empty() => "its agent has ended, or the connection to it".to_owned(),
-            (true, said) => format!("its agent has ended, or the connection to it; it said: {said}"),
+        let what = match error {
+            // Its last words say more.
+            ProtoError::Io(_) | ProtoError::Truncated => {
+                let said = self.complaints.heard();
+                let words = if said.is_empty() { String::new() } else { format!("; it said: {said}") };
+                format!("its agent has ended, or the connection to it{words}")
+            }
+            error => error_chain(error),
         };
         // Ends whatever waits for it.
         let _ = self.child.kill();
