@@ -139,7 +139,9 @@ impl Runner {
         if let (Some(elsewhere), Some(transport), Some(peer)) = (&mut order.remote, &self.transport, peer)
             && elsewhere.rsh == transport.rsh()
         {
-            tickets.extend((0..CONNECTIONS).map(|_| transport.offer(peer)));
+            // Without an agent there are three for each of the trees.
+            let connections = CONNECTIONS.max(4 + 3 * order.sources.len());
+            tickets.extend((0..connections).map(|_| transport.offer(peer)));
             elsewhere.tickets = tickets.iter().map(|ticket| ticket.variable().1).collect();
         }
         let mut file = File::from(rustix::fs::memfd_create("verify-order", MemfdFlags::CLOEXEC)?);

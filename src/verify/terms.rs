@@ -163,7 +163,9 @@ impl Promise {
             }
         }
         promise.times &= !size_only;
-        promise.directory_times &= !omits;
+        // rsync(1), `--backup`: without a directory for the backups it implies --omit-dir-times.
+        let backs_up_beside = options::has(opts, &["backup"]) && !options::has(opts, &["backup-dir"]);
+        promise.directory_times &= !omits && !backs_up_beside;
         let not_recursive =
             || NotVerifiable { option: "these options".into(), why: "without --recursive it copies no directory" };
         if recursive { Ok(promise) } else { Err(not_recursive()) }

@@ -128,6 +128,29 @@ fn cases(seed: u64, count: u64) -> (u64, usize) {
 }
 
 #[test]
+fn backups_are_protected_as_rsync_protects_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (source, target) = (directory.path().join("src"), directory.path().join("dst"));
+    fs::create_dir(&source).expect("made");
+    fs::create_dir(&target).expect("made");
+    for name in ["x~", "y", "z.bak"] {
+        fs::write(target.join(name), "").expect("written");
+    }
+    let check = |options: &str, expected: &[&str]| {
+        let options: Vec<String> = options.split(' ').map(String::from).collect();
+        let expected: Vec<Vec<u8>> = expected.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let by_rsync = by_rsync(&options, &source, &[], &target, directory.path());
+        assert_eq!(by_rsync.as_ref(), Some(&expected), "rsync {options:?}");
+        assert_eq!(by_us(&options, &source, &[], &target, directory.path()).expect("walked"), expected, "{options:?}");
+    };
+    check("-b", &["y", "z.bak"]);
+    check("-b --suffix=.bak", &["x~", "y"]);
+    check("-b --backup-dir=../old --suffix=.bak", &["x~", "y", "z.bak"]);
+    check("-b --delete-excluded", &["x~", "y", "z.bak"]);
+    check("-b --filter=R_x~", &["x~", "y", "z.bak"]);
+}
+
+#[test]
 fn names_are_too_much_where_rsync_deletes_them() {
     let count = std::env::var("RD_DELETION_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
     let (told, deleted) = std::thread::scope(|scope| {

@@ -113,6 +113,7 @@ impl Filters {
             builder.line(b":C", defaults(Style::Rules), 0)?;
             builder.cvs(sides)?;
         }
+        builder.entries.extend(backups(opts).map(Entry::Rule));
         Ok(Self { entries: builder.entries })
     }
 
@@ -185,6 +186,22 @@ impl Builder<'_, '_> {
         self.entries.extend(cvs_rules(self.ignore, sides, false));
         Ok(())
     }
+}
+
+/// rsync(1), `--backup`: backups beside the files are protected, behind all other rules.
+fn backups(opts: &[OsString]) -> Option<Rule> {
+    let is_beside = options::has(opts, &["backup"]) && !options::has(opts, &["backup-dir", "delete-excluded"]);
+    let suffix =
+        options::parse(opts).into_iter().filter(|opt| opt.is("suffix")).filter_map(|opt| opt.value).next_back();
+    let suffix = suffix.map_or(&b"~"[..], OsStrExt::as_bytes);
+    let pattern = || Pattern::new(&[b"*", suffix].concat());
+    is_beside.then(|| Rule {
+        pattern: pattern(),
+        include: false,
+        sides: Sides::RECEIVER,
+        negated: false,
+        perishable: false,
+    })
 }
 
 fn cvs_rules(words: &[u8], sides: Sides, perishable: bool) -> impl Iterator<Item = Entry> {

@@ -46,6 +46,8 @@ pub struct Sides {
 impl Sides {
     /// What a rule is for that does not say so.
     pub const BOTH: Self = Self { sender: true, receiver: true };
+    /// Protecting only.
+    pub const RECEIVER: Self = Self { sender: false, receiver: true };
     /// Hiding only.
     pub const SENDER: Self = Self { sender: true, receiver: false };
 
@@ -199,7 +201,7 @@ fn full(line: &[u8], defaults: Defaults) -> Result<Line, FilterError> {
     let argument = rest.get(end + 1..).unwrap_or_default();
     let sides = match (kind, modifiers.sender, modifiers.receiver) {
         (b'H' | b'S', ..) => Sides::SENDER,
-        (b'P' | b'R', ..) => Sides { sender: false, receiver: true },
+        (b'P' | b'R', ..) => Sides::RECEIVER,
         (_, false, false) => defaults.sides,
         (_, sender, receiver) => Sides { sender, receiver },
     };

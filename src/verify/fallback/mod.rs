@@ -186,7 +186,7 @@ impl Rsync {
         let root = run::inside(&scan.root);
         let operand = |name: &Vec<u8>| OsString::from_vec([root.as_bytes(), name].concat());
         let paths = if scan.only.is_empty() { vec![root.clone()] } else { scan.only.iter().map(operand).collect() };
-        let operands = paths.iter().map(|path| self.way.there(path)).chain([run::nowhere().into()]).collect();
+        let operands = paths.iter().map(|path| self.way.there(path)).chain([run::NOWHERE.into()]).collect();
         let complaints = self.way.run(opts, operands, None, &mut |text| match line::listed(text, scan.meta) {
             Some(listed) => listing.put(&listed),
             None => Ok(()),

@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -192,19 +191,23 @@ impl Complaints {
     /// The line that tells most, for people.
     fn last_words(mut self, code: Option<i32>) -> Result<String, SideError> {
         self.file.rewind().map_err(|error| SideError::io("what rsync said", error))?;
-        let mut words: Option<String> = None;
+        let mut words: Option<(u8, String)> = None;
         each_line(self.file, &mut |text| {
             let text = String::from_utf8_lossy(text).trim().to_owned();
-            // What comes first is why; rsync's own lines behind it only say that.
-            if words.is_none() && !text.is_empty() {
-                words = Some(text);
+            // What others say tells more than what rsync says, and that more than that it ended.
+            let is_end = text.starts_with("rsync error: ") || text.contains("connection unexpectedly closed");
+            let rank = if is_end { 1 } else { 3 - u8::from(text.starts_with("rsync: ")) };
+            if !text.is_empty() && words.as_ref().is_none_or(|(best, _)| rank >= *best) {
+                words = Some((rank, text));
             }
             Ok(())
         })?;
         let code = code.unwrap_or(-1);
         let meaning = exit::meaning(code).unwrap_or("it was ended");
-        let words =
-            words.map(|words| format!(": {words}")).unwrap_or_default().replace(|c: char| c.is_control(), "\u{fffd}");
+        let words = words
+            .map(|(_, words)| format!(": {words}"))
+            .unwrap_or_default()
+            .replace(|c: char| c.is_control(), "\u{fffd}");
         Ok(format!("rsync ended with {code}, {meaning}{words}"))
     }
 }
@@ -222,7 +225,5 @@ pub(super) fn inside(root: &[u8]) -> OsString {
     OsString::from_vec([root, slash].concat())
 }
 
-/// A destination that is not there, so that everything is listed.
-pub(super) fn nowhere() -> PathBuf {
-    std::env::temp_dir().join(format!("rsyncdirector-listing-{}", std::process::id()))
-}
+/// A destination that is not there, so that everything is listed; nobody can make it.
+pub(super) const NOWHERE: &str = "/proc/self/nowhere";
