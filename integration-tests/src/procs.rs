@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,6 +64,14 @@ pub fn descendants(pid: u32) -> Vec<Proc> {
 pub fn memory_kib(pid: u32, field: &str) -> u64 {
     let line = status_field(pid, field).unwrap_or_else(|| panic!("process {pid} has no {field}"));
     line.trim_end_matches("kB").trim().parse().expect("a number of kB")
+}
+
+/// What a process has used of the processors; 0 when it is gone.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold blanks: utime and stime are the fields 14 and 15 (proc_pid_stat(5)), in hundredths of a second.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    Duration::from_millis(10 * fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>())
 }
 
 /// How many descriptors the process has open.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use integration_tests::browser::{Browser, Scripts};
-use integration_tests::{Director, Sandbox, checks};
+use integration_tests::{Director, Sandbox, checks, procs};
 use jiff::Timestamp;
 use rsyncdirector::scan::{Entry, Kind, Mtime, order};
 use rsyncdirector::verify::order::Replica;
@@ -143,9 +143,10 @@ impl Scene {
         }
         put(&Self::drift(differences), differences);
         put(&report("mail", "boxes", Verdict::InStep, 3600), &[]);
-        let mut unknown = report("mail", "lists", Verdict::Unknown, 90_000);
-        unknown.why = "vault.example.org: the connection was refused".into();
-        put(&unknown, &[]);
+        let closed = [difference(b"private", Class::Unreadable, 0)];
+        let mut unknown = with(report("mail", "lists", Verdict::Unknown, 90_000), &closed);
+        unknown.why = "what could not be read may differ".into();
+        put(&unknown, &closed);
         let few = [difference(b"a", Class::Stale, 10)];
         let mut tolerated = with(report("music & <films>", "a/b", Verdict::Tolerated, 500), &few);
         tolerated.lag = Some(4000.0);
@@ -334,16 +335,16 @@ fn a_million_differences_are_no_slower_than_few() {
         ("?dir=customer-077&q=5.jpeg", "1000 of 10000 differences"),
         ("?dir=customer-077/year-05", "100 differences"),
     ] {
-        let best = (0..3).map(|_| {
-            let begun = Instant::now();
+        let took = (0..3).map(|_| {
+            let (begun, used) = (Instant::now(), procs::processor_time(main.pid()));
             let page = main.get(&format!("{PHOTOS}{query}")).body;
             assert!(page.contains(expected), "{query}: {page}");
-            begun.elapsed()
+            (procs::processor_time(main.pid()) - used, begun.elapsed())
         });
-        let best = best.min().expect("some");
-        println!("{query}: {} ms", best.as_millis());
-        // Of a build without optimization, on a machine that does other things, too.
-        assert!(best < Duration::from_secs(2), "{query}: {best:?}");
+        let (used, lasted) = took.min().expect("some");
+        println!("{query}: {} ms, of the processor {} ms", lasted.as_millis(), used.as_millis());
+        // Of a build without optimization, which needs five times as long.
+        assert!(used < Duration::from_millis(1500), "{query}: {used:?}");
     }
     assert!(main.get("/").body.len() < 20_000);
 }
@@ -391,6 +392,11 @@ fn a_verification_is_seen_on_pages_in_metrics_and_in_the_status() {
   actions:
   - {action: sync, id: copy, source: @/src/, dest: @/dst, opts: ['-a', '--delete']}
   - {action: verify, id: look, of: copy}
+- id: cut
+  type: local
+  actions:
+  - {action: sync, id: films, source: @/big/, dest: @/cut-dst, opts: ['-a']}
+  - {action: verify, id: glance, of: films, level: deep, rate: 500k, timeout: 1}
 - id: slow
   type: local
   actions:
@@ -407,6 +413,12 @@ fn a_verification_is_seen_on_pages_in_metrics_and_in_the_status() {
     browser.wait_for_text("#word", "never verified");
     main.hup();
     browser.wait_for_text("#word", "a verification is under way");
+
+    // One that was cut off says so, and has no verdict.
+    assert_eq!(main.metric("rsyncdirector_replica_verification_errors_total job_id=cut sync=films"), 1.0);
+    browser.open(&format!("http://{}/replica/cut/films", main.metrics_addr()));
+    browser.wait_for_text("#state", "The last verification could not tell");
+    assert!(browser.text("#word").contains("never verified"));
 
     assert_eq!(main.metric(&of("in_step_ratio")), 1.0);
     assert_eq!(main.metric(&of("lag_seconds")), 0.0);

@@ -129,16 +129,29 @@ pub fn outcomes(database: &Connection, job: &str, limit: usize) -> rusqlite::Res
         "SELECT run, started, ended, coalesce(outcome, 'running'), detail FROM job_run
          WHERE job = ? ORDER BY started DESC LIMIT ?",
     )?;
-    let rows = statement.query_map(params![job, limit], |row| {
-        Ok(Outcome {
-            run: row.get(0)?,
-            started: time(row.get(1)?),
-            ended: row.get::<_, Option<i64>>(2)?.map(time),
-            outcome: row.get(3)?,
-            detail: row.get(4)?,
-        })
-    })?;
-    rows.collect()
+    statement.query_map(params![job, limit], outcome)?.collect()
+}
+
+/// How an action of a job ended last; `None` if it never has.
+///
+/// # Errors
+/// As the database has them.
+pub fn last_of(database: &Connection, job: &str, action: &str) -> rusqlite::Result<Option<Outcome>> {
+    let query = "SELECT job_run.run, action_run.started, action_run.ended, action_run.outcome, action_run.message
+         FROM job_run JOIN action_run ON action_run.job_run = job_run.id
+         WHERE job_run.job = ? AND action_run.action = ? AND action_run.outcome IS NOT NULL
+         ORDER BY job_run.started DESC, action_run.id DESC LIMIT 1";
+    database.prepare_cached(query)?.query_row(params![job, action], outcome).optional()
+}
+
+fn outcome(row: &Row<'_>) -> rusqlite::Result<Outcome> {
+    Ok(Outcome {
+        run: row.get(0)?,
+        started: time(row.get(1)?),
+        ended: row.get::<_, Option<i64>>(2)?.map(time),
+        outcome: row.get(3)?,
+        detail: row.get(4)?,
+    })
 }
 
 /// The run that began last.

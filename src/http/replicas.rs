@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
 
 use super::pages::Pages;
 use crate::clock;
 use crate::config::{ActionKind, Job, Route, Sync};
+use crate::history::read;
 use crate::logging::escaped_bytes;
 use crate::page::{self, Details, Differences, Html, Query, ReplicaRow, ReplicaView, Seen, VerifiedBy};
 use crate::status::{JobStatus, State, Status};
@@ -94,7 +96,17 @@ impl Pages {
                 all: more.all,
             },
         });
-        let verified_by = verified_by(&jobs, replica, seen.status);
+        let mut verified_by = verified_by(&jobs, replica, seen.status);
+        let actions: Vec<_> = verified_by.iter().map(|by| (by.job.clone(), by.action.clone())).collect();
+        let last_of = move |database: &Connection| {
+            actions
+                .iter()
+                .map(|(job, action)| read::last_of(database, job, action))
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        for (by, last) in verified_by.iter_mut().zip(self.ask(last_of).await) {
+            by.last = last;
+        }
         let report = found.report.as_ref();
         Some(page::replica(&ReplicaView { replica, source, dest, verified_by, report, details }, seen))
     }
@@ -164,7 +176,7 @@ fn verified_by(jobs: &[Arc<Job>], replica: &Replica, status: &Status) -> Vec<Ver
         let status = status.jobs.iter().find(|status| status.job == job.id.as_str());
         let (job, action) = (job.id.to_string(), action.id.to_string());
         let under_way = status.and_then(|status| since(status, &action));
-        VerifiedBy { job, action, next: status.and_then(|status| status.next_run), under_way }
+        VerifiedBy { job, action, next: status.and_then(|status| status.next_run), under_way, last: None }
     });
     verified_by.collect()
 }

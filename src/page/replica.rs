@@ -7,6 +7,7 @@ use super::curve::{self, At, Curve};
 use super::differences::{self, Differences};
 use super::html::{Html, Segment, put};
 use super::parts::{self, Mark, between, mark};
+use crate::history::read::Outcome;
 use crate::human;
 use crate::rsync::args;
 use crate::verify::order::Replica;
@@ -41,6 +42,8 @@ pub struct VerifiedBy {
     pub next: Option<Timestamp>,
     /// Since when it runs.
     pub under_way: Option<Timestamp>,
+    /// How it ended last, if it has.
+    pub last: Option<Outcome>,
 }
 
 /// What is shown of a replica's reports and differences.
@@ -112,6 +115,7 @@ fn words(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
 }
 
 fn state(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
+    failed(html, view, seen);
     match view.report {
         Some(report) => {
             if !report.why.is_empty() {
@@ -128,6 +132,22 @@ fn state(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
         }
         None => never(html, view, seen),
     }
+}
+
+/// That a later verification than the reported one came to no result.
+fn failed(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
+    let is_later = |last: &&Outcome| view.report.is_none_or(|report| report.at < last.started);
+    let last = view.verified_by.iter().filter_map(|by| by.last.as_ref()).max_by_key(|last| last.started);
+    let Some(last) = last.filter(is_later).filter(|last| last.outcome != "succeeded") else { return };
+    put!(html, "<p class=\"why\">The last verification could not tell, ");
+    parts::ago(html, last.started, seen);
+    if let Some(detail) = last.detail.as_deref().filter(|detail| !detail.is_empty()) {
+        put!(html, ": {}", detail);
+    }
+    if let Some(run) = last.run {
+        put!(html, " <a href=\"/runs/{}\">its run</a>", run);
+    }
+    put!(html, "</p>");
 }
 
 fn never(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
@@ -188,7 +208,8 @@ fn next(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
             parts::ahead(html, next, seen);
             put!(html, ", by <a href=\"/jobs/{}\">{}</a>/{}</small>", Segment(&by.job), by.job, by.action);
         }
-        None => put!(html, "none <small>no job of a schedule verifies it</small>"),
+        None if view.verified_by.is_empty() => put!(html, "none <small>no job verifies it</small>"),
+        None => put!(html, "none <small>the job that verifies it is not due</small>"),
     }
     put!(html, "</div>");
 }

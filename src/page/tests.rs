@@ -6,6 +6,8 @@ use super::*;
 use crate::history::read::{ActionRun, JobRun};
 use crate::status::{Ended, JobStatus, Progress, State, WaitsOn};
 
+mod replicas;
+
 /// The bar of the overview, bytes, at 200 jobs.
 const OVERVIEW_MAX: usize = 60_000;
 
@@ -51,10 +53,19 @@ fn status(jobs: Vec<JobStatus>) -> Status {
 }
 
 fn show<T>(jobs: Vec<JobStatus>, recent: &[(&str, Vec<Outcome>)], page: impl FnOnce(&Seen<'_>) -> T) -> T {
+    show_with(jobs, recent, &[], page)
+}
+
+fn show_with<T>(
+    jobs: Vec<JobStatus>,
+    recent: &[(&str, Vec<Outcome>)],
+    replicas: &[ReplicaRow],
+    page: impl FnOnce(&Seen<'_>) -> T,
+) -> T {
     let status = status(jobs);
     let recent = recent.iter().map(|(job, runs)| ((*job).to_owned(), runs.clone())).collect();
     let moved = HashMap::from([("photos".to_owned(), Moved { bytes: 5_000_000, rate: Some(2_000_000) })]);
-    page(&Seen { status: &status, recent: &recent, moved: &moved, replicas: &[], at: at(0), zone: &TimeZone::UTC })
+    page(&Seen { status: &status, recent: &recent, moved: &moved, replicas, at: at(0), zone: &TimeZone::UTC })
 }
 
 fn outcome(word: &str, took: i64) -> Outcome {

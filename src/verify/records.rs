@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -42,7 +43,17 @@ impl<T: Serialize> Writer<T> {
     /// Into a file without a name.
     pub(super) fn nameless(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-        Ok(Self::new(openat(CWD, directory, flags, Mode::RUSR | Mode::WUSR)?.into()))
+        match openat(CWD, directory, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => Ok(Self::new(file.into())),
+            // Network file systems have none.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let path = directory.join(format!(".verify-{}", crate::random::word()));
+                let file = create(&path)?;
+                std::fs::remove_file(&path)?;
+                Ok(Self::new(file))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub(super) fn write(&mut self, record: &T) -> io::Result<()> {
