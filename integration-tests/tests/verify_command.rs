@@ -328,3 +328,21 @@ fn a_replica_on_a_peer_over_our_own_connections() {
 fn a_replica_on_a_peer_over_the_systems_ssh() {
     over_a_peer("openssh", "<agent>", "by the agent there");
 }
+
+#[test]
+fn a_replica_on_a_peer_without_an_agent() {
+    over_a_peer("native", "none", "by rsync alone");
+}
+
+#[test]
+fn doctor_says_whether_an_agent_answers() {
+    let sandbox = replica(REMOTE);
+    let _peer = Sshd::start(&sandbox, "peer");
+    let doctor = |jobs: &str| {
+        let config = sandbox.config(jobs).display().to_string();
+        sandbox.cli(&["doctor", "--config", &config])
+    };
+    assert!(doctor(REMOTE).stdout.contains("it answers verifications, version "), "{}", doctor(REMOTE).stdout);
+    let lacking = doctor(&REMOTE.replace("<agent>", "no-such-agent")).stdout;
+    assert!(lacking.contains("no agent answers (") && lacking.contains("by rsync alone"), "{lacking}");
+}

@@ -82,6 +82,8 @@ fn options(command: &str) -> Vec<String> {
     let help = stdout(&rsyncdirector(&[command, "-h"]));
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let options = lines.filter_map(|line| line.split_whitespace().find_map(|word| word.strip_prefix("--")));
+    // A value that may be left out stands in brackets.
+    let options = options.map(|option| option.split('[').next().unwrap_or(option));
     options.filter(|option| *option != "help").map(str::to_owned).collect()
 }
 
