@@ -217,11 +217,14 @@ fn containing(text: &str) -> String {
     format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
 }
 
+type Ranked = ((u64, u64), Reverse<Vec<u8>>);
+
 /// The largest of many.
 struct Largest {
     most: Most,
     limit: usize,
-    heap: BinaryHeap<Reverse<((u64, u64), Reverse<Vec<u8>>)>>,
+    /// The least on top: the size that counts, the other one, and of equal ones the name that comes last.
+    heap: BinaryHeap<Reverse<Ranked>>,
 }
 
 impl Largest {
