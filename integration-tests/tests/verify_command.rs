@@ -295,7 +295,7 @@ fn files_come_back_and_one_that_rots_does_not_pass() {
     rot(&sandbox, "new\nline");
     let drilled = verify(&sandbox, &["--restore", "100", "--level", "quick"]);
     drilled.expect_code(2).expect_printed("1 of 8 files did not come back as they should");
-    drilled.expect_printed(r"new\nline: its content is not that of the source");
+    drilled.expect_printed(r"new\nline: its content is not what it should be");
 }
 
 /// The same by a peer, over the director's own connections and the system's ssh, by its agent and without.

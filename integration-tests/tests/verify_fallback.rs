@@ -5,9 +5,9 @@ use std::fs;
 use integration_tests::{Finished, Sandbox, Sshd};
 
 /// A push and a pull, each with a verification behind it.
-fn jobs(transport: &str) -> String {
+fn jobs(transport: &str, agent: &str) -> String {
     let job = |id: &str, of: &str, sync: &str| {
-        let verify = format!("{{action: verify, id: v, of: {of}, level: deep, agent: none}}");
+        let verify = format!("{{action: verify, id: v, of: {of}, level: deep, agent: {agent}}}");
         format!("- {{id: {id}, type: remote, <peer>, actions: [{{action: sync, id: {of}, {sync}}}, {verify}]}}\n")
     };
     let push = job("push", "out", "source: ['@/src/sub', '@/src/a'], dest: '@/dst', opts: ['-aHX --delete']");
@@ -26,7 +26,7 @@ fn with_source() -> (Sandbox, Sshd) {
 
 /// Both jobs, run once.
 fn run(sandbox: &Sandbox, transport: &str) -> Finished {
-    sandbox.once(&sandbox.config(&jobs(transport)))
+    sandbox.once(&sandbox.config(&jobs(transport, "none")))
 }
 
 #[test]
@@ -53,5 +53,14 @@ fn content_that_differs_is_named_over_either_transport() {
         // The syncs do not see it: length and time are the same.
         let finished = run(&sandbox, transport);
         finished.expect_code(1).expect_said("content: sub/b").expect_said("1 of other content");
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_done_without() {
+    for transport in ["native", "openssh"] {
+        let (sandbox, _peer) = with_source();
+        let finished = sandbox.once(&sandbox.config(&jobs(transport, "/nonexistent/agent")));
+        finished.expect_code(0).expect_said("100 % of 5 entries in step").expect_said("100 % of 6 entries in step");
     }
 }

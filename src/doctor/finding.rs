@@ -29,6 +29,8 @@ pub enum Check {
     RsyncSecurity,
     /// The rsync knows what the jobs' options ask for.
     RsyncFeatures,
+    /// A peer has the agent that a verification asks, and it speaks as ours.
+    Agent,
     /// What a sync reads is there and can be read.
     Source,
     /// What a sync writes can be written.
@@ -67,7 +69,7 @@ pub enum Check {
 
 impl Check {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Resolve,
         Self::Connect,
         Self::HostKey,
@@ -78,6 +80,7 @@ impl Check {
         Self::Rsync,
         Self::RsyncSecurity,
         Self::RsyncFeatures,
+        Self::Agent,
         Self::Source,
         Self::Destination,
         Self::Space,
@@ -110,6 +113,7 @@ impl Check {
             Self::Rsync => "rsync",
             Self::RsyncSecurity => "rsync-security",
             Self::RsyncFeatures => "rsync-features",
+            Self::Agent => "agent",
             Self::Source => "source",
             Self::Destination => "destination",
             Self::Space => "space",

@@ -11,6 +11,8 @@ use super::needs::Site;
 use super::probe::Answers;
 use super::survey::{Survey, behind_a_gate};
 use super::{Doctor, arrival, places, trial};
+use crate::agent::client::connect;
+use crate::agent::proto::{Preface, PrefaceError};
 use crate::clock;
 use crate::config::Peer;
 use crate::error_chain;
@@ -32,9 +34,12 @@ pub(super) async fn examine(doctor: &Doctor<'_>, peer: &Peer, site: &Site) -> Ve
         join_all(site.locks.iter().map(|wanted| locks::lock(config, stores, &place, wanted))),
         join_all(site.blocks.iter().map(|wanted| locks::block(stores, &place, wanted))),
     );
-    let (asked, (locks, blocks), ssh) = join3(ask(doctor, peer, site), files, by_ssh(doctor, peer, site)).await;
+    let agents = join_all(site.agents.iter().map(|program| agent(doctor, peer, program)));
+    let asked = join(ask(doctor, peer, site), agents);
+    let ((asked, agents), (locks, blocks), ssh) = join3(asked, files, by_ssh(doctor, peer, site)).await;
     findings.extend(ssh);
     findings.extend(asked);
+    findings.extend(agents);
     findings.extend(locks);
     findings.extend(blocks);
     findings
@@ -111,6 +116,32 @@ async fn tried(doctor: &Doctor<'_>, peer: &Peer, site: &Site) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether the agent that verifications ask is there, and is of our kind. Without it they take longer.
+async fn agent(doctor: &Doctor<'_>, peer: &Peer, program: &str) -> Finding {
+    const FIX: &str =
+        "install rsyncdirector there, or name it by `agent:`; `agent: none` does without, and says no more";
+    let place = peer.to_string();
+    let warn = |why: String| {
+        let text = format!("no agent answers ({why}): verifications are made by rsync alone, which takes longer");
+        Finding::warn(Check::Agent, &place, text, FIX)
+    };
+    let command = format!("{} agent", connect::escaped(program));
+    let output = match doctor.pool.exec(peer, &command, b"", ANSWER_MAX).await {
+        Ok(output) => output,
+        Err(error) => return warn(error_chain(&error)),
+    };
+    match Preface::parse(&output.stdout) {
+        Ok(preface) => {
+            Finding::ok(Check::Agent, &place, format!("it answers verifications, version {}", preface.version))
+        }
+        Err(PrefaceError::Noise { .. }) if output.stdout.is_empty() => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            warn(said.trim().lines().last().unwrap_or("not a word").to_owned())
+        }
+        Err(error) => warn(error_chain(&error)),
+    }
 }
 
 /// Whether the system's ssh gets there, where rsync uses it.

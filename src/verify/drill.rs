@@ -1,8 +1,8 @@
 //! The restore drill: random files are copied back from the replica, and compared with what they should be.
 //!
 //! Some of the files that seem to be in step are drawn while the trees are walked ([`Sample`]). [`drill`] brings them back by one rsync into a private
-//! directory, as a person would who needs them, reads what came, and has the source read the same files. A file that the source has changed
-//! meanwhile proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
+//! directory, as a person would who needs them, reads what came, and has the source read the same files. One that the source cannot tell, or has
+//! changed meanwhile, is compared with what both sides had when they were last read; without that it proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -54,6 +54,8 @@ pub struct Sampled {
     pub path: Vec<u8>,
     /// As the source has it.
     pub state: State,
+    /// The digest of this state when source and target were last seen to agree, if they were.
+    pub agreed: Option<[u8; 32]>,
 }
 
 /// As many as wanted of all that are offered, each with the same chance: reservoir sampling (Vitter's algorithm R).
@@ -98,21 +100,17 @@ impl Sample {
     }
 }
 
-/// Copies files back and compares them. `scans` are those of the source, by pair. What cannot be brought back is part of what came of it.
-pub fn drill(order: &Order, mut sample: Vec<Sampled>, source: &mut dyn Side, scans: &[Scan]) -> Drill {
+/// Copies files back and compares them; the sample is in the order of pairs and paths. `scans` are those of the source, by pair. What cannot be
+/// brought back is part of what came of it.
+pub fn drill(order: &Order, sample: &[Sampled], source: &mut dyn Side, scans: &[Scan]) -> Drill {
     let mut drill = Drill { files: sample.len() as u64, ..Drill::default() };
     drill.bytes = sample.iter().map(|sampled| sampled.state.size).sum();
     if sample.is_empty() {
         return drill;
     }
-    if !source.reads() {
-        drill.skipped = drill.files;
-        return drill;
-    }
-    sample.sort_by(|a, b| a.pair.cmp(&b.pair).then_with(|| crate::scan::order(&a.path, &b.path)));
     let base = order.state.clone().unwrap_or_else(std::env::temp_dir);
     let brought = Scratch::new(&base, drill.bytes).and_then(|scratch| {
-        let said = bring(order, &sample, &scratch.path)?;
+        let said = bring(order, sample, &scratch.path)?;
         Ok((scratch, said))
     });
     let (scratch, said) = match brought {
@@ -123,10 +121,22 @@ pub fn drill(order: &Order, mut sample: Vec<Sampled>, source: &mut dyn Side, sca
         }
     };
     for (pair, scan) in scans.iter().enumerate() {
-        let of_pair = sample.iter().filter(|sampled| sampled.pair as usize == pair);
-        let mut wanted = of_pair.map(|sampled| Wanted { path: sampled.path.clone(), state: sampled.state });
-        let compared = source.hash(scan, &mut wanted, order.rate, &mut |wanted, read| {
-            compare(&scratch.path, &wanted.path, read, &said, &mut drill);
+        let mut of_pair = sample.iter().filter(|sampled| sampled.pair as usize == pair);
+        let mut compare = |sampled: &Sampled, read: Option<[u8; 32]>| match read.or(sampled.agreed) {
+            Some(expected) => compare(&scratch.path, &sampled.path, expected, &said, &mut drill),
+            None => drill.skipped += 1,
+        };
+        if !source.reads() {
+            of_pair.for_each(|sampled| compare(sampled, None));
+            continue;
+        }
+        let wanted = |sampled: &Sampled| Wanted { path: sampled.path.clone(), state: sampled.state };
+        let mut all_wanted = of_pair.clone().map(wanted);
+        let compared = source.hash(scan, &mut all_wanted, order.rate, &mut |_, read| {
+            // They are told in their order.
+            if let Some(sampled) = of_pair.next() {
+                compare(sampled, if let Read::Digest(digest) = read { Some(digest) } else { None });
+            }
             Ok(())
         });
         if let Err(error) = compared {
@@ -137,15 +147,11 @@ pub fn drill(order: &Order, mut sample: Vec<Sampled>, source: &mut dyn Side, sca
 }
 
 /// One file that came back, or did not.
-fn compare(scratch: &Path, path: &[u8], source: Read, said: &str, drill: &mut Drill) {
+fn compare(scratch: &Path, path: &[u8], expected: [u8; 32], said: &str, drill: &mut Drill) {
     let name = || crate::logging::escaped_bytes(path);
-    let Read::Digest(expected) = source else {
-        drill.skipped += 1;
-        return;
-    };
     match digest(&scratch.join(OsStr::from_bytes(path))) {
         Ok(found) if found == expected => {}
-        Ok(_) => drill.failed.push((name(), "its content is not that of the source".into())),
+        Ok(_) => drill.failed.push((name(), "its content is not what it should be".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let why = if said.is_empty() { String::new() } else { format!(": {said}") };
             drill.failed.push((name(), format!("it did not come back{why}")));
@@ -301,7 +307,7 @@ mod tests {
     fn sampled(base: &Path, name: &[u8]) -> Sampled {
         let scan = scan(base);
         let entry = Here::default().look(&scan, &[name.to_vec()]).expect("looked").remove(0).expect("there");
-        Sampled { pair: 0, path: name.to_vec(), state: State::of(&entry) }
+        Sampled { pair: 0, path: name.to_vec(), state: State::of(&entry), agreed: None }
     }
 
     fn scan(base: &Path) -> Scan {
@@ -323,25 +329,34 @@ mod tests {
         for name in ["source/deep", "replica/deep", "state"] {
             fs::create_dir_all(base.join(name)).expect("made");
         }
-        let names: [&[u8]; 5] = [b"#good", b"deep/new\nline", b"rotten", b"gone", b"changed"];
+        let names: [&[u8]; 7] =
+            [b"#good", b"deep/new\nline", b"rotten", b"gone", b"changed", b"changed known", b"changed rotten"];
         for name in names {
             for tree in ["source", "replica"] {
                 fs::write(base.join(tree).join(OsStr::from_bytes(name)), name).expect("written");
             }
         }
-        let sample: Vec<Sampled> = names.iter().map(|name| sampled(base, name)).collect();
+        let mut sample: Vec<Sampled> = names.iter().map(|name| sampled(base, name)).collect();
+        for (sampled, name) in sample.iter_mut().zip(names).skip(5) {
+            sampled.agreed = Some(blake3::hash(name).into());
+        }
         fs::write(base.join("replica/rotten"), "ROTTEN").expect("written");
         fs::remove_file(base.join("replica/gone")).expect("removed");
-        fs::write(base.join("source/changed"), "since then").expect("written");
+        fs::write(base.join("replica/changed rotten"), "since when?").expect("written");
+        for name in ["changed", "changed known", "changed rotten"] {
+            fs::write(base.join("source").join(name), "since then").expect("written");
+        }
         let left = base.join("state").join(format!("{PREFIX}left"));
         fs::create_dir(&left).expect("made");
 
-        let drill = drill(&order(base), sample, &mut Here::default(), &[scan(base)]);
-        assert_eq!((drill.files, drill.bytes, drill.skipped), (5, 35, 1));
+        let drill = drill(&order(base), &sample, &mut Here::default(), &[scan(base)]);
+        let bytes = names.iter().map(|name| name.len() as u64).sum();
+        assert_eq!((drill.files, drill.bytes, drill.skipped), (7, bytes, 1));
         let failed: Vec<_> = drill.failed.iter().map(|(path, why)| (path.as_str(), why.as_str())).collect();
-        assert_eq!(failed.len(), 2, "{failed:?}");
-        assert!(failed[0].0 == "gone" && failed[0].1.starts_with("it did not come back: "), "{failed:?}");
-        assert_eq!(failed[1], ("rotten", "its content is not that of the source"));
+        assert_eq!(failed.len(), 3, "{failed:?}");
+        assert_eq!(failed[0], ("rotten", "its content is not what it should be"));
+        assert!(failed[1].0 == "gone" && failed[1].1.starts_with("it did not come back: "), "{failed:?}");
+        assert_eq!(failed[2].0, "changed rotten");
         assert_eq!(fs::read_dir(base.join("state")).expect("read").count(), 0, "nothing stays behind");
     }
 
@@ -379,7 +394,7 @@ mod tests {
         for _ in 0..2000 {
             let mut sample = Sample::of(5);
             for n in 0..20_u8 {
-                sample.offer(|| Sampled { pair: 0, path: vec![n], state: State::default() });
+                sample.offer(|| Sampled { pair: 0, path: vec![n], state: State::default(), agreed: None });
             }
             let taken = sample.taken();
             assert_eq!(taken.len(), 5);

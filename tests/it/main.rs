@@ -14,4 +14,5 @@ mod man_page;
 mod monitoring;
 mod samples;
 mod unit_file;
+mod verify_memory;
 mod verify_truth;

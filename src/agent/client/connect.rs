@@ -227,7 +227,7 @@ fn command(elsewhere: &Elsewhere, program: &str) -> Command {
 }
 
 /// A program for the peer's shell, whichever that is, or the gate: with backslashes, as rsync does it. A `~` at the beginning is left to them.
-fn escaped(program: &str) -> String {
+pub fn escaped(program: &str) -> String {
     let mut escaped = String::with_capacity(program.len());
     for (at, character) in program.char_indices() {
         let is_plain = !character.is_ascii() || character.is_ascii_alphanumeric() || "/._-+,:@%=".contains(character);

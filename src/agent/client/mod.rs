@@ -5,7 +5,7 @@
 //!
 //! The program that reaches the peer ends with the [`Agent`], and so does the agent there, since its input does.
 
-mod connect;
+pub mod connect;
 mod reading;
 
 use std::io::BufReader;

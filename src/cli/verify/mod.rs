@@ -118,7 +118,7 @@ fn prepare_and_run(args: &Args) -> Result<u8, Exit> {
         let mut worst = 0;
         for chosen in &chosen {
             let code = desk.one(chosen).await;
-            worst = [0, 3, 2, 1].into_iter().filter(|rank| [worst, code].contains(rank)).next_back().unwrap_or(1);
+            worst = [0, 3, 2, 1].into_iter().rfind(|rank| [worst, code].contains(rank)).unwrap_or(1);
             if desk.stop.term.is_cancelled() {
                 break;
             }

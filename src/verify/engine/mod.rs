@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Class, Difference};
-use super::drill::{self, Sample};
+use super::drill::{self, Sample, Sampled};
 use super::manifest::{Manifest, ManifestError};
 use super::order::Order;
 use super::records::{Reader, Writer};
@@ -221,6 +221,26 @@ impl Course<'_> {
         Ok(Writer::nameless(&self.scratch)?)
     }
 
+    /// The files that are to be copied back, in the order of places, with what is known of their content.
+    fn sample(&mut self) -> Result<Vec<Sampled>, VerifyError> {
+        let mut sample = std::mem::take(&mut self.tally.sample).taken();
+        sample.sort_by(|a, b| a.pair.cmp(&b.pair).then_with(|| crate::scan::order(&a.path, &b.path)));
+        let taken = match (&self.manifest, &self.order.state) {
+            // Another verification that has it knows better, and this one does without.
+            (None, Some(state)) if !sample.is_empty() => Manifest::take(state, &self.order.replica).ok(),
+            _ => None,
+        };
+        if let Some(manifest) = self.manifest.as_ref().or(taken.as_ref()) {
+            let mut cursor = manifest.cursor().map_err(|error| manifest.failed(error))?;
+            for sampled in &mut sample {
+                let known = cursor.find(sampled.pair, &sampled.path)?.and_then(|known| known.agreed);
+                let state = (sampled.state.mtime, sampled.state.size);
+                sampled.agreed = known.filter(|known| (known.mtime, known.size) == state).map(|known| known.digest);
+            }
+        }
+        Ok(sample)
+    }
+
     /// The report, kept.
     fn conclude(mut self, found: std::fs::File, ticks: Ticks) -> Result<Outcome, VerifyError> {
         let mut store = self.order.state.as_deref().map(Store::open).transpose()?;
@@ -228,11 +248,11 @@ impl Course<'_> {
             Some(store) => store.last(&self.order.replica)?,
             None => None,
         };
-        let sample = std::mem::take(&mut self.tally.sample).taken();
+        let sample = self.sample()?;
         let mut report = std::mem::take(&mut self.tally).report(&self, before.as_ref());
         if self.order.restore > 0 {
             let scans: Vec<_> = self.pairs.iter().map(|pair| pair.source.clone()).collect();
-            let drill = drill::drill(self.order, sample, self.sides.source.as_mut(), &scans);
+            let drill = drill::drill(self.order, &sample, self.sides.source.as_mut(), &scans);
             report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
         }
         report.seconds = ticks.elapsed().as_secs_f64();

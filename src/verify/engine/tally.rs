@@ -41,7 +41,7 @@ impl Tally {
     pub(super) fn in_step(&mut self, pair: u32, source: &Entry) {
         self.in_step.add(source.size);
         if source.kind == Kind::File {
-            self.sample.offer(|| Sampled { pair, path: source.path.clone(), state: State::of(source) });
+            self.sample.offer(|| Sampled { pair, path: source.path.clone(), state: State::of(source), agreed: None });
         }
     }
 

@@ -261,3 +261,116 @@ fn a_path_of_the_peer_is_found_below_its_root() {
     assert_eq!(found("x/y", "/home/u/x/y"), [""]);
     assert_eq!(found(".", "/home/u/x"), ["home/u/x", "u/x", "x"]);
 }
+
+/// Marsaglia's xorshift64: the same trees each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
+
+const OPTIONS: [&str; 12] = [
+    "-au --delete",
+    "-a --size-only",
+    "-a --delete",
+    "-aHX --delete --filter=P_*.k",
+    "-a --delete --exclude=*.o",
+    "-a --delete-excluded --exclude=*.o",
+    "-a --delete --exclude=*.o --filter=-p_x",
+    "-rt",
+    "-aH",
+    "-rlt --delete -F",
+    "-aA --delete -C",
+    "-rlpt --delete --modify-window=1",
+];
+
+/// All below a directory, itself included, what is in a directory before it.
+fn all_below(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() && !path.is_symlink() {
+            true => all_below(&path, found),
+            false => found.push(path),
+        }
+    }
+    found.push(directory.to_owned());
+}
+
+fn grow(random: &mut Random, directory: &Path, depth: usize) {
+    fs::create_dir_all(directory).expect("made");
+    for _ in 0..random.below(5) {
+        let names =
+            ["a", "b.o", "c.k", "x", "new\nline", "d -> e", "\\#012", "\u{e9}", "y//z", "core", ".rsync-filter"];
+        let path = directory.join(random.pick(&names).replace('/', "+"));
+        match random.below(8) {
+            _ if fs::symlink_metadata(&path).is_ok() => {}
+            0..=2 if depth < 3 => grow(random, &path, depth + 1),
+            3 => symlink("nowhere -> x", &path).expect("linked"),
+            _ if path.ends_with(".rsync-filter") => fs::write(&path, "- x\n").expect("written"),
+            _ => fs::write(&path, "0123456789"[..random.below(11)].as_bytes()).expect("written"),
+        }
+    }
+}
+
+/// Makes something else of what has a name at the destination.
+fn spoil(random: &mut Random, path: &Path) {
+    let about = fs::symlink_metadata(path).expect("there");
+    let owned = |name: &str| path.join(name);
+    match random.below(10) {
+        0 if !about.is_dir() => fs::remove_file(path).expect("removed"),
+        1 if about.is_dir() => grow(random, &owned("more"), 1),
+        2 if about.is_dir() => fs::write(owned("extra.k"), "x").expect("written"),
+        3 if about.is_file() => fs::write(path, "longer than it was").expect("written"),
+        4 if about.is_file() && about.len() > 0 => {
+            let text = vec![b'~'; usize::try_from(about.len()).expect("short")];
+            fs::write(path, text).expect("written");
+            set_time(path, std::os::unix::fs::MetadataExt::mtime(&about));
+        }
+        5 => set_time(path, 1_400_000_000),
+        6 => set_time(path, 1_700_000_000),
+        7 if !about.is_symlink() => fs::set_permissions(path, fs::Permissions::from_mode(0o750)).expect("set"),
+        8 if about.is_file() => {
+            fs::remove_file(path).expect("removed");
+            grow(random, path, 2);
+        }
+        _ => std::os::unix::fs::lchown(path, Some(7), Some(8)).expect("set"),
+    }
+}
+
+#[test]
+fn trees_of_all_kinds_are_told_as_an_agent_tells_them() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut faults = 0;
+    let rounds = std::env::var("RD_FALLBACK_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
+    for round in 0..rounds {
+        let case = Case::new(OPTIONS[round % OPTIONS.len()]);
+        grow(&mut random, &case.path("src/grown"), 0);
+        let mut names = Vec::new();
+        all_below(&case.path("src"), &mut names);
+        names.iter().for_each(|path| set_time(path, 1_500_000_000 + path.as_os_str().len() as i64));
+        case.sync();
+        let mut copies = Vec::new();
+        all_below(&case.path("dst"), &mut copies);
+        for _ in 0..random.below(6) {
+            let path = random.pick(&copies);
+            if fs::symlink_metadata(path).is_ok() {
+                spoil(&mut random, path);
+            }
+        }
+        let depth = *random.pick(&[Depth::Quick, Depth::Meta, Depth::Deep]);
+        let [by_agent, pulled, pushed] = case.found(depth);
+        assert_eq!(pulled, by_agent, "{round}: {:?} {depth:?}, the source is elsewhere", case.opts);
+        assert_eq!(pushed, by_agent, "{round}: {:?} {depth:?}, the target is elsewhere", case.opts);
+        faults += by_agent.len() - 1;
+    }
+    assert!(faults > 30, "{faults} faults only");
+}
