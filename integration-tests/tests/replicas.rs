@@ -1,7 +1,7 @@
 //! The pages of replicas in a real browser, for whatever a verification can leave behind.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use integration_tests::browser::{Browser, Scripts};
 use integration_tests::{Director, Sandbox, checks, procs};
@@ -336,14 +336,14 @@ fn a_million_differences_are_no_slower_than_few() {
         ("?dir=customer-077/year-05", "100 differences"),
     ] {
         let took = (0..3).map(|_| {
-            let (begun, used) = (Instant::now(), procs::processor_time(main.pid()));
+            let before = procs::processor_time(main.pid());
             let page = main.get(&format!("{PHOTOS}{query}")).body;
             assert!(page.contains(expected), "{query}: {page}");
-            (procs::processor_time(main.pid()) - used, begun.elapsed())
+            procs::processor_time(main.pid()) - before
         });
-        let (used, lasted) = took.min().expect("some");
-        println!("{query}: {} ms, of the processor {} ms", lasted.as_millis(), used.as_millis());
-        // Of a build without optimization, which needs five times as long.
+        let used = took.min().expect("some");
+        println!("{query}: {} ms", used.as_millis());
+        // Of a build without optimization, on whatever processor; 0.2 to 0.5 s where it was written.
         assert!(used < Duration::from_millis(1500), "{query}: {used:?}");
     }
     assert!(main.get("/").body.len() < 20_000);

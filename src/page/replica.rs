@@ -317,9 +317,15 @@ fn classes(html: &mut Html, replica: &Replica, report: &Report) {
         put!(html, "</a><td data-of=\"entries\">{}<td data-of=\"bytes\">{}", count.entries, human::bytes(count.bytes));
         put!(html, "<td>{}</tr>", advice(*class));
     }
+    put!(html, "</tbody></table>\n");
+    let can_be_mended = |class: &Class| !matches!(class, Class::Unreadable | Class::InFlight);
+    if !report.classes.keys().any(can_be_mended) {
+        return;
+    }
     put!(
         html,
-        "</tbody></table>\n<p class=\"note\">What a sync would copy is copied after a question, and nothing else, by</p>\n"
+        "<p class=\"note\">This mends it after a question, and touches nothing else; what is newer at the target only with \
+         <code>--repair=all</code>:</p>\n"
     );
     command(html, replica, Some("--repair"));
 }

@@ -217,14 +217,14 @@ fn containing(text: &str) -> String {
     format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
 }
 
-/// A name by its size: the measure that counts, and the other.
-type BySize = ((u64, u64), Reverse<Vec<u8>>);
+type Ranked = ((u64, u64), Reverse<Vec<u8>>);
 
 /// The largest of many.
 struct Largest {
     most: Most,
     limit: usize,
-    heap: BinaryHeap<Reverse<BySize>>,
+    /// The least on top: the size that counts, the other one, and of equal ones the name that comes last.
+    heap: BinaryHeap<Reverse<Ranked>>,
 }
 
 impl Largest {
