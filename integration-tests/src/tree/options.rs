@@ -129,15 +129,15 @@ impl Options {
 
     /// Whether rules let the sender have a path.
     pub fn admits(&self, path: &Path) -> bool {
-        !self.is_excluded(path) && !(self.hides && has(path, b".hide"))
+        !(self.is_excluded(path) || self.hides && has(path, b".hide"))
     }
 
     /// Whether something at the target that the source does not have is to be deleted. `known` parts of its path are directories that the
     /// source has, too: what protects those does not protect what is in them.
     pub fn deletes(&self, path: &Path, known: usize) -> bool {
         let is_kept = self.keeps && path.parts().skip(known).any(|part| part.ends_with(b".keep"));
-        let is_protected = is_kept || self.is_excluded(path) && !self.delete_excluded;
-        self.delete && !is_protected
+        let is_left_out = self.is_excluded(path) && !self.delete_excluded;
+        self.delete && !is_kept && !is_left_out
     }
 
     /// Left out on both sides, by rules that do not say for which.
