@@ -136,8 +136,8 @@ impl Options {
     /// source has, too: what protects those does not protect what is in them.
     pub fn deletes(&self, path: &Path, known: usize) -> bool {
         let is_kept = self.keeps && path.parts().skip(known).any(|part| part.ends_with(b".keep"));
-        let is_protected = is_kept || self.is_excluded(path) && !self.delete_excluded;
-        self.delete && !is_protected
+        let is_left_out = self.is_excluded(path) && !self.delete_excluded;
+        self.delete && !is_kept && !is_left_out
     }
 
     /// Left out on both sides, by rules that do not say for which.
