@@ -1,8 +1,8 @@
 //! What is known of a replica's content from earlier verifications: the digest of each file on both sides, for the state in which it was read.
 //!
 //! The manifest is a file in the order of the walks, so that to ask it is to read along, in constant memory: a file counts as known while its
-//! identity, times and length are those in which it was read. What is read now goes to a journal, record by record. A
-//! verification that is killed leaves its journal, which the next one merges into the manifest before it begins.
+//! identity, times and length are those in which it was read. What is read now goes to a journal of its side, record by record. A
+//! verification that is killed leaves its journals, which the next one merges into the manifest before it begins.
 //!
 //! It is kept per replica, here, and not per host: peers keep nothing, and both digests of a pair are found in one step.
 
@@ -111,8 +111,8 @@ impl Manifest {
         self.directory.join("manifest")
     }
 
-    fn journal_file(&self) -> PathBuf {
-        self.directory.join("journal")
+    fn journal_files(&self) -> [PathBuf; 2] {
+        ["journal-source", "journal-target"].map(|name| self.directory.join(name))
     }
 
     /// Reads along.
@@ -121,9 +121,10 @@ impl Manifest {
         Ok(Cursor { records, gone: Writer::nameless(&self.directory)?, all: 0 })
     }
 
-    /// Where what is read now is put down, in the order of places.
-    pub(super) fn journal(&self) -> io::Result<Writer<Known>> {
-        Ok(Writer::at_once(records::create(&self.journal_file())?))
+    /// Where what is read of source and target now is put down, each in the order of places.
+    pub(super) fn journals(&self) -> io::Result<(Writer<Known>, Writer<Known>)> {
+        let [source, target] = self.journal_files().map(|file| records::create(&file).map(Writer::at_once));
+        Ok((source?, target?))
     }
 
     /// When content was last looked for, if ever.
@@ -141,18 +142,19 @@ impl Manifest {
         std::fs::write(self.directory.join("last-pass"), began.to_string())
     }
 
-    /// Makes one file of manifest and journal, without what is gone.
+    /// Makes one file of manifest and journals, without what is gone.
     fn merge(&self, gone: Option<&File>) -> io::Result<()> {
-        let journal = Reader::<Known>::open(&self.journal_file())?;
-        if journal.is_none() && gone.is_none() {
+        let journals = self.journal_files();
+        if gone.is_none() && !journals.iter().any(|journal| journal.exists()) {
             return Ok(());
         }
-        let mut journal = journal.into_iter().flatten().peekable();
-        let mut old = Reader::<Known>::open(&self.file())?.into_iter().flatten().peekable();
+        let [source, target] = &journals;
+        let open = |path: &Path| Ok::<_, io::Error>(Reader::open(path)?.into_iter().flatten().peekable());
+        let mut known = [open(&self.file())?, open(source)?, open(target)?];
         let mut gone = gone.map(Reader::<Place>::new).transpose()?.into_iter().flatten().peekable();
         let new = self.directory.join("manifest.new");
         let mut writer = Writer::new(records::create(&new)?);
-        while let Some(known) = next_of(&mut old, &mut journal) {
+        while let Some(known) = next_of(&mut known) {
             let Known { place, .. } = &known;
             skip_to(&mut gone, place);
             let is_gone = gone.peek().is_some_and(|gone| gone.as_ref().is_ok_and(|gone| gone == place));
@@ -162,35 +164,42 @@ impl Manifest {
         }
         writer.finish()?;
         std::fs::rename(&new, self.file())?;
-        match std::fs::remove_file(self.journal_file()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        for journal in journals {
+            match std::fs::remove_file(journal) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
-/// The next of two, of which the second replaces what the first has at the same place. What cannot be read any more is not known any more.
-fn next_of(
-    old: &mut Peekable<impl Iterator<Item = io::Result<Known>>>,
-    new: &mut Peekable<impl Iterator<Item = io::Result<Known>>>,
-) -> Option<Known> {
+impl Known {
+    /// With what was learned later of the same file.
+    fn and_then(self, later: Self) -> Self {
+        let (source, target) = (later.source.or(self.source), later.target.or(self.target));
+        let same = source.zip(target).filter(|(source, target)| source.digest == target.digest);
+        let agreed = same.map(|(source, target)| Agreed {
+            digest: source.digest,
+            mtime: source.state.mtime,
+            size: source.state.size,
+            at: source.at.max(target.at),
+        });
+        Self { place: self.place, source, target, agreed: agreed.or(self.agreed) }
+    }
+}
+
+/// The next place of those that are known, with all that is known of it, what is behind in the list being later. What cannot be read any more is
+/// not known any more.
+fn next_of(known: &mut [Peekable<impl Iterator<Item = io::Result<Known>>>]) -> Option<Known> {
     let place = |known: Option<&io::Result<Known>>| {
         known.and_then(|known| known.as_ref().ok()).map(|known| known.place.clone())
     };
-    let takes_new = match (place(old.peek()), place(new.peek())) {
-        (None, None) => return None,
-        (Some(_), None) => false,
-        (None, Some(_)) => true,
-        (Some(old_place), Some(new)) => match old_place.cmp(new.pair, &new.path) {
-            Ordering::Less => false,
-            Ordering::Equal => {
-                old.next();
-                true
-            }
-            Ordering::Greater => true,
-        },
-    };
-    if takes_new { new.next()?.ok() } else { old.next()?.ok() }
+    let places = known.iter_mut().filter_map(|known| place(known.peek()));
+    let first = places.min_by(|a, b| a.cmp(b.pair, &b.path))?;
+    let of_first = |known: &io::Result<Known>| known.as_ref().is_ok_and(|known| known.place == first);
+    let all = known.iter_mut().filter_map(|known| known.next_if(of_first)?.ok());
+    all.reduce(Known::and_then)
 }
 
 fn skip_to(gone: &mut Peekable<impl Iterator<Item = io::Result<Place>>>, place: &Place) {
@@ -263,7 +272,7 @@ mod tests {
     }
 
     fn put_down(manifest: &Manifest, records: &[Known]) {
-        let mut journal = manifest.journal().expect("made");
+        let (mut journal, _) = manifest.journals().expect("made");
         records.iter().for_each(|record| journal.write(record).expect("written"));
     }
 

@@ -1,6 +1,7 @@
 //! The third pass: everything that seems to differ is looked at once more. What agrees now is in step, what changed since the
 //! beginning is in flight, and only what stands still and differs is told as what it is.
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::iter::Peekable;
 
@@ -140,13 +141,22 @@ where
     type Item = std::io::Result<Candidate>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let takes_other = match (self.one.peek(), self.other.peek()) {
-            (Some(Ok(one)), Some(Ok(other))) => {
-                one.pair.cmp(&other.pair).then_with(|| order(one.path(), other.path())).is_gt()
-            }
-            (None | Some(Ok(_)), Some(Err(_))) | (None, _) => true,
-            (Some(_), _) => false,
+        let next = match (self.one.peek(), self.other.peek()) {
+            (Some(Ok(one)), Some(Ok(other))) => one.pair.cmp(&other.pair).then_with(|| order(one.path(), other.path())),
+            (None | Some(Ok(_)), Some(Err(_))) | (None, _) => Ordering::Greater,
+            (Some(_), _) => Ordering::Less,
         };
-        if takes_other { self.other.next() } else { self.one.next() }
+        match next {
+            Ordering::Less => self.one.next(),
+            Ordering::Greater => self.other.next(),
+            // What differs by its content, too, is told once.
+            Ordering::Equal => match (self.one.next()?, self.other.next()?) {
+                (Ok(one), Ok(other)) => {
+                    let details = [other.detail, one.detail].into_iter().filter(|detail| !detail.is_empty());
+                    Some(Ok(Candidate { detail: details.collect::<Vec<_>>().join("; "), ..other }))
+                }
+                (Err(error), _) | (_, Err(error)) => Some(Err(error)),
+            },
+        }
     }
 }

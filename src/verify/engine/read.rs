@@ -9,7 +9,7 @@ use super::{Candidate, Course, Phase, Progress, VerifyError};
 use crate::clock;
 use crate::scan::{Entry, Kind};
 use crate::verify::compare::Class;
-use crate::verify::manifest::{Agreed, Digested, Known};
+use crate::verify::manifest::{Agreed, Digested, Known, Place};
 use crate::verify::records::{Reader, Writer};
 use crate::verify::side::{Read, Scan, Side, SideError, State, Wanted};
 
@@ -25,9 +25,9 @@ impl Course<'_> {
         if self.tally.files_to_read() == 0 {
             return Ok(differing);
         }
-        let mut journal = match &self.manifest {
-            Some(manifest) => manifest.journal().map_err(|error| manifest.failed(error))?,
-            None => self.spool()?,
+        let (journal_of_source, journal_of_target) = match &self.manifest {
+            Some(manifest) => manifest.journals().map_err(|error| manifest.failed(error))?,
+            None => (self.spool()?, self.spool()?),
         };
         let (scans_here, scans_there): (Vec<&Scan>, Vec<&Scan>) =
             self.pairs.iter().map(|pair| (&pair.source, &pair.target)).unzip();
@@ -38,8 +38,26 @@ impl Course<'_> {
         thread::scope(|scope| {
             let source = &mut sides.source;
             let target = &mut sides.target;
-            scope.spawn(move || read_side(source.as_mut(), &scans_here, to_read, |item| item.source, rate, &ours));
-            scope.spawn(move || read_side(target.as_mut(), &scans_there, to_read, |item| item.target, rate, &theirs));
+            let ours = Reading {
+                scans: &scans_here,
+                to_read,
+                content: |item| item.source,
+                known: |digested| (Some(digested), None),
+                journal: journal_of_source,
+                rate,
+                told: ours,
+            };
+            let theirs = Reading {
+                scans: &scans_there,
+                to_read,
+                content: |item| item.target,
+                known: |digested| (None, Some(digested)),
+                journal: journal_of_target,
+                rate,
+                told: theirs,
+            };
+            scope.spawn(move || ours.read(source.as_mut()));
+            scope.spawn(move || theirs.read(target.as_mut()));
             // The channels end with this closure, and with them the threads, whatever comes.
             let (from_source, from_target) = (from_source, from_target);
             for (number, item) in (1_u64..).zip(Reader::<ToRead>::new(to_read)?) {
@@ -51,12 +69,11 @@ impl Course<'_> {
                         tally.was_read(state.size);
                     }
                 }
-                let (record, candidate) = compare(item, source, target);
-                if let Some(record) = record {
-                    journal.write(&record)?;
-                }
-                if let Some(candidate) = candidate {
-                    tally.not_in_step_after_all(candidate.source.as_ref().map_or(0, |source| source.size));
+                let in_step = item.in_step;
+                if let Some(candidate) = compare(item, source, target) {
+                    if in_step {
+                        tally.not_in_step_after_all(candidate.source.as_ref().map_or(0, |source| source.size));
+                    }
                     differing.write(&candidate)?;
                 }
                 if number.is_multiple_of(TOLD_EVERY) {
@@ -71,41 +88,51 @@ impl Course<'_> {
 
 type Told = Result<Read, SideError>;
 
-/// Has one side read what it is to read, in the order of the file.
-fn read_side(
-    side: &mut dyn Side,
-    scans: &[&Scan],
-    to_read: &File,
+/// What one side is to read.
+struct Reading<'a> {
+    scans: &'a [&'a Scan],
+    to_read: &'a File,
+    /// The side's content of a pair.
     content: fn(&ToRead) -> Content,
+    /// A digest as that of the source, or of the target.
+    known: fn(Digested) -> (Option<Digested>, Option<Digested>),
+    journal: Writer<Known>,
     rate: Option<u64>,
-    told: &SyncSender<Told>,
-) {
-    if let Err(error) = try_read_side(side, scans, to_read, content, rate, told) {
-        // Who does not listen has ended for another reason.
-        let _ = told.send(Err(error));
-    }
+    told: SyncSender<Told>,
 }
 
-fn try_read_side(
-    side: &mut dyn Side,
-    scans: &[&Scan],
-    to_read: &File,
-    content: fn(&ToRead) -> Content,
-    rate: Option<u64>,
-    told: &SyncSender<Told>,
-) -> Result<(), SideError> {
-    let failed = |error| SideError::io("what is to be read", error);
-    let mut items = Reader::<ToRead>::new(to_read).map_err(failed)?.map_while(Result::ok).peekable();
-    while let Some(pair) = items.peek().map(|item| item.place.pair) {
-        let of_pair = std::iter::from_fn(|| items.next_if(|item| item.place.pair == pair));
-        let mut wanted = of_pair.filter_map(|item| match content(&item) {
-            Content::Unknown(state) => Some(Wanted { path: item.place.path, state }),
-            Content::Known(_) => None,
-        });
-        let mut tell = |_: Wanted, read| told.send(Ok(read)).map_err(|_| failed(std::io::ErrorKind::BrokenPipe.into()));
-        side.hash(scans[pair as usize], &mut wanted, rate, &mut tell)?;
+impl Reading<'_> {
+    /// Has the side read, in the order of the file. Each digest is put down before it is told, so that a kill loses none of them.
+    fn read(mut self, side: &mut dyn Side) {
+        if let Err(error) = self.try_read(side) {
+            // Who does not listen has ended for another reason.
+            let _ = self.told.send(Err(error));
+        }
     }
-    Ok(())
+
+    fn try_read(&mut self, side: &mut dyn Side) -> Result<(), SideError> {
+        let failed = |error| SideError::io("what is to be read", error);
+        let (content, known, journal, told) = (self.content, self.known, &mut self.journal, &self.told);
+        let mut items = Reader::<ToRead>::new(self.to_read).map_err(failed)?.map_while(Result::ok).peekable();
+        while let Some(pair) = items.peek().map(|item| item.place.pair) {
+            let of_pair = std::iter::from_fn(|| items.next_if(|item| item.place.pair == pair));
+            let mut wanted = of_pair.filter_map(|item| match content(&item) {
+                Content::Unknown(state) => Some(Wanted { path: item.place.path, state }),
+                Content::Known(_) => None,
+            });
+            let mut tell = |wanted: Wanted, read| {
+                if let Read::Digest(digest) = read {
+                    let (source, target) =
+                        known(Digested { state: wanted.state, digest, at: clock::now().as_second() });
+                    let place = Place { pair, path: wanted.path };
+                    journal.write(&Known { place, source, target, agreed: None }).map_err(failed)?;
+                }
+                told.send(Ok(read)).map_err(|_| failed(std::io::ErrorKind::BrokenPipe.into()))
+            };
+            side.hash(self.scans[pair as usize], &mut wanted, self.rate, &mut tell)?;
+        }
+        Ok(())
+    }
 }
 
 fn content(content: &Content, told: &Receiver<Told>) -> Result<Read, SideError> {
@@ -118,24 +145,22 @@ fn content(content: &Content, told: &Receiver<Told>) -> Result<Read, SideError> 
     }
 }
 
-/// What is to be put down of two contents, and what is to be said of them if they differ.
-fn compare(item: ToRead, source: Read, target: Read) -> (Option<Known>, Option<Candidate>) {
-    let now = clock::now().as_second();
+/// What is to be said of two contents, if they differ.
+fn compare(item: ToRead, source: Read, target: Read) -> Option<Candidate> {
     let digested = |content: &Content, read: &Read| match (content, read) {
         (Content::Known(known), _) => Some(*known),
-        (Content::Unknown(state), Read::Digest(digest)) => Some(Digested { state: *state, digest: *digest, at: now }),
+        (Content::Unknown(state), Read::Digest(digest)) => Some(Digested { state: *state, digest: *digest, at: 0 }),
         _ => None,
     };
-    let (ours, theirs) = (digested(&item.source, &source), digested(&item.target, &target));
-    let both = ours.zip(theirs);
-    let is_same = both.is_some_and(|(ours, theirs)| ours.digest == theirs.digest);
-    let found = match (&source, &target) {
-        (Read::Unreadable(why), _) => Some((Class::Unreadable, format!("source: {why}"))),
-        (_, Read::Unreadable(why)) => Some((Class::Unreadable, format!("target: {why}"))),
-        (Read::Changed, _) | (_, Read::Changed) => Some((Class::InFlight, String::new())),
-        _ => both
-            .filter(|_| !is_same)
-            .map(|(ours, theirs)| (Class::Content, rotten(&ours, &theirs, item.agreed.as_ref()))),
+    let both = digested(&item.source, &source).zip(digested(&item.target, &target));
+    let (class, detail) = match (&source, &target) {
+        (Read::Unreadable(why), _) => (Class::Unreadable, format!("source: {why}")),
+        (_, Read::Unreadable(why)) => (Class::Unreadable, format!("target: {why}")),
+        (Read::Changed, _) | (_, Read::Changed) => (Class::InFlight, String::new()),
+        _ => {
+            let (ours, theirs) = both.filter(|(ours, theirs)| ours.digest != theirs.digest)?;
+            (Class::Content, rotten(&ours, &theirs, item.agreed.as_ref()))
+        }
     };
     let entry = |content: &Content| {
         let state = match content {
@@ -145,22 +170,8 @@ fn compare(item: ToRead, source: Read, target: Read) -> (Option<Known>, Option<C
         let State { id, ctime, mtime, size } = state;
         Some(Entry { size, mtime, ctime, id, ..Entry::of(item.place.path.clone(), Kind::File) })
     };
-    let candidate = found.map(|(class, detail)| Candidate {
-        pair: item.place.pair,
-        class,
-        detail,
-        source: entry(&item.source),
-        target: entry(&item.target),
-    });
-    let agreed = both.filter(|_| is_same).map(|(ours, _)| Agreed {
-        digest: ours.digest,
-        mtime: ours.state.mtime,
-        size: ours.state.size,
-        at: now,
-    });
-    let is_worth_it = ours.is_some() || theirs.is_some();
-    let record = Known { place: item.place, source: ours, target: theirs, agreed: agreed.or(item.agreed) };
-    (is_worth_it.then_some(record), candidate)
+    let (source, target) = (entry(&item.source), entry(&item.target));
+    Some(Candidate { pair: item.place.pair, class, detail, source, target })
 }
 
 /// Which of two contents of the same time and length is not what it was.

@@ -23,6 +23,8 @@ pub(super) struct ToRead {
     pub(super) source: Content,
     pub(super) target: Content,
     pub(super) agreed: Option<Agreed>,
+    /// Whether they counted as in step; if not, it was said already what else differs.
+    pub(super) in_step: bool,
 }
 
 /// The content of one of two files.
@@ -76,18 +78,27 @@ impl Course<'_> {
                             tally.left(source);
                         }
                     }
-                    Judged::Differs(class, detail) => {
+                    Judged::Differs(mut class, mut detail) => {
+                        // Another mode does not hide that the content is another one.
+                        if let (Class::Meta, (Some(source), Some(target)), Some(contents)) =
+                            (class, pair.sides(), &mut contents)
+                            && let Some(rotten) =
+                                contents.weigh(number, (source, target), false, &mut to_read, tally)?
+                        {
+                            (class, detail) = (Class::Content, format!("{rotten}; {detail}"));
+                        }
                         let (source, target) = owned(pair);
                         differing.write(&Candidate { pair: number, class, detail, source, target })?;
                     }
                     Judged::InStep => {
                         let (Some(source), Some(target)) = pair.sides() else { continue };
                         tally.in_step(number, source);
-                        if source.kind != Kind::File {
-                            continue;
-                        }
-                        if let Some(contents) = &mut contents {
-                            contents.weigh(number, source, target, &mut to_read, &mut differing, tally)?;
+                        if let Some(contents) = &mut contents
+                            && let Some(detail) = contents.weigh(number, (source, target), true, &mut to_read, tally)?
+                        {
+                            tally.not_in_step_after_all(source.size);
+                            let (class, (source, target)) = (Class::Content, owned(pair));
+                            differing.write(&Candidate { pair: number, class, detail, source, target })?;
                         }
                     }
                 }
@@ -123,16 +134,19 @@ impl Course<'_> {
 }
 
 impl Contents {
-    /// Decides whether the contents of two files that agree else are read, known, or left for another day.
+    /// Decides whether the contents of two files of the same length and time are read, known, or left for another day. What is to be said of
+    /// those that are known to differ.
     fn weigh(
         &mut self,
         pair: u32,
-        source: &Entry,
-        target: &Entry,
+        (source, target): (&Entry, &Entry),
+        in_step: bool,
         to_read: &mut Writer<ToRead>,
-        differing: &mut Writer<Candidate>,
         tally: &mut super::Tally,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<Option<String>, VerifyError> {
+        if source.kind != Kind::File {
+            return Ok(None);
+        }
         let known = self.cursor.find(pair, &source.path)?;
         let (source_state, target_state) = (State::of(source), State::of(target));
         let agreed = known.as_ref().and_then(|known| known.agreed);
@@ -150,10 +164,7 @@ impl Contents {
             (false, (Some(ours), Some(theirs))) => {
                 tally.known(source.size, ours.at.min(theirs.at));
                 if ours.digest != theirs.digest {
-                    tally.not_in_step_after_all(source.size);
-                    let detail = super::read::rotten(&ours, &theirs, agreed.as_ref());
-                    let (source, target) = (Some(source.clone()), Some(target.clone()));
-                    differing.write(&Candidate { pair, class: Class::Content, detail, source, target })?;
+                    return Ok(Some(super::read::rotten(&ours, &theirs, agreed.as_ref())));
                 }
             }
             (false, _) => tally.never_read(source.size),
@@ -165,11 +176,11 @@ impl Contents {
                 };
                 let (source_content, target_content) = (content(sides.0, source_state), content(sides.1, target_state));
                 let place = Place { pair, path: source.path.clone() };
-                to_read.write(&ToRead { place, source: source_content, target: target_content, agreed })?;
+                to_read.write(&ToRead { place, source: source_content, target: target_content, agreed, in_step })?;
                 tally.wants(&[source_content, target_content]);
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 

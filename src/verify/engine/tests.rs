@@ -163,7 +163,7 @@ fn a_journal_that_was_left_is_not_read_again() {
     case.verify();
     let of_replica = case.path("state/verify/j.s");
     // As a kill in the middle leaves it: what was read is in the journal alone.
-    fs::rename(of_replica.join("manifest"), of_replica.join("journal")).expect("renamed");
+    fs::rename(of_replica.join("manifest"), of_replica.join("journal-source")).expect("renamed");
     assert_eq!(case.verify().read.entries, 0);
 }
 
