@@ -104,8 +104,11 @@ fn a_peer_without_one_is_said_to_have_none() {
         let _peer = Sshd::start(&sandbox, "peer");
         source(&sandbox);
         verified(&sandbox, transport, "agent: /nowhere/rsyncdirector")
+            .expect_code(0)
             .expect_said("has no agent: ")
-            .expect_said("/nowhere/rsyncdirector");
+            .expect_said("/nowhere/rsyncdirector")
+            .expect_said("; rsync compares instead, which takes longer");
+        assert_eq!((report(&sandbox).by, report(&sandbox).verdict), (By::Rsync, Verdict::InStep), "{transport}");
     }
 }
 

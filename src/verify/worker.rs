@@ -84,7 +84,10 @@ fn open(order: &Order) -> Result<Sides, WorkError> {
     let Some(program) = &order.agent else { return Ok(fallback::sides(order, elsewhere, 0)?) };
     let there = match Agent::connect(elsewhere, program) {
         Ok(agent) => Box::new(agent),
-        Err(ConnectError::NoAgent { .. }) => return Ok(fallback::sides(order, elsewhere, 1)?),
+        Err(error @ ConnectError::NoAgent { .. }) => {
+            say(&format!("{}; rsync compares instead, which takes longer", crate::error_chain(&error)));
+            return Ok(fallback::sides(order, elsewhere, 1)?);
+        }
         Err(error) => return Err(error.into()),
     };
     let by = By::Agent;
