@@ -159,11 +159,9 @@ fn a_report_is_json_and_so_is_each_difference() {
     assert_eq!(lines[0]["replica"]["sync"], "copy");
     assert_eq!(lines[0]["verdict"], "drift");
     assert_eq!(lines[0]["classes"]["missing"]["entries"], 1);
-    // The directory in which it was has another time.
-    let found: Vec<_> = lines[1..].iter().map(|line| (&line["class"], &line["path"], &line["path_base64"])).collect();
-    let expected = [("meta", "", Value::Null), ("missing", "\u{fffd}\u{fffd}", "//4=".into())];
-    let expected = expected.map(|(class, path, base64)| (Value::from(class), Value::from(path), base64));
-    assert_eq!(found, expected.each_ref().map(|(class, path, base64)| (class, path, base64)));
+    // The directory in which it was may have another time.
+    let missing = lines[1..].iter().find(|line| line["class"] == "missing").expect("it is listed");
+    assert_eq!((&missing["path"], &missing["path_base64"]), (&"\u{fffd}\u{fffd}".into(), &"//4=".into()));
 }
 
 #[test]
