@@ -6,7 +6,7 @@ use super::document;
 use super::literals::literals;
 
 /// Messages of errors that need no explanation there, with the reason.
-const UNEXPLAINED: [(&str, &str); 14] = [
+const UNEXPLAINED: [(&str, &str); 18] = [
     ("… … failed", "an SSH protocol error, which its cause tells"),
     ("could not …", "what the system refuses, which its cause tells"),
     ("could not … …", "a pid file that cannot be read or written, which its cause tells"),
@@ -22,6 +22,10 @@ const UNEXPLAINED: [(&str, &str); 14] = [
         "… cannot stand in a line of authorized_keys: it must be text, without line breaks and double quotes",
         "it says all",
     ),
+    ("a file for what is found meanwhile", "no room, which its cause tells"),
+    ("the list of what differs could not be written", "no room, which its cause tells"),
+    ("the order could not be read", "between two processes of this program"),
+    ("the order is not one", "between two processes of this program"),
     ("`metrics.auth`", "the beginning of another message"),
     ("`metrics.tls`", "the beginning of another message"),
 ];
