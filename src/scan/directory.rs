@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Statx, StatxFlags, openat, statx};
 
@@ -14,9 +15,37 @@ const BUFFER: usize = 64 * 1024;
 /// The names of a directory, one buffer for all: a directory may have a million.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    bytes: Vec<u8>,
-    /// Where each begins; it ends with a NUL. The next to be told is the last.
-    starts: Vec<u32>,
+    /// Each ends with a NUL.
+    bytes: Rc<Vec<u8>>,
+    /// The next to be told is the last.
+    places: Vec<Place>,
+}
+
+/// Where a name is among the bytes, and its length without the NUL.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u32,
+    length: u32,
+}
+
+impl Place {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        &bytes[start..start + self.length as usize]
+    }
+}
+
+/// One name of a directory.
+pub(super) struct Name {
+    bytes: Rc<Vec<u8>>,
+    place: Place,
+}
+
+impl Name {
+    /// It, as the kernel takes it.
+    pub(super) fn get(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes[self.place.start as usize..]).unwrap_or_default()
+    }
 }
 
 impl Names {
@@ -24,50 +53,46 @@ impl Names {
     pub(super) fn read(directory: BorrowedFd<'_>) -> io::Result<Self> {
         let mut buffer = Vec::new();
         buffer.resize(BUFFER, MaybeUninit::uninit());
-        let mut names = Self::default();
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry?;
-            let name = entry.file_name().to_bytes_with_nul();
-            if name != b".\0" && name != b"..\0" {
-                names.push(name)?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                places.push(push(&mut bytes, name)?);
             }
         }
-        Ok(names.sorted())
+        Ok(Self::sorted(bytes, places))
     }
 
     /// These names.
     pub(super) fn of(wanted: &[Vec<u8>]) -> io::Result<Self> {
-        let mut names = Self::default();
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
         for name in wanted {
-            names.push(CString::new(&name[..])?.as_bytes_with_nul())?;
+            places.push(push(&mut bytes, &CString::new(&name[..])?)?);
         }
-        Ok(names.sorted())
+        Ok(Self::sorted(bytes, places))
     }
 
-    /// `name` ends with its NUL.
-    fn push(&mut self, name: &[u8]) -> io::Result<()> {
-        let start = u32::try_from(self.bytes.len());
-        self.starts.push(start.map_err(|_| io::Error::other("a directory with more than 4 GiB of names"))?);
-        self.bytes.extend_from_slice(name);
-        Ok(())
-    }
-
-    fn sorted(mut self) -> Self {
-        let Self { bytes, starts } = &mut self;
-        starts.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
-        self
+    fn sorted(bytes: Vec<u8>, mut places: Vec<Place>) -> Self {
+        places.sort_unstable_by(|a, b| b.of(&bytes).cmp(a.of(&bytes)));
+        Self { bytes: Rc::new(bytes), places }
     }
 
     /// The next one, in the order of bytes.
-    pub(super) fn pop(&mut self) -> Option<CString> {
-        let start = self.starts.pop()?;
-        CString::new(name_at(&self.bytes, start)).ok()
+    pub(super) fn pop(&mut self) -> Option<Name> {
+        let place = self.places.pop()?;
+        Some(Name { bytes: Rc::clone(&self.bytes), place })
     }
 }
 
-fn name_at(bytes: &[u8], start: u32) -> &[u8] {
-    CStr::from_bytes_until_nul(&bytes[start as usize..]).map(CStr::to_bytes).unwrap_or_default()
+/// Puts a name behind the others.
+fn push(bytes: &mut Vec<u8>, name: &CStr) -> io::Result<Place> {
+    let too_many = || io::Error::other("a directory with more than 4 GiB of names");
+    let start = u32::try_from(bytes.len()).map_err(|_| too_many())?;
+    let length = u32::try_from(name.count_bytes()).map_err(|_| too_many())?;
+    bytes.extend_from_slice(name.to_bytes_with_nul());
+    Ok(Place { start, length })
 }
 
 /// Opens a directory below another, never through a link.

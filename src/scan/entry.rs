@@ -22,7 +22,7 @@ pub struct Entry {
     /// What keeps it from being deleted, and so from being too much, at a destination.
     pub kept: Kept,
     /// Everything else about it, where that was asked for.
-    pub meta: Option<Meta>,
+    pub meta: Option<Box<Meta>>,
     /// Why nothing is known of what it holds: a directory that could not be read, a name that could not be looked at.
     pub problem: Option<String>,
 }

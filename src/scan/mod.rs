@@ -111,7 +111,7 @@ impl Walk {
         };
         let root = Rc::clone(&walk.root);
         let (scope, names) = if walk.terms.only.is_empty() {
-            let entry = walk.entry(root.as_fd(), c"", &about);
+            let entry = walk.entry(Vec::new(), root.as_fd(), c"", &about);
             walk.first = Some(entry.map_err(|_| failed(io::ErrorKind::NotFound.into()))?);
             (walk.enter(&walk.terms.scope, &[], &root)?, Names::read(root.as_fd()))
         } else {
@@ -182,10 +182,7 @@ impl Walk {
     ///
     /// # Errors
     /// When it is not there any more, or something else.
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
-        let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
-        path.extend_from_slice(&self.path);
-        path.extend_from_slice(name.to_bytes());
+    fn entry(&mut self, path: Vec<u8>, parent: BorrowedFd<'_>, name: &CStr, about: &Statx) -> Result<Entry, Moved> {
         let attributes = self.terms.attributes;
         entry_of(path, parent, name, about, self.terms.meta.then_some((attributes, &mut self.links)))
     }
@@ -209,7 +206,8 @@ impl Walk {
         let scope = Rc::clone(&level.scope);
         let side = self.terms.side;
         let admits = |path: &[u8], is_directory| side == Side::Receiver || scope.admits(path, is_directory, side);
-        let mut path = self.path.clone();
+        let mut path = Vec::with_capacity(self.path.len() + name.count_bytes());
+        path.extend_from_slice(&self.path);
         path.extend_from_slice(name.to_bytes());
         let about = match directory::look(&parent, name) {
             Ok(about) => about,
@@ -226,13 +224,13 @@ impl Walk {
         if !admits(&path, is_directory) {
             return Ok(Told::Nothing);
         }
-        let Ok(mut entry) = self.entry(parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
-        entry.kept = self.kept(&scope, &path, is_directory, is_directory && self.is_mount(&about));
-        let stays = entry.kept == KEPT && scope.is_never_sent(&path, is_directory);
+        let Ok(mut entry) = self.entry(path, parent.as_fd(), name, &about) else { return Ok(Told::Moved) };
+        entry.kept = self.kept(&scope, &entry.path, is_directory, is_directory && self.is_mount(&about));
+        let stays = entry.kept == KEPT && scope.is_never_sent(&entry.path, is_directory);
         if is_directory && !stays && !self.is_border(&about) {
             match directory::open(&parent, name).and_then(|opened| Ok((Names::read(opened.as_fd())?, opened))) {
                 Ok((names, opened)) => {
-                    let scope = self.enter(&*self.above(name, &scope)?, &path, &opened)?;
+                    let scope = self.enter(&*self.above(name, &scope)?, &entry.path, &opened)?;
                     self.descend(name.to_owned(), names, opened, Rc::new(scope));
                 }
                 Err(error) => match Moved::or_problem(&error) {
@@ -291,6 +289,7 @@ impl Iterator for Walk {
                 self.leave();
                 continue;
             };
+            let name = name.get();
             if let Err(error) = self.open_innermost() {
                 let Ok(_) = Moved::or_problem(&error) else {
                     // What is not told yet of a directory that is gone has gone with it.
@@ -301,7 +300,7 @@ impl Iterator for Walk {
                 path.extend_from_slice(name.to_bytes());
                 return Some(Ok(unknown(path, &error)));
             }
-            match self.told(&name) {
+            match self.told(name) {
                 Ok(None) => {}
                 Ok(Some(entry)) => return Some(Ok(entry)),
                 Err(error) => {
@@ -366,7 +365,7 @@ fn entry_of(
     let (mtime, ctime) = (time(&about.stx_mtime), time(&about.stx_ctime));
     let meta = more.map(|(attributes, links)| meta::of(parent, name, about, attributes, links));
     let (meta, problem) = match meta.transpose() {
-        Ok(meta) => (meta, None),
+        Ok(meta) => (meta.map(Box::new), None),
         Err(error) => (None, Some(Moved::or_problem(&error)?)),
     };
     Ok(Entry { path, kind, size, mtime, ctime, id: identity(about), kept: Kept::default(), meta, problem })

@@ -12,7 +12,7 @@ fn promise(opts: &str) -> Promise {
 }
 
 fn entry(path: &str, kind: Kind) -> Entry {
-    let meta = Some(Meta { mode: 0o644, ..Meta::default() });
+    let meta = Some(Box::new(Meta { mode: 0o644, ..Meta::default() }));
     let mtime = Mtime { seconds: 1000, nanos: 5 };
     Entry { size: 10, mtime, meta, ..Entry::of(path.into(), kind) }
 }
@@ -71,7 +71,7 @@ fn files_differ_by_time_first_and_then_by_length() {
 #[test]
 fn kinds_are_compared_at_every_depth_and_metas_on_request() {
     check("-a", Depth::Quick, |file| file.kind = Kind::Directory, &["f: type a directory, not a file"]);
-    let mode = |file: &mut Entry| file.meta = Some(Meta { mode: 0o600, owner: 7, ..Meta::default() });
+    let mode = |file: &mut Entry| file.meta = Some(Box::new(Meta { mode: 0o600, owner: 7, ..Meta::default() }));
     check("-a", Depth::Quick, mode, &[]);
     check("-a", Depth::Meta, mode, &["f: meta mode 0600, not 0644, owner 7, not 0"]);
     check("-rt", Depth::Meta, mode, &[]);

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use rsyncdirector::scan::{Entry, Kind, Meta, Mtime};
+use rsyncdirector::scan::{Entry, Kind, Mtime};
 use rsyncdirector::verify::Depth;
 use rsyncdirector::verify::engine::{Sides, verify};
 use rsyncdirector::verify::order::{MaxDrift, Order, Replica};
@@ -44,7 +44,7 @@ fn entry(path: String, kind: Kind) -> Entry {
     let mtime = Mtime { seconds: 1_700_000_000, nanos: 0 };
     let id = path.bytes().fold(7, |id: u64, byte| id.wrapping_mul(31).wrapping_add(byte.into()));
     let size = if kind == Kind::File { 100 } else { 0 };
-    Entry { size, mtime, ctime: mtime, id, meta: Some(Meta::default()), ..Entry::of(path.into_bytes(), kind) }
+    Entry { size, mtime, ctime: mtime, id, meta: Some(Box::default()), ..Entry::of(path.into_bytes(), kind) }
 }
 
 impl Side for Told {

@@ -48,7 +48,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     (path(), what(), any::<u64>(), times, any::<u64>(), more).prop_map(
         |(path, kind, size, (mtime, ctime), id, (kept, meta, problem))| {
             let ctime = ctime.unwrap_or(mtime);
-            Entry { path, kind, size, mtime, ctime, id, kept, meta, problem }
+            Entry { path, kind, size, mtime, ctime, id, kept, meta: meta.map(Box::new), problem }
         },
     )
 }
@@ -158,7 +158,14 @@ fn good() -> Vec<u8> {
         let kind = if n % 5 == 0 { What::Block(300) } else { What::File };
         let mtime = Mtime { seconds: 1_700_000_000 + i64::from(n), nanos: 5 };
         let path = format!("directory/of/files/{n}").into_bytes();
-        let entry = Entry { size: 1 << n, mtime, id: n.into(), meta, problem, ..Entry::of(path.clone(), kind) };
+        let entry = Entry {
+            size: 1 << n,
+            mtime,
+            id: n.into(),
+            meta: meta.map(Box::new),
+            problem,
+            ..Entry::of(path.clone(), kind)
+        };
         entries.entry(if n == 6 { None } else { Some(&entry) }).expect("packed");
         wanted.wanted(&Wanted { path, state: State::of(&entry) }).expect("packed");
         digests.read(&if n % 4 == 0 { Read::Unreadable("why".into()) } else { Read::Digest([n; 32]) });
@@ -261,7 +268,7 @@ fn paths_that_share_much_do_not_become_much_more_than_they_are() {
 #[test]
 fn a_frame_ends_before_it_is_too_long() {
     let mut long = Entry::of(Vec::new(), What::Symlink);
-    long.meta = Some(Meta { target: Some(vec![b't'; PATH_MAX]), ..Meta::default() });
+    long.meta = Some(Box::new(Meta { target: Some(vec![b't'; PATH_MAX]), ..Meta::default() }));
     long.problem = Some("\u{fc}".repeat(5000));
     let (mut packer, mut frames) = (Packer::new(Kind::Entries), 0);
     for n in 0..50_u8 {
@@ -287,8 +294,14 @@ fn a_million_entries_are_small() {
         let mtime = Mtime { seconds: 1_700_000_000 + (n * 37).cast_signed(), nanos: 123_456_789 };
         let meta = Some(Meta { mode: 0o644, owner: 1000, group: 1000, ..Meta::default() });
         let ctime = Mtime { seconds: mtime.seconds + 5, nanos: 77 };
-        let entry =
-            Entry { size: 3_000_000 + n, mtime, ctime, id: 88_000_000 + n, meta, ..Entry::of(path, What::File) };
+        let entry = Entry {
+            size: 3_000_000 + n,
+            mtime,
+            ctime,
+            id: 88_000_000 + n,
+            meta: meta.map(Box::new),
+            ..Entry::of(path, What::File)
+        };
         packer.entry(Some(&entry)).expect("packed");
         if packer.is_full() {
             bytes += packer.take().map_or(0, |frame| frame.len());

@@ -45,7 +45,7 @@ pub(super) fn listed(line: &[u8], meta: bool) -> Option<Listed> {
     let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     let about = Meta { mode, owner: number(owner), group: number(group), target, attributes: None, links: None };
     let size = if kind == Kind::File { size } else { 0 };
-    let entry = Entry { size, mtime, meta: meta.then_some(about), ..Entry::of(path, kind) };
+    let entry = Entry { size, mtime, meta: meta.then(|| Box::new(about)), ..Entry::of(path, kind) };
     Some(Listed { entry, link })
 }
 

@@ -187,10 +187,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::scan::{Kind, Meta, order};
+    use crate::scan::{Kind, order};
 
     fn listed(path: &[u8], link: Option<&[u8]>) -> Listed {
-        let entry = Entry { meta: Some(Meta::default()), ..Entry::of(path.into(), Kind::File) };
+        let entry = Entry { meta: Some(Box::default()), ..Entry::of(path.into(), Kind::File) };
         Listed { entry, link: link.map(<[u8]>::to_vec) }
     }
 

@@ -47,7 +47,7 @@ impl Unpacker {
         let (mtime, ctime) = self.times(flags & HAS_CTIME != 0)?;
         let id = self.id()?;
         let kept = if flags & IS_KEPT == 0 { Kept::default() } else { self.kept()? };
-        let meta = if flags & HAS_META == 0 { None } else { Some(self.meta()?) };
+        let meta = if flags & HAS_META == 0 { None } else { Some(Box::new(self.meta()?)) };
         let problem = if flags & HAS_PROBLEM == 0 { None } else { Some(self.words()?) };
         Ok(Some(Entry { path, kind, size, mtime, ctime, id, kept, meta, problem }))
     }
