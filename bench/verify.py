@@ -177,12 +177,14 @@ def large(place, memory, stack, megabytes, repeat):
     read = ("-a", "-n", "-c")
     ours = stack.enter_context(contextlib.closing(Verified(place, "large", source, dest, read, "deep")))
     ssh = over_ssh(place, source, dest, read)
+    md5 = over_ssh(place, source, dest, (*read, "--checksum-choice=md5"))
     peer, same, other = "b3sum on both sides at once", "rsync -anc, the same connection", "rsync -anc -e ssh"
-    samples = {DEEP: [], peer: [], same: [], other: []}
+    old = "rsync -anc -e ssh by MD5, as before 3.2"
+    samples = {DEEP: [], peer: [], same: [], other: [], old: []}
     for number in range(repeat + 1):
         ours.forget()
         by_rsync, by_us = ours.times()
-        found = {DEEP: by_us, peer: hashed(source, dest), same: by_rsync, other: ssh.time()}
+        found = {DEEP: by_us, peer: hashed(source, dest), same: by_rsync, other: ssh.time(), old: md5.time()}
         if number > 0:
             for name, sample in found.items():
                 samples[name].append(sample)

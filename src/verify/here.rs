@@ -25,8 +25,11 @@ const BATCH: usize = 512;
 const BATCHES: usize = 8;
 /// Bytes that are read from a file at a time.
 const CHUNK: usize = 256 * 1024;
-/// Files that are being read, or were and wait for one before them.
-const UNDER_WAY: usize = 256;
+/// Small files are handed to a reader together: so many, or so many bytes.
+const TOGETHER: usize = 32;
+const TOGETHER_BYTES: u64 = 128 * 1024;
+/// So many such handfuls are being read, or were and wait for one before them.
+const UNDER_WAY: usize = 32;
 /// Threads that read, at most.
 const READERS_MAX: usize = 8;
 
@@ -99,7 +102,7 @@ impl Side for Here {
         };
         let pace = rate.map(Pace::new);
         thread::scope(|scope| {
-            let (give, take) = mpsc::sync_channel::<(u64, Wanted)>(UNDER_WAY);
+            let (give, take) = mpsc::sync_channel::<Handful>(UNDER_WAY);
             let (done, results) = mpsc::sync_channel(UNDER_WAY);
             let take = Arc::new(Mutex::new(take));
             for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(READERS_MAX) {
@@ -182,16 +185,22 @@ impl Iterator for Told {
     }
 }
 
-type Done = (u64, Wanted, Read);
+/// Files that are read by one reader, with their number among the others.
+type Handful = (u64, Vec<Wanted>);
+/// The same, when they were.
+type Done = (u64, Vec<(Wanted, Read)>);
 
 /// Reads what is wanted until nothing more is.
-fn read_all(take: &Mutex<Receiver<(u64, Wanted)>>, done: &SyncSender<Done>, tree: &Tree, pace: Option<&Pace>) {
+fn read_all(take: &Mutex<Receiver<Handful>>, done: &SyncSender<Done>, tree: &Tree, pace: Option<&Pace>) {
     let mut chunk = vec![0; CHUNK];
     loop {
         let next = take.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((number, wanted)) = next else { return };
-        let read = digest(tree, &wanted, &mut chunk, pace);
-        if done.send((number, wanted, read)).is_err() {
+        let Ok((number, handful)) = next else { return };
+        let mut read = |wanted: Wanted| {
+            let read = digest(tree, &wanted, &mut chunk, pace);
+            (wanted, read)
+        };
+        if done.send((number, handful.into_iter().map(&mut read).collect())).is_err() {
             return;
         }
     }
@@ -200,7 +209,7 @@ fn read_all(take: &Mutex<Receiver<(u64, Wanted)>>, done: &SyncSender<Done>, tree
 /// Hands out what is wanted, and tells what came of it in the same order.
 fn in_order(
     wanted: &mut (dyn Iterator<Item = Wanted> + Send),
-    give: SyncSender<(u64, Wanted)>,
+    give: SyncSender<Handful>,
     results: &Receiver<Done>,
     told: &mut (dyn FnMut(Wanted, Read) -> Result<(), SideError> + Send),
 ) -> Result<(), SideError> {
@@ -211,28 +220,38 @@ fn in_order(
         while let Some(to) = &give
             && given - next < UNDER_WAY as u64
         {
-            match wanted.next() {
-                // The readers live as long as this end does.
-                Some(wanted) => drop(to.send((given, wanted))),
-                None => {
-                    give = None;
-                    break;
-                }
+            let handful = handful(wanted);
+            if handful.is_empty() {
+                give = None;
+                break;
             }
+            // The readers live as long as this end does.
+            drop(to.send((given, handful)));
             given += 1;
         }
         if next == given {
             return Ok(());
         }
-        let Ok((number, wanted, read)) = results.recv() else {
+        let Ok((number, handful)) = results.recv() else {
             return Err(SideError::io("reading broke off", io::ErrorKind::Interrupted.into()));
         };
-        waiting.insert(number, (wanted, read));
-        while let Some((wanted, read)) = waiting.remove(&next) {
-            told(wanted, read)?;
+        waiting.insert(number, handful);
+        while let Some(handful) = waiting.remove(&next) {
+            handful.into_iter().try_for_each(|(wanted, read)| told(wanted, read))?;
             next += 1;
         }
     }
+}
+
+/// The next files for one reader; none at the end.
+fn handful(wanted: &mut (dyn Iterator<Item = Wanted> + Send)) -> Vec<Wanted> {
+    let (mut handful, mut bytes) = (Vec::new(), 0);
+    while handful.len() < TOGETHER && bytes < TOGETHER_BYTES {
+        let Some(wanted) = wanted.next() else { break };
+        bytes += wanted.state.size;
+        handful.push(wanted);
+    }
+    handful
 }
 
 /// The digest of a file that is, and stays, in the wanted state.
@@ -249,16 +268,18 @@ fn digest(tree: &Tree, wanted: &Wanted, chunk: &mut [u8], pace: Option<&Pace>) -
 
 fn try_digest(tree: &Tree, wanted: &Wanted, chunk: &mut [u8], pace: Option<&Pace>) -> io::Result<Option<[u8; 32]>> {
     let mut file = tree.read(&wanted.path)?;
-    if !is_still(&file, wanted)? {
+    // Whether it still is what was looked at is seen behind as well, so for a small one that does.
+    if wanted.state.size > chunk.len() as u64 && !is_still(&file, wanted)? {
         return Ok(None);
     }
-    let mut digest = blake3::Hasher::new();
-    loop {
+    let (mut digest, mut left) = (blake3::Hasher::new(), wanted.state.size);
+    while left > 0 {
         let length = file.read(chunk)?;
         if length == 0 {
             break;
         }
         digest.update(&chunk[..length]);
+        left = left.saturating_sub(length as u64);
         if let Some(pace) = pace {
             pace.took(length as u64);
         }

@@ -123,7 +123,7 @@ impl Manifest {
 
     /// Where what is read of source and target now is put down, each in the order of places.
     pub(super) fn journals(&self) -> io::Result<(Writer<Known>, Writer<Known>)> {
-        let [source, target] = self.journal_files().map(|file| records::create(&file).map(Writer::at_once));
+        let [source, target] = self.journal_files().map(|file| records::create(&file).map(Writer::new));
         Ok((source?, target?))
     }
 
@@ -274,6 +274,7 @@ mod tests {
     fn put_down(manifest: &Manifest, records: &[Known]) {
         let (mut journal, _) = manifest.journals().expect("made");
         records.iter().for_each(|record| journal.write(record).expect("written"));
+        journal.finish().expect("written");
     }
 
     fn found(manifest: &Manifest, paths: &[&str]) -> (Vec<Option<i64>>, Cursor) {

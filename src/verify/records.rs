@@ -23,8 +23,6 @@ const HEAD: usize = 12;
 pub(super) struct Writer<T> {
     file: File,
     block: Vec<u8>,
-    /// Whether each record is handed to the kernel at once.
-    at_once: bool,
     records: u64,
     kind: PhantomData<fn(&T)>,
 }
@@ -32,12 +30,7 @@ pub(super) struct Writer<T> {
 impl<T: Serialize> Writer<T> {
     /// Into this file, from where it stands.
     pub(super) fn new(file: File) -> Self {
-        Self { file, block: vec![0; HEAD], at_once: false, records: 0, kind: PhantomData }
-    }
-
-    /// Each record for itself, so that a kill loses none.
-    pub(super) fn at_once(file: File) -> Self {
-        Self { at_once: true, ..Self::new(file) }
+        Self { file, block: vec![0; HEAD], records: 0, kind: PhantomData }
     }
 
     /// Into a file without a name.
@@ -59,7 +52,7 @@ impl<T: Serialize> Writer<T> {
     pub(super) fn write(&mut self, record: &T) -> io::Result<()> {
         self.records += 1;
         self.block = postcard::to_extend(record, std::mem::take(&mut self.block)).map_err(io::Error::other)?;
-        if self.at_once || self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
+        if self.block.len() >= BLOCK { self.flush() } else { Ok(()) }
     }
 
     /// How many were written.
@@ -67,7 +60,8 @@ impl<T: Serialize> Writer<T> {
         self.records
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Hands to the kernel what was written so far, so that a kill does not lose it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.block.len() == HEAD {
             return Ok(());
         }
@@ -198,11 +192,16 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    fn written(records: &[Vec<u8>], at_once: bool) -> File {
+    fn written(records: &[Vec<u8>], each_alone: bool) -> File {
         let directory = tempfile::tempdir().expect("a directory");
         let file = create(&directory.path().join("records")).expect("made");
-        let mut writer = if at_once { Writer::at_once(file) } else { Writer::new(file) };
-        records.iter().for_each(|record| writer.write(record).expect("written"));
+        let mut writer = Writer::new(file);
+        for record in records {
+            writer.write(record).expect("written");
+            if each_alone {
+                writer.flush().expect("written");
+            }
+        }
         writer.finish().expect("ended")
     }
 

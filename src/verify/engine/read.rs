@@ -88,6 +88,10 @@ impl Course<'_> {
 
 type Told = Result<Read, SideError>;
 
+/// What was read of so many files, or so many bytes, is put down together: a kill loses no more than that.
+const TOGETHER: u64 = 64;
+const TOGETHER_BYTES: u64 = 1 << 20;
+
 /// What one side is to read.
 struct Reading<'a> {
     scans: &'a [&'a Scan],
@@ -102,7 +106,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Has the side read, in the order of the file. Each digest is put down before it is told, so that a kill loses none of them.
+    /// Has the side read, in the order of the file. Digests are put down as they come, small files a few at a time.
     fn read(mut self, side: &mut dyn Side) {
         if let Err(error) = self.try_read(side) {
             // Who does not listen has ended for another reason.
@@ -113,6 +117,7 @@ impl Reading<'_> {
     fn try_read(&mut self, side: &mut dyn Side) -> Result<(), SideError> {
         let failed = |error| SideError::io("what is to be read", error);
         let (content, known, journal, told) = (self.content, self.known, &mut self.journal, &self.told);
+        let (mut files, mut bytes) = (0, 0);
         let mut items = Reader::<ToRead>::new(self.to_read).map_err(failed)?.map_while(Result::ok).peekable();
         while let Some(pair) = items.peek().map(|item| item.place.pair) {
             let of_pair = std::iter::from_fn(|| items.next_if(|item| item.place.pair == pair));
@@ -126,12 +131,17 @@ impl Reading<'_> {
                         known(Digested { state: wanted.state, digest, at: clock::now().as_second() });
                     let place = Place { pair, path: wanted.path };
                     journal.write(&Known { place, source, target, agreed: None }).map_err(failed)?;
+                    (files, bytes) = (files + 1, bytes + wanted.state.size);
+                    if files >= TOGETHER || bytes >= TOGETHER_BYTES {
+                        journal.flush().map_err(failed)?;
+                        (files, bytes) = (0, 0);
+                    }
                 }
                 told.send(Ok(read)).map_err(|_| failed(std::io::ErrorKind::BrokenPipe.into()))
             };
             side.hash(self.scans[pair as usize], &mut wanted, self.rate, &mut tell)?;
         }
-        Ok(())
+        journal.flush().map_err(failed)
     }
 }
 
