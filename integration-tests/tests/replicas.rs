@@ -70,6 +70,7 @@ fn report(job: &str, sync: &str, verdict: Verdict, ago: u64) -> Report {
         oldest_read: None,
         window_days: None,
         drill: None,
+        notes: Vec::new(),
         directories: Vec::new(),
         listed: 0,
     }

@@ -13,7 +13,7 @@ pub mod client;
 pub mod priority;
 pub mod proto;
 pub mod serve;
-mod volume;
+pub mod volume;
 mod work;
 
 pub use client::{Agent, ConnectError};

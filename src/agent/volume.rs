@@ -36,7 +36,7 @@ const NAMES_MAX: usize = 1000;
 ///
 /// # Errors
 /// When the directory cannot be looked at.
-pub(super) fn look(root: &Path) -> io::Result<Volume> {
+pub fn look(root: &Path) -> io::Result<Volume> {
     let about = statx(CWD, root, AtFlags::empty(), StatxFlags::BASIC_STATS)?;
     let room = statvfs(root)?;
     // The field is wider than the numbers, and signed.

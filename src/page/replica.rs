@@ -126,6 +126,9 @@ fn state(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
             freshness(html, view, report, seen);
             content(html, report, seen);
             put!(html, "</dl>");
+            for note in &report.notes {
+                put!(html, "<p>Note: {}</p>", note);
+            }
             if let Some(drill) = &report.drill {
                 self::drill(html, drill);
             }

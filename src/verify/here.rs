@@ -15,6 +15,8 @@ use std::{io, thread};
 
 use super::side::{About, Entries, Read, Scan, Side, SideError, State, Wanted};
 use crate::account;
+use crate::agent::proto::message::Volume;
+use crate::agent::volume;
 use crate::clock::Ticks;
 use crate::rsync::expand;
 use crate::rsync::filter::Scope;
@@ -69,6 +71,10 @@ impl Side for Here {
             users: account::numbers("/etc/passwd"),
             groups: account::numbers("/etc/group"),
         }
+    }
+
+    fn volume(&mut self, root: &[u8]) -> Option<Volume> {
+        volume::look(Path::new(OsStr::from_bytes(root))).ok()
     }
 
     fn scan(&mut self, scan: &Scan) -> Result<Entries<'_>, SideError> {

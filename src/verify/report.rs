@@ -140,6 +140,9 @@ pub struct Report {
     pub window_days: Option<f64>,
     /// What came of copying files back, if that was asked for.
     pub drill: Option<Drill>,
+    /// What is odd about both sides, so that people find something else than they expect; a line each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The directories in the root in which most differs, at most [`Report::DIRECTORIES`].
     pub directories: Vec<DirectoryDrift>,
     /// How many differences the list has; it may be fewer than there are.
@@ -227,6 +230,7 @@ impl Report {
             oldest_read: None,
             window_days: None,
             drill: None,
+            notes: Vec::new(),
             directories: Vec::new(),
             listed: differing,
         }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::proto::message::Volume;
 use crate::rsync::filter::{Filters, Side as End};
 use crate::scan::{Attributes, Entry, Mtime};
 
@@ -89,6 +90,11 @@ pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, SideError>> + Send 
 pub trait Side: Send {
     /// What it knows of itself.
     fn about(&self) -> About;
+
+    /// What it knows of the file system of a directory; `None` where that cannot be told.
+    fn volume(&mut self, _root: &[u8]) -> Option<Volume> {
+        None
+    }
 
     /// Tells all entries. A root that is not there has none.
     ///

@@ -110,6 +110,7 @@ fn teller() -> impl FnMut(Progress) {
 
 /// Some of what differs, for people.
 fn show(outcome: &Outcome) -> io::Result<()> {
+    outcome.report.notes.iter().for_each(|note| say(&format!("note: {note}")));
     for found in outcome.differences()?.take(SHOWN) {
         let path = if found.path.is_empty() { ".".to_owned() } else { escaped_bytes(&found.path) };
         let detail = if found.detail.is_empty() { String::new() } else { format!(" ({})", found.detail) };

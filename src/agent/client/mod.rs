@@ -121,6 +121,10 @@ impl Drop for Agent {
 }
 
 impl Side for Agent {
+    fn volume(&mut self, root: &[u8]) -> Option<Volume> {
+        Self::volume(self, root).ok()
+    }
+
     fn about(&self) -> About {
         self.about.clone()
     }

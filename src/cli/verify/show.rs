@@ -94,6 +94,9 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         "window",
         report.window_days.map(|days| format!("every byte within {}", human::count(days.ceil() as u64, "day", "days"))),
     );
+    for note in &report.notes {
+        fact("note", Some(note.clone()));
+    }
     if let Some(drill) = &report.drill {
         fact("brought back", Some(brought_back(drill)));
         for (path, why) in &drill.failed {

@@ -7,6 +7,7 @@
 //! Errors mean that nothing can be said. What cannot be read here and there is part of the report.
 
 mod again;
+mod notes;
 pub(super) mod pairs;
 mod read;
 mod scan;
@@ -148,6 +149,7 @@ struct Course<'a> {
     scratch: PathBuf,
     began: Timestamp,
     tally: Tally,
+    notes: Vec<String>,
     tell: &'a mut dyn FnMut(Progress),
 }
 
@@ -193,8 +195,10 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
         promise,
         sides,
         manifest,
+        notes: Vec::new(),
         tell,
     };
+    course.notes = notes::of(&mut course);
     let found = course.passes()?;
     course.conclude(found, ticks)
 }
@@ -256,6 +260,7 @@ impl Course<'_> {
             report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
         }
         report.seconds = ticks.elapsed().as_secs_f64();
+        report.notes = std::mem::take(&mut self.notes);
         let outcome = Outcome { report, found };
         if let Some(store) = &mut store {
             store.record(&outcome.report, outcome.differences()?, Duration::from_secs(self.order.keep))?;

@@ -146,6 +146,7 @@ impl Tally {
             oldest_read: self.oldest_read.and_then(|at| Timestamp::from_second(at).ok()),
             window_days: order.share.map(window_days),
             drill: None,
+            notes: Vec::new(),
             directories: self.directories.most(),
             listed: self.classes.values().map(|count| count.entries).sum::<u64>().min(DIFFERENCES_MAX),
             classes: self.classes,
