@@ -106,10 +106,12 @@ impl Inbox {
 /// [`ServeError`].
 pub fn serve(
     input: impl Input + Send + 'static,
-    output: impl Output + Send + 'static,
+    mut output: impl Output + Send + 'static,
     side: Box<dyn Side>,
     bounds: Box<dyn Bounds>,
 ) -> Result<(), ServeError> {
+    // Before anything else: who asks for no more than this may have closed its end already.
+    proto::write(&mut output, &Preface::line()).map_err(ProtoError::from)?;
     let (told, end) = mpsc::channel();
     let (frames, inbox) = mpsc::channel();
     let shared = Arc::new(Shared::default());
@@ -217,7 +219,6 @@ pub(super) struct Worker<W> {
 
 impl<W: Output + Send> Worker<W> {
     fn run(&mut self) -> Result<(), ProtoError> {
-        self.send(&Preface::line())?;
         while let Some((kind, payload)) = self.inbox.next() {
             let done = match kind {
                 Kind::Request => self.request(&payload),

@@ -127,7 +127,7 @@ fn state(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
             content(html, report, seen);
             put!(html, "</dl>");
             for note in &report.notes {
-                put!(html, "<p>Note: {}</p>", note);
+                put!(html, "<p>Note: {}</p>", note.as_str());
             }
             if let Some(drill) = &report.drill {
                 self::drill(html, drill);

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
+use std::time::Duration;
 
 use super::scan::{Content, ToRead};
 use super::{Candidate, Course, Phase, Progress, VerifyError};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::scan::{Entry, Kind};
 use crate::verify::compare::Class;
 use crate::verify::manifest::{Agreed, Digested, Known, Place};
@@ -88,9 +89,8 @@ impl Course<'_> {
 
 type Told = Result<Read, SideError>;
 
-/// What was read of so many files, or so many bytes, is put down together: a kill loses no more than that.
-const TOGETHER: u64 = 64;
-const TOGETHER_BYTES: u64 = 1 << 20;
+/// What was read within this time is put down together: a kill loses no more than that.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 /// What one side is to read.
 struct Reading<'a> {
@@ -117,7 +117,7 @@ impl Reading<'_> {
     fn try_read(&mut self, side: &mut dyn Side) -> Result<(), SideError> {
         let failed = |error| SideError::io("what is to be read", error);
         let (content, known, journal, told) = (self.content, self.known, &mut self.journal, &self.told);
-        let (mut files, mut bytes) = (0, 0);
+        let mut put_down = Ticks::now();
         let mut items = Reader::<ToRead>::new(self.to_read).map_err(failed)?.map_while(Result::ok).peekable();
         while let Some(pair) = items.peek().map(|item| item.place.pair) {
             let of_pair = std::iter::from_fn(|| items.next_if(|item| item.place.pair == pair));
@@ -131,10 +131,9 @@ impl Reading<'_> {
                         known(Digested { state: wanted.state, digest, at: clock::now().as_second() });
                     let place = Place { pair, path: wanted.path };
                     journal.write(&Known { place, source, target, agreed: None }).map_err(failed)?;
-                    (files, bytes) = (files + 1, bytes + wanted.state.size);
-                    if files >= TOGETHER || bytes >= TOGETHER_BYTES {
+                    if put_down.elapsed() >= TOGETHER {
                         journal.flush().map_err(failed)?;
-                        (files, bytes) = (0, 0);
+                        put_down = Ticks::now();
                     }
                 }
                 told.send(Ok(read)).map_err(|_| failed(std::io::ErrorKind::BrokenPipe.into()))
