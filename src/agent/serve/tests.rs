@@ -85,8 +85,7 @@ fn answers(bytes: &[u8], root: &[u8]) -> (Vec<u8>, Result<(), ProtoError>) {
 
 /// The kinds of frames in what was answered.
 fn kinds(answers: &[u8]) -> Vec<Kind> {
-    let line = Preface::line();
-    let mut input = Cursor::new(answers.strip_prefix(&line[..]).expect("its first line"));
+    let mut input = Cursor::new(answers);
     let mut payload = Vec::new();
     std::iter::from_fn(|| proto::read(&mut input, &mut payload).expect("a frame")).collect()
 }
@@ -126,7 +125,7 @@ fn digests_are_in_the_order_of_what_was_wanted() {
     });
     let asked = [request(&Request::Hash { scan, rate: None }), wanted].concat();
     let (answers, _) = answers(&asked, &root_of(&tree));
-    let (mut input, mut payload, mut told) = (Cursor::new(&answers[Preface::line().len()..]), Vec::new(), Vec::new());
+    let (mut input, mut payload, mut told) = (Cursor::new(&answers[..]), Vec::new(), Vec::new());
     while let Some(Kind::Digests) = proto::read(&mut input, &mut payload).expect("a frame") {
         let mut unpacker = Unpacker::new(std::mem::take(&mut payload));
         while !unpacker.is_empty() {
