@@ -92,6 +92,24 @@ struct Plan {
     verification: Option<Verification>,
 }
 
+impl Plan {
+    /// A process that is no rsync, and nothing beside it.
+    fn of(program: OsString, args: Vec<OsString>) -> Self {
+        Self {
+            program,
+            args,
+            is_rsync: false,
+            is_silent: false,
+            peer: None,
+            native: false,
+            split: None,
+            guard: None,
+            stdin: None,
+            verification: None,
+        }
+    }
+}
+
 impl Runner {
     /// Performs an action. Cancelling `stop` ends it; the report then says [`ActionFailure::Cancelled`], or
     /// [`ActionFailure::LockLost`] when `lost` is cancelled too.

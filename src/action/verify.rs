@@ -44,18 +44,7 @@ pub(super) async fn plan(runner: &Runner, verify: &Verify) -> Result<Plan, Strin
     let (program, args) = runner.verifier();
     let order = runner.order(verify).await?;
     let verification = Verification { order, peer: verify.sync.peer().cloned(), command: command(verify) };
-    Ok(Plan {
-        program,
-        args,
-        is_rsync: false,
-        is_silent: false,
-        peer: None,
-        native: false,
-        split: None,
-        guard: None,
-        stdin: None,
-        verification: Some(verification),
-    })
+    Ok(Plan { verification: Some(verification), ..Plan::of(program, args) })
 }
 
 fn command(verify: &Verify) -> String {

@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -162,15 +162,8 @@ fn compare(scratch: &Path, path: &[u8], expected: [u8; 32], said: &str, drill: &
 
 fn digest(file: &Path) -> io::Result<[u8; 32]> {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let mut file = File::options().read(true).custom_flags(nofollow).open(file)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finalize().into()),
-            n => hasher.update(&chunk[..n]),
-        };
-    }
+    let file = File::options().read(true).custom_flags(nofollow).open(file)?;
+    Ok(blake3::Hasher::new().update_reader(file)?.finalize().into())
 }
 
 /// The rsync that brings them back: what it said last, if it complained.

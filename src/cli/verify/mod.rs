@@ -20,7 +20,7 @@ use super::instance::{Which, runtime};
 use super::{Exit, complain, complain_of, print};
 use crate::action::Runner;
 use crate::action::verify::Told;
-use crate::config::{self, ActionKind, Config, Job, Verify};
+use crate::config::{self, Action, ActionKind, Config, Job, Verify};
 use crate::event::{Events, ExitStatus};
 use crate::lock::inventory::{self, State};
 use crate::lock::record::Holder;
@@ -166,25 +166,26 @@ fn chosen(config: &Config, args: &Args) -> Result<Vec<Chosen>, String> {
 }
 
 fn verifications<'a>(jobs: impl Iterator<Item = &'a Arc<Job>>) -> Vec<Chosen> {
-    let of = |job: &Arc<Job>| -> Vec<Chosen> {
-        let verifies = job.actions.iter().filter_map(|action| match &action.kind {
-            ActionKind::Verify(verify) => Some(verify.clone()),
-            _ => None,
-        });
-        verifies.map(|verify| Chosen { job: Arc::clone(job), verify }).collect()
-    };
-    jobs.flat_map(of).collect()
+    of_kind(jobs, |action| matches!(action.kind, ActionKind::Verify(_)))
 }
 
 fn syncs<'a>(jobs: impl Iterator<Item = &'a Arc<Job>>) -> Vec<Chosen> {
-    let of = |job: &Arc<Job>| -> Vec<Chosen> {
-        let syncs = job.actions.iter().filter_map(|action| match &action.kind {
-            ActionKind::Sync(sync) => Some(Verify::quick(&job.id, &action.id, sync)),
-            _ => None,
-        });
-        syncs.map(|verify| Chosen { job: Arc::clone(job), verify }).collect()
-    };
+    of_kind(jobs, |action| matches!(action.kind, ActionKind::Sync(_)))
+}
+
+fn of_kind<'a>(jobs: impl Iterator<Item = &'a Arc<Job>>, is_wanted: fn(&&Action) -> bool) -> Vec<Chosen> {
+    let of = |job: &'a Arc<Job>| job.actions.iter().filter(is_wanted).filter_map(|action| verified_by(job, action));
     jobs.flat_map(of).collect()
+}
+
+/// The verification that an action is, or that of the sync that it is.
+fn verified_by(job: &Arc<Job>, action: &Action) -> Option<Chosen> {
+    let verify = match &action.kind {
+        ActionKind::Verify(verify) => verify.clone(),
+        ActionKind::Sync(sync) => Verify::quick(&job.id, &action.id, sync),
+        ActionKind::Command(_) => return None,
+    };
+    Some(Chosen { job: Arc::clone(job), verify })
 }
 
 /// Those of `JOB` or `JOB/ACTION`.
@@ -197,13 +198,10 @@ fn named(config: &Config, name: &str) -> Result<Vec<Chosen>, String> {
     for job in &config.jobs {
         let Some(id) = name.strip_prefix(job.id.as_str()).and_then(|rest| rest.strip_prefix('/')) else { continue };
         let Some(action) = job.actions.iter().find(|action| action.id.as_str() == id) else { continue };
-        return match &action.kind {
-            ActionKind::Verify(verify) => Ok(vec![Chosen { job: Arc::clone(job), verify: verify.clone() }]),
-            ActionKind::Sync(sync) => {
-                Ok(vec![Chosen { job: Arc::clone(job), verify: Verify::quick(&job.id, &action.id, sync) }])
-            }
-            ActionKind::Command(_) => Err(format!("{name} is a command: there is nothing to verify")),
-        };
+        let chosen = verified_by(job, action);
+        return chosen
+            .map(|chosen| vec![chosen])
+            .ok_or_else(|| format!("{name} is a command: there is nothing to verify"));
     }
     let all = verifications(config.jobs.iter()).into_iter().chain(syncs(config.jobs.iter()));
     let names: Vec<String> = all.map(|chosen| format!("{}/{}", chosen.verify.job, chosen.verify.of)).collect();
