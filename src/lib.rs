@@ -30,6 +30,7 @@ pub mod ssh;
 pub mod status;
 pub mod supervisor;
 pub mod verify;
+pub mod warrant;
 pub mod why;
 
 pub mod control;

@@ -52,3 +52,18 @@ fn a_command_that_ignores_term_writes_nothing_after_its_host_was_suspended_for_l
     assert!(outcome.violations.is_empty(), "{:?}\n{}", outcome.violations, outcome.record);
     assert!(outcome.verdict.sections >= 3, "the second ran meanwhile:\n{}", outcome.record);
 }
+
+#[test]
+fn what_a_suspended_host_had_still_to_say_stays_unsaid_when_it_wakes_after_its_lease() {
+    let party = |way| Party { way, work: Work::Syncs { count: 1, inplace: false }, wait: 200 };
+    let contenders = vec![party(Way::Exec), party(Way::Local)];
+    let mut arena = Arena::new(&Setup { lease: 3, locks: Locks::Shared(1), contenders, late_delivery: false });
+    let outcome = arena.run(&History {
+        triggers: vec![(0, 0), (500, 1)],
+        // Its rsync says the next part some 340 ms after the first: when the director stands still already, and it does not yet.
+        faults: vec![(Moment::Writing(0, 280), Fault::Freeze { who: 0, time: 4400 })],
+        foreign: None,
+    });
+    assert!(outcome.violations.is_empty(), "{:?}\n{}", outcome.violations, outcome.record);
+    assert!(outcome.verdict.sections >= 3, "the second ran meanwhile:\n{}", outcome.record);
+}

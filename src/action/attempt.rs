@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Seek;
+use std::io::{self, Seek};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::guard::Stopped;
 use super::output::{Output, Rsync};
 use super::shards::{self, Shared};
 use super::{Plan, Runner, judge, stall, verify};
+use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
@@ -34,6 +35,7 @@ pub(super) struct Attempt<'a> {
     pub(super) action: &'a Action,
     pub(super) plan: &'a Plan,
     pub(super) stop: &'a Stop,
+    pub(super) warrant: &'a Warrant,
     pub(super) started: Ticks,
     /// Whether an rsync of it was killed since it made no progress.
     pub(super) stalled: AtomicBool,
@@ -124,8 +126,13 @@ impl Attempt<'_> {
         output: &mut dyn OutputSink,
     ) -> Result<Exit, SpawnError> {
         let plan = self.plan;
+        if self.warrant.is_lost() {
+            let (program, source) = (plan.program.clone(), io::Error::other("it would run without its locks"));
+            return Err(SpawnError::Other { program, source });
+        }
         let transport = self.runner.transport.as_ref();
-        let mut ticket = transport.zip(plan.peer.as_ref().filter(|_| plan.native)).map(|(t, peer)| t.offer(peer));
+        let peer = plan.peer.as_ref().filter(|_| plan.native);
+        let mut ticket = transport.zip(peer).map(|(transport, peer)| transport.offer(peer, self.warrant));
         let spec = Spec {
             program: plan.program.clone(),
             args: paced(self.action, process.args, process.at_once),

@@ -20,8 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
+use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId, Peer};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
@@ -71,6 +70,21 @@ pub struct Runner {
 /// looks for its own children every 20 ms; being read in that moment made it miss them, and take 20 ms longer, one time in four.
 const SILENT_LOOK: Duration = Duration::from_secs(1);
 
+/// What is to be performed, and for how long it may be.
+#[derive(Clone, Copy)]
+pub struct Assignment<'a> {
+    /// In which run.
+    pub run: RunId,
+    /// Of which job.
+    pub job: &'a JobId,
+    /// What.
+    pub action: &'a Action,
+    /// Ends it when it is cancelled.
+    pub stop: &'a Stop,
+    /// When this is lost, nothing is begun any more, and nothing more is passed on to a peer.
+    pub warrant: &'a Warrant,
+}
+
 /// The process to be started.
 struct Plan {
     program: OsString,
@@ -111,16 +125,10 @@ impl Plan {
 }
 
 impl Runner {
-    /// Performs an action. Cancelling `stop` ends it; the report then says [`ActionFailure::Cancelled`], or
-    /// [`ActionFailure::LockLost`] when `lost` is cancelled too.
-    pub async fn run(
-        &self,
-        run: RunId,
-        job: &JobId,
-        action: &Action,
-        stop: &Stop,
-        lost: &CancellationToken,
-    ) -> ActionReport {
+    /// Performs an action. When it was stopped, the report says [`ActionFailure::Cancelled`]; whatever fails when the warrant is lost is
+    /// [`ActionFailure::LockLost`].
+    pub async fn run(&self, assignment: &Assignment<'_>) -> ActionReport {
+        let Assignment { run, job, action, warrant, .. } = *assignment;
         let started = Ticks::now();
         let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
         let mut report = match self.plan(action).await {
@@ -131,7 +139,7 @@ impl Runner {
                 };
                 let command = redact::command_line(&command).into_owned();
                 send(JobEvent::ActionStarted { action: action.id.clone(), command });
-                self.attempts(run, job, action, &plan, stop).await
+                self.attempts(assignment, &plan).await
             }
             Err(message) => {
                 send(JobEvent::ActionStarted { action: action.id.clone(), command: String::new() });
@@ -139,9 +147,14 @@ impl Runner {
             }
         };
         report.duration = started.elapsed();
-        if report.failure == Some(ActionFailure::Cancelled) && lost.is_cancelled() {
+        if let Some(failure) = report.failure
+            && warrant.is_lost()
+        {
+            report.message = match failure {
+                ActionFailure::Cancelled => "killed: a lock was lost".into(),
+                _ => format!("a lock was lost: {}", report.message),
+            };
             report.failure = Some(ActionFailure::LockLost);
-            report.message = "killed: a lock was lost".into();
         }
         send(JobEvent::ActionFinished { action: action.id.clone(), report: report.clone() });
         self.events.settle().await;
@@ -156,7 +169,8 @@ impl Runner {
         }
     }
 
-    async fn attempts(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
+    async fn attempts(&self, assignment: &Assignment<'_>, plan: &Plan) -> ActionReport {
+        let Assignment { run, job, action, stop, warrant } = *assignment;
         // A verification changes nothing anyway.
         if self.dry_run && !plan.is_rsync && plan.verification.is_none() {
             return ActionReport {
@@ -171,8 +185,8 @@ impl Runner {
         let mut pause = action.retry_wait;
         let mut left = action.retries;
         loop {
-            let report = self.attempt(run, job, action, plan, stop).await;
-            if left == 0 || !can_be_mended(&report) || stop.term.is_cancelled() {
+            let report = self.attempt(assignment, plan).await;
+            if left == 0 || !can_be_mended(&report) || stop.term.is_cancelled() || warrant.is_lost() {
                 return report;
             }
             let event = JobEvent::Retry { action: action.id.clone(), message: report.message.clone(), pause };
@@ -186,9 +200,10 @@ impl Runner {
         }
     }
 
-    async fn attempt(&self, run: RunId, job: &JobId, action: &Action, plan: &Plan, stop: &Stop) -> ActionReport {
-        let stalled = AtomicBool::new(false);
-        let attempt = Attempt { runner: self, run, job, action, plan, stop, started: Ticks::now(), stalled };
+    async fn attempt(&self, assignment: &Assignment<'_>, plan: &Plan) -> ActionReport {
+        let Assignment { run, job, action, stop, warrant } = *assignment;
+        let (started, stalled) = (Ticks::now(), AtomicBool::new(false));
+        let attempt = Attempt { runner: self, run, job, action, plan, stop, warrant, started, stalled };
         let report = attempt.perform().await;
         self.diagnose(plan, report, stop).await
     }

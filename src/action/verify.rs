@@ -15,6 +15,7 @@ use rustix::fs::MemfdFlags;
 use super::attempt::{Attempt, Ended, Process};
 use super::output::Output;
 use super::{Plan, Runner, sync};
+use crate::warrant::Warrant;
 use crate::config::{Peer, Route, Verify};
 use crate::event::{ActionFailure, ActionReport, JobEvent};
 use crate::process::{OutputSink, SpawnError, Stream};
@@ -129,8 +130,9 @@ impl Runner {
             && elsewhere.rsh == transport.rsh()
         {
             // Without an agent there are three for each of the trees.
+            let reads = Warrant::without_locks();
             let connections = CONNECTIONS.max(4 + 3 * order.sources.len());
-            tickets.extend((0..connections).map(|_| transport.offer(peer)));
+            tickets.extend((0..connections).map(|_| transport.offer(peer, &reads)));
             elsewhere.tickets = tickets.iter().map(|ticket| ticket.variable().1).collect();
         }
         let mut file = File::from(rustix::fs::memfd_create("verify-order", MemfdFlags::CLOEXEC)?);

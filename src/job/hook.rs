@@ -7,10 +7,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::run::Course;
-use crate::action::Runner;
+use crate::action::{Assignment, Runner};
+use crate::warrant::Warrant;
 use crate::clock;
 use crate::config::Action;
 use crate::event::{ActionFailure, JobFailure, JobOutcome};
@@ -71,14 +70,16 @@ impl Course<'_> {
             return outcome;
         }
         let runner = self.hook_runner(kind, Some(result));
-        let never = CancellationToken::new();
+        let warrant = Warrant::without_locks();
         for hook in hooks {
             if self.no_more.term.is_cancelled() {
                 tracing::warn!(job = %self.job.id, "no time is left for {}", hook.id);
                 return Err(JobFailure::Action { action: hook.id.clone(), failure: ActionFailure::Cancelled });
             }
             let report = {
-                let run = runner.run(self.run, &self.job.id, hook, &self.no_more, &never);
+                let (run, job) = (self.run, &self.job.id);
+                let assignment = Assignment { run, job, action: hook, stop: &self.no_more, warrant: &warrant };
+                let run = runner.run(&assignment);
                 tokio::pin!(run);
                 tokio::select! {
                     biased;

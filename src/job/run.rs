@@ -1,6 +1,5 @@
 //! The sequence of a job.
 
-use std::future::pending;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -8,12 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::conditions;
 use super::wait::{self, Patience};
-use crate::action::Runner;
+use crate::action::{Assignment, Runner};
+use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Job, Location};
 use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, RunId, SkipReason, Trigger};
 use crate::lock::record::Record;
-use crate::lock::{Attempt, Claim, Held, LockSet, Stores};
+use crate::lock::{Attempt, Held, LockSet, Stores};
 use crate::process::Stop;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
@@ -128,7 +128,8 @@ impl Course<'_> {
             Err(JobOutcome::Failed(failure)) => return self.without_locks(failure).await,
             Err(outcome) => return outcome,
         };
-        let result = self.act(held.as_ref().map(Held::claim)).await;
+        let warrant = held.as_ref().map_or_else(Warrant::without_locks, |held| held.warrant().clone());
+        let result = self.act(&warrant).await;
         let was_lost = self.tell_loss(held.as_mut()).await;
         let result = self.clean_up(result).await;
         if !was_lost {
@@ -238,16 +239,13 @@ impl Course<'_> {
     }
 
     /// `before` and all actions in order, up to the first that fails. A lost lock kills the action that is under way.
-    async fn act(&self, claim: Option<&Claim>) -> Result<(), JobFailure> {
-        let never = CancellationToken::new();
-        let lost = claim.map_or(&never, Claim::token);
-        let is_lost = || claim.is_some_and(Claim::is_lost);
+    async fn act(&self, warrant: &Warrant) -> Result<(), JobFailure> {
         let stop = Stop { term: self.stop.term.child_token(), kill: self.stop.kill.child_token() };
         let own = &self.performer.runner;
         let before = self.hook_runner("before", None);
         let hooks = self.job.before.iter().map(|hook| (&before, hook));
         for (runner, action) in hooks.chain(self.job.actions.iter().map(|action| (own, action))) {
-            if is_lost() {
+            if warrant.is_lost() {
                 return Err(JobFailure::LockLost);
             }
             if stop.term.is_cancelled() {
@@ -255,26 +253,26 @@ impl Course<'_> {
                 return Err(JobFailure::Action { action: action.id.clone(), failure });
             }
             let report = {
-                let run = runner.run(self.run, &self.job.id, action, &stop, lost);
+                let assignment = Assignment { run: self.run, job: &self.job.id, action, stop: &stop, warrant };
+                let run = runner.run(&assignment);
                 tokio::pin!(run);
                 tokio::select! {
                     biased;
                     report = &mut run => report,
-                    () = self.fence_off(claim, &stop) => run.await,
+                    () = self.fence_off(warrant, &stop) => run.await,
                 }
             };
             let Some(failure) = report.failure else { continue };
             return Err(JobFailure::Action { action: action.id.clone(), failure });
         }
-        if is_lost() { Err(JobFailure::LockLost) } else { Ok(()) }
+        if warrant.is_lost() { Err(JobFailure::LockLost) } else { Ok(()) }
     }
 
     /// Waits for the loss of a lock, then ends the action: TERM, and KILL before another may take the lock over; KILL at once if
     /// another may have it already.
-    async fn fence_off(&self, claim: Option<&Claim>, stop: &Stop) {
-        let Some(claim) = claim else { return pending().await };
-        claim.lost().await;
-        let grace = self.performer.fence_grace().min(claim.time_left());
+    async fn fence_off(&self, warrant: &Warrant, stop: &Stop) {
+        warrant.lost().await;
+        let grace = self.performer.fence_grace().min(warrant.time_left());
         stop.term.cancel();
         tokio::select! {
             () = clock::sleep(grace) => stop.kill.cancel(),

@@ -1,6 +1,6 @@
 //! Locks that are ours: kept fresh, and given back.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answer, Unreachable};
 use super::set::LockSet;
+use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Location, Place};
 
@@ -23,25 +24,22 @@ pub struct Lost {
 impl LockSet {
     /// Keeps the locks fresh, from `since` on, until they are released.
     pub fn hold(self, since: Ticks) -> Held {
-        let fence = self.fence;
         let set = Arc::new(self);
         let mut refreshers = JoinSet::new();
         let mut places: Vec<Place> = set.locks.iter().map(|(_, location)| location.place.clone()).collect();
         places.sort();
         places.dedup();
-        let lease = set.record.lease();
-        let fresh = Mutex::new(Fresh { places: vec![since; places.len()], gone: false });
-        let claim = Claim { lost: CancellationToken::new(), fence, lease, fresh: Arc::new(fresh) };
+        let warrant = Warrant::new(places.len(), since, set.fence, set.record.lease());
         for (index, place) in places.into_iter().enumerate() {
-            let (set, claim) = (Arc::clone(&set), claim.clone());
-            refreshers.spawn(async move { set.refresh(&place, index, since, &claim).await });
+            let (set, warrant) = (Arc::clone(&set), warrant.clone());
+            refreshers.spawn(async move { set.refresh(&place, index, since, &warrant).await });
         }
-        Held { set, claim, refreshers }
+        Held { set, warrant, refreshers }
     }
 
     /// Refreshes the locks of one place four times a lease. Returns the first that is lost.
-    async fn refresh(&self, place: &Place, index: usize, since: Ticks, claim: &Claim) -> Lost {
-        let fence = claim.fence;
+    async fn refresh(&self, place: &Place, index: usize, since: Ticks, warrant: &Warrant) -> Lost {
+        let fence = self.fence;
         let every = self.record.lease() / 4;
         // Neighbours in canonical order.
         let start = self.locks.iter().position(|(_, location)| location.place == *place).unwrap_or_default();
@@ -56,20 +54,19 @@ impl LockSet {
             let problem = match answers {
                 Ok(Ok(())) => {
                     fresh = asked;
-                    claim.fresh().places[index] = fresh;
+                    warrant.refreshed(index, fresh);
                     pause = every;
                     continue;
                 }
                 Ok(Err(problem)) if problem.is_lost => {
-                    claim.fresh().gone = true;
-                    claim.lost.cancel();
+                    warrant.taken();
                     return Lost { location: self.location(problem.lock).clone(), reason: problem.reason };
                 }
                 Ok(Err(problem)) => problem.reason,
                 Err(_elapsed) => "no answer".to_owned(),
             };
             if fresh.elapsed() >= fence {
-                claim.lost.cancel();
+                warrant.expired();
                 let reason = format!("it could not be refreshed for {} s: {problem}", fresh.elapsed().as_secs());
                 return Lost { location: self.location(locks.start).clone(), reason };
             }
@@ -79,68 +76,22 @@ impl LockSet {
     }
 }
 
-/// Our right to act, as long as the locks are ours. Clones share it.
-#[derive(Clone)]
-pub struct Claim {
-    lost: CancellationToken,
-    fence: Duration,
-    lease: Duration,
-    fresh: Arc<Mutex<Fresh>>,
-}
-
-/// When the locks of each place were last known to be ours.
-struct Fresh {
-    places: Vec<Ticks>,
-    /// Whether one was found not to be ours.
-    gone: bool,
-}
-
-impl Claim {
-    fn fresh(&self) -> MutexGuard<'_, Fresh> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Completes as soon as a lock is lost.
-    pub async fn lost(&self) {
-        self.lost.cancelled().await;
-    }
-
-    /// The same as a token.
-    pub fn token(&self) -> &CancellationToken {
-        &self.lost
-    }
-
-    /// Whether a lock is lost. Tells it also in the moment in which a host goes on that was suspended.
-    pub fn is_lost(&self) -> bool {
-        self.lost.is_cancelled() || self.age() >= self.fence
-    }
-
-    /// Time until another may have a lock: zero if one may have it already.
-    pub fn time_left(&self) -> Duration {
-        if self.fresh().gone { Duration::ZERO } else { (self.lease * 9 / 10).saturating_sub(self.age()) }
-    }
-
-    fn age(&self) -> Duration {
-        self.fresh().places.iter().map(|fresh| fresh.elapsed()).max().unwrap_or_default()
-    }
-}
-
 /// Locks that are ours and kept fresh.
 pub struct Held {
     set: Arc<LockSet>,
-    claim: Claim,
+    warrant: Warrant,
     refreshers: JoinSet<Lost>,
 }
 
 impl Held {
     /// What may be done while they are ours.
-    pub fn claim(&self) -> &Claim {
-        &self.claim
+    pub fn warrant(&self) -> &Warrant {
+        &self.warrant
     }
 
     /// What was lost, if anything was.
     pub async fn loss(&mut self) -> Option<Lost> {
-        if !self.claim.is_lost() {
+        if !self.warrant.is_lost() {
             return None;
         }
         self.refreshers.join_next().await.and_then(Result::ok)

@@ -22,7 +22,7 @@ mod sftp;
 mod stores;
 
 pub use backend::{Answer, Answers, LockBackend, Op, Unreachable};
-pub use hold::{Claim, Held, Lost};
+pub use hold::{Held, Lost};
 pub use local::{LocalBackend, perform as perform_here};
 pub use peer::PeerBackend;
 pub use remote::RemoteBackend;

@@ -39,6 +39,7 @@ const LAYERS: [&[&str]; 7] = [
         "status",
         "supervisor",
         "verify",
+        "warrant",
         "why",
     ],
     &["action", "lock"],

@@ -55,7 +55,8 @@ pub struct Contender {
     ending: bool,
     days: i8,
     owed: bool,
-    frozen: Vec<u32>,
+    /// While its host is suspended: those that stand still with the director.
+    frozen: Option<Vec<u32>>,
     killed_when_thawed: bool,
     doing: Doing,
     inside: bool,
@@ -87,7 +88,7 @@ impl Contender {
             ending: false,
             days: 0,
             owed: false,
-            frozen: Vec::new(),
+            frozen: None,
             killed_when_thawed: false,
             doing: Doing::Idle,
             inside: false,
@@ -171,7 +172,7 @@ impl Contender {
     /// Kills it; it stays down until [`Self::start`]. On a suspended host nobody can do so: then just after that.
     pub fn kill(&mut self) {
         self.wanted = false;
-        self.killed_when_thawed = !self.frozen.is_empty();
+        self.killed_when_thawed = self.frozen.is_some();
         if !self.killed_when_thawed {
             self.kill_now();
         }
@@ -199,14 +200,20 @@ impl Contender {
         self.terminate();
     }
 
-    /// Stops it and everything below it, as if its host were suspended.
+    /// Stops it, as if its host were suspended, and not yet what is below it.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
+        self.frozen = Some(Vec::new());
+    }
+
+    /// Stops the rest.
+    pub fn freeze_children(&mut self) {
+        let Some(frozen) = &mut self.frozen else { return };
         // What is forked while we look stands still at the second look.
         for _ in 0..2 {
-            for process in self.pid().map(procs::descendants).unwrap_or_default() {
+            for process in self.child.as_ref().map(|child| procs::descendants(child.id())).unwrap_or_default() {
                 procs::signal(process.pid, Signal::STOP);
-                self.frozen.push(process.pid);
+                frozen.push(process.pid);
             }
         }
     }
@@ -218,7 +225,7 @@ impl Contender {
 
     /// Lets the rest go on.
     pub fn thaw_children(&mut self) {
-        for pid in self.frozen.drain(..) {
+        for pid in self.frozen.take().unwrap_or_default() {
             procs::signal(pid, Signal::CONT);
         }
         if std::mem::take(&mut self.killed_when_thawed) {

@@ -4,6 +4,8 @@ use super::plan::{Moment, Setup, Way};
 use super::random::Random;
 use crate::peers::Direction;
 
+/// A host that is suspended stops its processes in no particular order: its children may have filled what its director reads.
+const FREEZE_GAP: u64 = 100;
 /// A thawed host runs its children this much later than its director: both are woken in no particular order, and a child may
 /// go on for some milliseconds before the director, which has work to do first, has killed it. That is a limit of what a
 /// lease can promise.
@@ -122,8 +124,10 @@ pub enum Step {
     Terminate(usize),
     /// The same, with a clock off by days.
     SetClock(usize, i8),
-    /// STOP to a director and all its descendants.
-    Freeze(usize),
+    /// STOP to a director.
+    FreezeDirector(usize),
+    /// STOP to its descendants.
+    FreezeChildren(usize),
     /// CONT to the director.
     ThawDirector(usize),
     /// CONT to its descendants.
@@ -182,7 +186,8 @@ impl Fault {
         match self {
             Self::Kill { who, down } => vec![(at, Step::Kill(who)), (at + down, Step::Start(who))],
             Self::Freeze { who, time } => vec![
-                (at, Step::Freeze(who)),
+                (at, Step::FreezeDirector(who)),
+                (at + FREEZE_GAP, Step::FreezeChildren(who)),
                 (at + time, Step::ThawDirector(who)),
                 (at + time + THAW_GAP, Step::ThawChildren(who)),
             ],
@@ -203,6 +208,6 @@ impl Step {
     /// Whether a fault begins with it.
     pub fn harms(self) -> bool {
         let ends = matches!(self, Self::Start(_) | Self::Resume(_) | Self::Delay(_, 0) | Self::StartSshd | Self::Free);
-        !ends && !matches!(self, Self::Trigger(_) | Self::ThawDirector(_) | Self::ThawChildren(_))
+        !ends && !matches!(self, Self::Trigger(_) | Self::FreezeChildren(_) | Self::ThawDirector(_) | Self::ThawChildren(_))
     }
 }

@@ -243,7 +243,7 @@ mod tests {
             assert!(taking_part.len() >= 2 && taking_part.len() <= setup.contenders.len(), "{history}");
             for (_, fault) in &history.faults {
                 for (_, step) in fault.steps(0) {
-                    let (Step::Kill(who) | Step::Terminate(who) | Step::Freeze(who) | Step::Stall(who, _)) = step
+                    let (Step::Kill(who) | Step::Terminate(who) | Step::FreezeDirector(who) | Step::Stall(who, _)) = step
                     else {
                         continue;
                     };
@@ -261,8 +261,8 @@ mod tests {
             let count = |wanted: Is| steps.iter().filter(|step| wanted(step)).count();
             let pairs: [(Is, Is); 6] = [
                 (|s| matches!(s, Step::Kill(_)), |s| matches!(s, Step::Start(_))),
-                (|s| matches!(s, Step::Freeze(_)), |s| matches!(s, Step::ThawDirector(_))),
-                (|s| matches!(s, Step::Freeze(_)), |s| matches!(s, Step::ThawChildren(_))),
+                (|s| matches!(s, Step::FreezeDirector(_)), |s| matches!(s, Step::ThawDirector(_))),
+                (|s| matches!(s, Step::FreezeDirector(_)), |s| matches!(s, Step::ThawChildren(_))),
                 (|s| matches!(s, Step::Stall(..)), |s| matches!(s, Step::Resume(_))),
                 (|s| matches!(s, Step::StopSshd), |s| matches!(s, Step::StartSshd)),
                 (|s| matches!(s, Step::Fill), |s| matches!(s, Step::Free)),

@@ -1,4 +1,4 @@
-//! A connection's byte stream, with two judgements that the SSH library leaves to us.
+//! A connection's byte stream, with three judgements that the SSH library leaves to us.
 //!
 //! **Is the peer alive?** Who uses the line asks for a sign of life in each [`super::KEEPALIVE_INTERVAL`] of silence: for commands the library, for data
 //! `pipe`. A peer that says nothing for [`SILENCE_MAX`] is taken for dead. While our own bytes do not fit into the line nobody asks or
@@ -9,13 +9,17 @@
 //! stops altogether: no question is asked or answered any more, and sshd takes us for dead (ClientAliveInterval). So no bytes
 //! are read while as much as [`FULL`] packets wait ([`Intake`]): TCP holds the peer back, and all that we have to say is still said.
 //!
+//! **May we go on?** While an rsync has the connection, each write asks whether the warrant by which it acts still holds, by the clock that goes
+//! on while a host sleeps. Here is the last place before the kernel: whatever waits in buffers of rsync's, ours or the library's while a host
+//! is suspended is not said to the peer when it wakes and the locks may be another's.
+//!
 //! Not here: the channel through which a host on the way carries the peer's connection (`way`). Nobody counts what waits there, so a peer
 //! behind another host does not learn that we live while its output is not taken. And a line that drops packets while bytes are under way is
 //! noticed by the kernel (TCP_USER_TIMEOUT, `dial`).
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,6 +27,8 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::warrant::Warrant;
 
 /// A peer that is asked for a sign of life and gives none for this long is dead.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -85,12 +91,26 @@ pub(super) struct Terms {
     asked: AtomicBool,
     /// Whether it has said anything since this was last looked at.
     heard: AtomicBool,
+    /// By which right something is said to the peer, where it takes one.
+    warrant: Mutex<Option<Warrant>>,
 }
 
 impl Terms {
     /// From now on silence counts, or does not: while nobody asks, it has no reason to say anything.
     pub(super) fn ask(&self, asked: bool) {
         self.asked.store(asked, Ordering::Release);
+    }
+
+    /// From now on something is said to the peer only as long as this warrant is not lost.
+    pub(super) fn lend(&self, warrant: Option<Warrant>) {
+        *self.warrant.lock().unwrap_or_else(PoisonError::into_inner) = warrant;
+    }
+
+    fn may_go_on(&self) -> io::Result<()> {
+        match &*self.warrant.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(warrant) if warrant.is_lost() => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a lock was lost")),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the peer has said anything since the last call.
@@ -177,6 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Line<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.terms.may_go_on()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.after_write(written, cx)
     }
@@ -186,6 +207,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Line<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.terms.may_go_on()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.after_write(written, cx)
     }
@@ -311,6 +333,24 @@ mod tests {
             far.write_u8(b'x').await.unwrap();
             line.read_u8().await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_on_a_lost_claim() {
+        let (mut line, mut far, terms) = line();
+        let warrant = Warrant::new(1, crate::clock::Ticks::now(), LONG, LONG);
+        terms.lend(Some(warrant.clone()));
+        line.write_all(b"ours").await.expect("it holds");
+        warrant.taken();
+        assert_eq!(line.write_all(b"theirs").await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        // As on a host that was suspended: nobody has looked at the locks yet.
+        terms.lend(Some(Warrant::new(1, crate::clock::Ticks::now(), Duration::ZERO, LONG)));
+        assert_eq!(line.write_all(b"theirs").await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        terms.lend(None);
+        line.write_all(b"!").await.expect("it is idle");
+        let mut said = [0; 5];
+        far.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"ours!");
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ use super::dial::Lifeline;
 use super::error::{HostKeyError, SshError};
 use super::keys::Sources;
 use super::known_hosts::HostCheck;
+use crate::warrant::Warrant;
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
 
@@ -139,6 +140,11 @@ impl Session {
         let (peer, permits, last_used) = (peer.clone(), Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
         let (shell, sftp, ahead) = Default::default();
         Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, key, hops, lifeline })
+    }
+
+    /// From now on something is said to the peer only as long as this warrant is not lost; `None` takes the bound away.
+    pub(super) fn lend(&self, warrant: Option<Warrant>) {
+        self.terms.lend(warrant);
     }
 
     /// Whether the connection is over.

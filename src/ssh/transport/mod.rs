@@ -14,7 +14,8 @@
 //! is asked in vain. So whoever executes rsync joins its exit code and the command's, as rsync does with that of `ssh`: the greater counts.
 //!
 //! A [`Ticket`] that is dropped while its rsync is connected cuts the data connection with a reset: what was not delivered yet
-//! never is.
+//! never is. And a data connection asks before each write whether the warrant by which its rsync acts still holds: what an rsync said
+//! before its host was suspended is not passed on when the host wakes after the lease.
 
 pub mod shim;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use self::wire::Hello;
 use super::error::SshError;
 use super::native::{Begun, Ends, ExecError, Passed, Session};
 use super::pool::Pool;
+use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
 use crate::event::ExitStatus;
@@ -88,6 +90,7 @@ type Idle = HashMap<Peer, Vec<(Arc<Session>, Ticks)>>;
 /// What a token is good for.
 struct Offer {
     peer: Peer,
+    warrant: Warrant,
     cut: CancellationToken,
     /// Told the command's exit code; dropped when there is none.
     end: oneshot::Sender<i32>,
@@ -165,11 +168,12 @@ impl Transport {
         Ok(this)
     }
 
-    /// A ticket for one rsync to this peer.
-    pub fn offer(&self, peer: &Peer) -> Ticket {
+    /// A ticket for one rsync to this peer, which may say something to it as long as the warrant is not lost.
+    pub fn offer(&self, peer: &Peer, warrant: &Warrant) -> Ticket {
         let (token, cut) = (random::word(), CancellationToken::new());
         let (tell, end) = oneshot::channel();
-        self.inner.offers().insert(token.clone(), Offer { peer: peer.clone(), cut: cut.clone(), end: tell });
+        let offer = Offer { peer: peer.clone(), warrant: warrant.clone(), cut: cut.clone(), end: tell };
+        self.inner.offers().insert(token.clone(), offer);
         Ticket { transport: self.clone(), token, end: Some(end), _cut: cut.drop_guard() }
     }
 
@@ -221,11 +225,11 @@ impl Transport {
             Ok(Ok(None)) | Err(_) => return,
         };
         drop(shim);
-        let (Offer { peer, cut, end }, Hello { input, output, error, .. }, command) = heard;
+        let (Offer { peer, warrant, cut, end }, Hello { input, output, error, .. }, command) = heard;
         let mut voice = Voice::new(&error);
         drop(error);
         let status = tokio::select! {
-            status = self.run(&peer, &command, Ends::new(input, output), &mut voice) => status,
+            status = self.run((&peer, &warrant), &command, Ends::new(input, output), &mut voice) => status,
             () = cut.cancelled() => return,
             () = self.inner.ended.cancelled() => return,
         };
@@ -244,14 +248,14 @@ impl Transport {
     }
 
     /// Runs a command; its exit code. When this is dropped, what the peer has not received yet, it never will.
-    async fn run(&self, peer: &Peer, command: &[u8], ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
+    async fn run(&self, to: (&Peer, &Warrant), command: &[u8], ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
         let result = match ends {
-            Ok(ends) => self.pass(peer, command, ends, voice).await.map_err(|error| crate::error_chain(&error)),
+            Ok(ends) => self.pass(to, command, ends, voice).await.map_err(|error| crate::error_chain(&error)),
             Err(error) => Err(format!("rsync's streams cannot be used: {error}")),
         };
         let why = match result {
             Ok(ExitStatus::Code(code)) => return code,
-            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}"),
+            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}", peer = to.0),
             Err(why) => why,
         };
         // Fails when nobody listens any more.
@@ -260,8 +264,14 @@ impl Transport {
     }
 
     /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
-    async fn begin(&self, peer: &Peer, command: &[u8], ends: &mut Ends) -> Result<(Arc<Session>, Begun), SshError> {
+    async fn begin(
+        &self,
+        (peer, warrant): (&Peer, &Warrant),
+        command: &[u8],
+        ends: &mut Ends,
+    ) -> Result<(Arc<Session>, Begun), SshError> {
         while let Some(session) = self.waiting(peer) {
+            session.lend(Some(warrant.clone()));
             match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command, ends)).await {
                 Ok(Ok(begun)) => return Ok((session, begun)),
                 // Nothing has come of it.
@@ -270,6 +280,7 @@ impl Transport {
             }
         }
         let session = Arc::new(self.connect(peer).await?);
+        session.lend(Some(warrant.clone()));
         let begun = tokio::time::timeout(OPEN_MAX, session.begin(command, ends)).await;
         let doing = "opening a session on";
         let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
@@ -289,18 +300,18 @@ impl Transport {
 
     async fn pass(
         &self,
-        peer: &Peer,
+        to: (&Peer, &Warrant),
         command: &[u8],
         mut ends: Ends,
         voice: &mut Voice,
     ) -> Result<ExitStatus, SshError> {
-        let (session, begun) = self.begin(peer, command, &mut ends).await?;
+        let (session, begun) = self.begin(to, command, &mut ends).await?;
         let session = Leased(Some(session));
         let voice = AsyncMutex::new(voice);
         let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
         let Passed { status, is_clean } = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
         if is_clean {
-            self.keep(peer, session.unharmed());
+            self.keep(to.0, session.unharmed());
         }
         Ok(status)
     }
@@ -318,6 +329,7 @@ impl Transport {
         if self.inner.ended.is_cancelled() {
             return;
         }
+        session.lend(None);
         let was_empty = idle.is_empty();
         let sessions = idle.entry(peer.clone()).or_default();
         sessions.retain(|(session, _)| !session.is_closed());

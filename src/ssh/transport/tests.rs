@@ -69,7 +69,7 @@ async fn answer(shim: Shim) -> Vec<u8> {
 #[tokio::test]
 async fn who_has_a_token_is_served_once() {
     let (transport, peer, _dir) = transport();
-    let mut ticket = transport.offer(&peer);
+    let mut ticket = transport.offer(&peer, &Warrant::without_locks());
     let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let (mut complaints, error) = std::io::pipe().expect("rsync's standard error");
     let (first, token) = connect(&ticket);
@@ -88,7 +88,7 @@ async fn who_has_a_token_is_served_once() {
 #[tokio::test]
 async fn a_ticket_that_nobody_showed_has_no_end_to_wait_for() {
     let (transport, peer, _dir) = transport();
-    assert_eq!(transport.offer(&peer).end().await, None);
+    assert_eq!(transport.offer(&peer, &Warrant::without_locks()).end().await, None);
 }
 
 #[tokio::test]
@@ -97,10 +97,10 @@ async fn nobody_else_is_served() {
     let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let fd = ours.as_fd();
     let old = {
-        let ticket = transport.offer(&peer);
+        let ticket = transport.offer(&peer, &Warrant::without_locks());
         connect(&ticket).1
     };
-    let ticket = transport.offer(&peer);
+    let ticket = transport.offer(&peer, &Warrant::without_locks());
     let good = connect(&ticket).1;
     let cases: [(&str, Vec<u8>, &[BorrowedFd<'_>]); 8] = [
         ("another token", hello(&"0".repeat(32), 4), &[fd, fd, fd]),
@@ -123,7 +123,7 @@ async fn nobody_else_is_served() {
 #[tokio::test]
 async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
     let (transport, peer, _dir) = transport();
-    let ticket = transport.offer(&peer);
+    let ticket = transport.offer(&peer, &Warrant::without_locks());
     let mut crowd = Vec::new();
     for _ in 0..200 {
         crowd.push(connect(&ticket).0);
@@ -142,7 +142,7 @@ async fn a_crowd_of_mute_strangers_keeps_nobody_away() {
 #[tokio::test]
 async fn another_user_is_refused_whatever_it_knows() {
     let (transport, peer, _dir) = transport();
-    let ticket = transport.offer(&peer);
+    let ticket = transport.offer(&peer, &Warrant::without_locks());
     let (ours, _theirs) = Shim::pair().expect("rsync's stream");
     let nobody = rustix::process::Uid::from_raw(65_534);
     let foreign = std::thread::scope(|scope| {
