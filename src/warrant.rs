@@ -108,9 +108,8 @@ mod tests {
     async fn who_waits_hears_of_it() {
         let warrant = Warrant::new(1, Ticks::now(), LONG, 2 * LONG);
         let other = warrant.clone();
-        let waiting = tokio::spawn(async move { other.lost().await });
-        warrant.expired();
-        waiting.await.expect("it hears");
+        let telling = async { warrant.expired() };
+        tokio::join!(other.lost(), telling);
     }
 
     #[test]

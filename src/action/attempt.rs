@@ -14,7 +14,6 @@ use super::guard::Stopped;
 use super::output::{Output, Rsync};
 use super::shards::{self, Shared};
 use super::{Plan, Runner, judge, stall, verify};
-use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId};
 use crate::event::{ActionFailure, ActionReport, ExitStatus, JobEvent, RunEvent, RunId};
@@ -23,6 +22,7 @@ use crate::rsync::bwlimit;
 use crate::rsync::progress::Progress;
 use crate::rsync::stats::Stats;
 use crate::ssh::Ticket;
+use crate::warrant::Warrant;
 
 /// How long an rsync that failed waits to learn what its other side has to say of that.
 const OTHER_SIDE_MAX: Duration = Duration::from_secs(1);

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Action, ActionKind, JobId, Peer};
 use crate::event::{ActionFailure, ActionReport, Events, ExitStatus, JobEvent, RunEvent, RunId};
@@ -29,6 +28,7 @@ use crate::process::{EndedBy, Exit, SpawnError, Spawner, Stop};
 use crate::redact;
 use crate::rsync;
 use crate::ssh::{Pool, Transport};
+use crate::warrant::Warrant;
 use attempt::Attempt;
 use guard::Guard;
 use shards::Split;
@@ -151,7 +151,8 @@ impl Runner {
             && warrant.is_lost()
         {
             report.message = match failure {
-                ActionFailure::Cancelled => "killed: a lock was lost".into(),
+                // An rsync whose connection was cut for it may have been faster than the signal.
+                ActionFailure::Cancelled | ActionFailure::Exit => "killed: a lock was lost".into(),
                 _ => format!("a lock was lost: {}", report.message),
             };
             report.failure = Some(ActionFailure::LockLost);

@@ -15,7 +15,6 @@ use rustix::fs::MemfdFlags;
 use super::attempt::{Attempt, Ended, Process};
 use super::output::Output;
 use super::{Plan, Runner, sync};
-use crate::warrant::Warrant;
 use crate::config::{Peer, Route, Verify};
 use crate::event::{ActionFailure, ActionReport, JobEvent};
 use crate::process::{OutputSink, SpawnError, Stream};
@@ -26,6 +25,7 @@ use crate::verify::engine;
 use crate::verify::order::{Elsewhere, Order, Replica};
 use crate::verify::report::{Report, Verdict};
 use crate::verify::worker::{PROGRESS, REPORT, VERIFY};
+use crate::warrant::Warrant;
 
 /// So many connections to the peer a verification may make: one at a time for each side's scan, look and reading, and those of a drill.
 const CONNECTIONS: usize = 8;

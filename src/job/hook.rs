@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::run::Course;
 use crate::action::{Assignment, Runner};
-use crate::warrant::Warrant;
 use crate::clock;
 use crate::config::Action;
 use crate::event::{ActionFailure, JobFailure, JobOutcome};
+use crate::warrant::Warrant;
 
 /// What `on_failure` and `after` have together, from the order to stop on.
 pub const LAST_HOOKS: Duration = Duration::from_secs(5);

@@ -3,18 +3,16 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::conditions;
 use super::wait::{self, Patience};
 use crate::action::{Assignment, Runner};
-use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Job, Location};
 use crate::event::{ActionFailure, JobEvent, JobFailure, JobOutcome, Obstacle, RunEvent, RunId, SkipReason, Trigger};
 use crate::lock::record::Record;
 use crate::lock::{Attempt, Held, LockSet, Stores};
 use crate::process::Stop;
+use crate::warrant::Warrant;
 
 /// Bound on giving locks back; what is not removed by then is ended by its lease.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);

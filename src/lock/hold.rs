@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answer, Unreachable};
 use super::set::LockSet;
-use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::{Location, Place};
+use crate::warrant::Warrant;
 
 /// A lock that is not ours any more although we did not release it.
 #[derive(Debug, Clone)]

@@ -208,6 +208,10 @@ impl Step {
     /// Whether a fault begins with it.
     pub fn harms(self) -> bool {
         let ends = matches!(self, Self::Start(_) | Self::Resume(_) | Self::Delay(_, 0) | Self::StartSshd | Self::Free);
-        !ends && !matches!(self, Self::Trigger(_) | Self::FreezeChildren(_) | Self::ThawDirector(_) | Self::ThawChildren(_))
+        !ends
+            && !matches!(
+                self,
+                Self::Trigger(_) | Self::FreezeChildren(_) | Self::ThawDirector(_) | Self::ThawChildren(_)
+            )
     }
 }

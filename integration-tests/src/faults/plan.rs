@@ -243,7 +243,8 @@ mod tests {
             assert!(taking_part.len() >= 2 && taking_part.len() <= setup.contenders.len(), "{history}");
             for (_, fault) in &history.faults {
                 for (_, step) in fault.steps(0) {
-                    let (Step::Kill(who) | Step::Terminate(who) | Step::FreezeDirector(who) | Step::Stall(who, _)) = step
+                    let (Step::Kill(who) | Step::Terminate(who) | Step::FreezeDirector(who) | Step::Stall(who, _)) =
+                        step
                     else {
                         continue;
                     };

@@ -19,8 +19,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -108,7 +108,9 @@ impl Terms {
 
     fn may_go_on(&self) -> io::Result<()> {
         match &*self.warrant.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(warrant) if warrant.is_lost() => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a lock was lost")),
+            Some(warrant) if warrant.is_lost() => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a lock was lost"))
+            }
             _ => Ok(()),
         }
     }

@@ -39,9 +39,9 @@ use super::dial::Lifeline;
 use super::error::{HostKeyError, SshError};
 use super::keys::Sources;
 use super::known_hosts::HostCheck;
-use crate::warrant::Warrant;
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
+use crate::warrant::Warrant;
 
 /// The peer is asked for a sign of life after this much silence. With [`KEEPALIVE_MAX`], `ssh` notices a dead peer after 40 s; how
 /// our own connections do is told in `line`.

@@ -41,11 +41,11 @@ use self::wire::Hello;
 use super::error::SshError;
 use super::native::{Begun, Ends, ExecError, Passed, Session};
 use super::pool::Pool;
-use crate::warrant::Warrant;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
 use crate::event::ExitStatus;
 use crate::random;
+use crate::warrant::Warrant;
 
 /// The variable that tells the shim the socket and its token.
 pub const VARIABLE: &str = "RSYNCDIRECTOR_TRANSPORT";
