@@ -17,6 +17,45 @@ pub(super) struct Kind {
 /// The keys that name a peer.
 pub(super) const PEER: &[&str] = &["user", "host", "port", "private_ssh_key", "private_key_path", "proxy_jump"];
 
+/// The keys that jobs of both types have.
+const JOB: &[&str] = &[
+    "cron_schedule",
+    "timezone",
+    "jitter",
+    "overlap",
+    "catch_up",
+    "catch_up_max_age",
+    "max_age",
+    "notify",
+    "when",
+    "retries",
+    "max_delete",
+    "stall_timeout",
+    "bwlimit",
+    "lock_files",
+    "blocks_on",
+    "before",
+    "actions",
+    "on_failure",
+    "after",
+];
+
+/// The words of these lists, one list after the other, `N` in all.
+const fn concat<const N: usize>(lists: &[&[&'static str]]) -> [&'static str; N] {
+    let mut all = [""; N];
+    let (mut list, mut at, mut done) = (0, 0, 0);
+    while list < lists.len() {
+        if at == lists[list].len() {
+            (list, at) = (list + 1, 0);
+        } else {
+            all[done] = lists[list][at];
+            (at, done) = (at + 1, done + 1);
+        }
+    }
+    assert!(done == N, "so many words as there are places");
+    all
+}
+
 /// The whole file.
 pub(super) const TOP: Kind = Kind {
     name: "the top level",
@@ -81,69 +120,12 @@ pub(super) const TLS: Kind = Kind { name: "`tls`", keys: &["cert", "key"], idle:
 pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "max_size", "output_max"], idle: &[] };
 
 /// A job of type `local`.
-pub(super) const LOCAL_JOB: Kind = Kind {
-    name: "a local job",
-    keys: &[
-        "id",
-        "type",
-        "cron_schedule",
-        "timezone",
-        "jitter",
-        "overlap",
-        "catch_up",
-        "catch_up_max_age",
-        "max_age",
-        "notify",
-        "when",
-        "retries",
-        "max_delete",
-        "stall_timeout",
-        "bwlimit",
-        "lock_files",
-        "blocks_on",
-        "before",
-        "actions",
-        "on_failure",
-        "after",
-    ],
-    idle: PEER,
-};
+pub(super) const LOCAL_JOB: Kind =
+    Kind { name: "a local job", keys: &concat::<21>(&[&["id", "type"], JOB]), idle: PEER };
 
 /// A job of type `remote`.
-pub(super) const REMOTE_JOB: Kind = Kind {
-    name: "a remote job",
-    keys: &[
-        "id",
-        "type",
-        "user",
-        "host",
-        "port",
-        "private_ssh_key",
-        "private_key_path",
-        "proxy_jump",
-        "transport",
-        "cron_schedule",
-        "timezone",
-        "jitter",
-        "overlap",
-        "catch_up",
-        "catch_up_max_age",
-        "max_age",
-        "notify",
-        "when",
-        "retries",
-        "max_delete",
-        "stall_timeout",
-        "bwlimit",
-        "lock_files",
-        "blocks_on",
-        "before",
-        "actions",
-        "on_failure",
-        "after",
-    ],
-    idle: &[],
-};
+pub(super) const REMOTE_JOB: Kind =
+    Kind { name: "a remote job", keys: &concat::<28>(&[&["id", "type"], PEER, &["transport"], JOB]), idle: &[] };
 
 /// A lock file or a block on this host.
 pub(super) const LOCAL_FILE: Kind =
@@ -152,19 +134,7 @@ pub(super) const LOCAL_FILE: Kind =
 /// A lock file or a block on a peer.
 pub(super) const REMOTE_FILE: Kind = Kind {
     name: "a remote file",
-    keys: &[
-        "type",
-        "user",
-        "host",
-        "port",
-        "private_ssh_key",
-        "private_key_path",
-        "proxy_jump",
-        "via",
-        "path",
-        "wait_time",
-        "timeout",
-    ],
+    keys: &concat::<11>(&[&["type"], PEER, &["via", "path", "wait_time", "timeout"]]),
     idle: &[],
 };
 

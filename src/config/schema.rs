@@ -359,58 +359,32 @@ mod documentation {
         key: String,
     }
 
-    /// Waits for its blocks, takes its lock files, performs its actions, releases its lock files.
-    #[derive(JsonSchema)]
-    #[schemars(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-    enum Job {
-        /// Its syncs copy from here to here.
-        Local {
-            /// Unique in the file.
-            id: Argument,
-            /// A schedule of the job's own. Default: the instance's.
-            cron_schedule: Option<String>,
-            /// The zone of the job's schedule. Default: the instance's.
-            timezone: Option<String>,
-            /// The job's jitter. Default: the instance's.
-            jitter: Option<Duration>,
-            /// What becomes of a scheduled time that comes while the job, or its run, still runs. Default: the instance's.
-            overlap: Option<Overlap>,
-            /// Whether a missed run of the job is made good. Default: the instance's.
-            catch_up: Option<CatchUp>,
-            /// The job's bound on that. Default: the instance's.
-            catch_up_max_age: Option<Duration>,
-            /// What must hold, or else the job is skipped, which is no failure.
-            when: Option<Conditions>,
-            /// How often the job is run again, at the end of the run, if it failed. Default: 0.
-            retries: Option<Number>,
-            /// How much a deleting sync may delete, for the job's syncs. Default: the instance's.
-            max_delete: Option<MaxDelete>,
-            /// A sync that makes no progress for so long is killed. Default: the instance's.
-            stall_timeout: Option<Duration>,
-            /// How fast the job's rsyncs may go. Default: the instance's.
-            bwlimit: Option<Bwlimit>,
-            /// The job is late when its last success is older than this. Default: never.
-            max_age: Option<Duration>,
-            /// Who is told what becomes of the job. Default: as the instance.
-            notify: Option<Vec<Target>>,
-            /// Lock files to hold while the actions run.
-            lock_files: Option<Vec<WaitedFor>>,
-            /// Files whose existence makes the job wait.
-            blocks_on: Option<Vec<WaitedFor>>,
-            /// Commands that precede the actions; one that fails fails the job before them.
-            before: Option<Vec<Hook>>,
-            /// What the job does, in order.
-            actions: Vec<Action>,
-            /// Commands after a failure of the job.
-            on_failure: Option<Vec<Hook>>,
-            /// Commands (`command: …`) that end every job that got its locks, last of all; and ids of jobs before it that must have
-            /// succeeded in the same run.
-            after: Option<After>,
-        },
-        /// Its syncs write to a peer, or read from it.
-        Remote {
-            /// Unique in the file.
-            id: Argument,
+    /// A job: what only one on a peer has, and what both types have.
+    macro_rules! job {
+        (remote { $($remote:tt)* } both { $($both:tt)* }) => {
+            /// Waits for its blocks, takes its lock files, performs its actions, releases its lock files.
+            #[derive(JsonSchema)]
+            #[schemars(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+            enum Job {
+                /// Its syncs copy from here to here.
+                Local {
+                    /// Unique in the file.
+                    id: Argument,
+                    $($both)*
+                },
+                /// Its syncs write to a peer, or read from it.
+                Remote {
+                    /// Unique in the file.
+                    id: Argument,
+                    $($remote)*
+                    $($both)*
+                },
+            }
+        };
+    }
+
+    job! {
+        remote {
             /// Login name on the peer. Default: as ssh_config has it, else the user who runs rsyncdirector.
             user: Option<String>,
             /// The peer's name or address, or its `Host` in ssh_config.
@@ -425,6 +399,8 @@ mod documentation {
             proxy_jump: Option<OneOrMore>,
             /// How the job's rsyncs reach the peer. Default: the instance's.
             transport: Option<Transport>,
+        }
+        both {
             /// A schedule of the job's own. Default: the instance's.
             cron_schedule: Option<String>,
             /// The zone of the job's schedule. Default: the instance's.
@@ -464,7 +440,7 @@ mod documentation {
             /// Commands (`command: …`) that end every job that got its locks, last of all; and ids of jobs before it that must have
             /// succeeded in the same run.
             after: Option<After>,
-        },
+        }
     }
 
     #[derive(JsonSchema)]

@@ -69,13 +69,14 @@ impl Pages {
                 Ok(known)
             })
             .await;
-        let row = |(replica, dest)| {
+        let verified_by: Vec<_> = syncs.iter().map(|(replica, _)| verified_by(&jobs, replica, status)).collect();
+        let verified_by = self.with_last(verified_by).await;
+        let row = |((replica, dest), verified_by)| {
             let (report, lately) =
                 known.remove(&replica).map_or((None, Vec::new()), |(report, few)| (Some(report), few));
-            let under_way = verified_by(&jobs, &replica, status).into_iter().find_map(|by| by.under_way);
-            ReplicaRow { replica, dest, report, lately, under_way }
+            ReplicaRow { replica, dest, report, lately, verified_by }
         };
-        syncs.into_iter().map(row).collect()
+        syncs.into_iter().zip(verified_by).map(row).collect()
     }
 
     /// The page of a replica; without a query only what changes on it. `None` if there is no such sync.
@@ -96,19 +97,25 @@ impl Pages {
                 all: more.all,
             },
         });
-        let mut verified_by = verified_by(&jobs, replica, seen.status);
-        let actions: Vec<_> = verified_by.iter().map(|by| (by.job.clone(), by.action.clone())).collect();
-        let last_of = move |database: &Connection| {
-            actions
-                .iter()
-                .map(|(job, action)| read::last_of(database, job, action))
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        for (by, last) in verified_by.iter_mut().zip(self.ask(last_of).await) {
-            by.last = last;
-        }
+        let verified_by = self.with_last(vec![verified_by(&jobs, replica, seen.status)]).await.remove(0);
         let report = found.report.as_ref();
         Some(page::replica(&ReplicaView { replica, source, dest, verified_by, report, details }, seen))
+    }
+
+    /// The same actions, of each replica, with how they ended last.
+    async fn with_last(&self, mut verified_by: Vec<Vec<VerifiedBy>>) -> Vec<Vec<VerifiedBy>> {
+        let actions: Vec<_> = verified_by.iter().flatten().map(|by| (by.job.clone(), by.action.clone())).collect();
+        if actions.is_empty() {
+            return verified_by;
+        }
+        let last_of = move |database: &Connection| {
+            let last = actions.iter().map(|(job, action)| read::last_of(database, job, action));
+            last.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        for (by, last) in verified_by.iter_mut().flatten().zip(self.ask(last_of).await) {
+            by.last = last;
+        }
+        verified_by
     }
 
     /// Asks the database of verifications something, on a thread for that.

@@ -137,11 +137,16 @@ fn state(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
     }
 }
 
-/// That a later verification than the reported one came to no result.
+/// A later verification than the reported one that came to no result.
+pub(super) fn failure_since<'a>(report: Option<&Report>, verified_by: &'a [VerifiedBy]) -> Option<&'a Outcome> {
+    let is_later = |last: &&Outcome| report.is_none_or(|report| report.at < last.started);
+    let last = verified_by.iter().filter_map(|by| by.last.as_ref()).max_by_key(|last| last.started);
+    last.filter(is_later).filter(|last| last.outcome != "succeeded")
+}
+
+/// That there is such a one.
 fn failed(html: &mut Html, view: &ReplicaView<'_>, seen: &Seen<'_>) {
-    let is_later = |last: &&Outcome| view.report.is_none_or(|report| report.at < last.started);
-    let last = view.verified_by.iter().filter_map(|by| by.last.as_ref()).max_by_key(|last| last.started);
-    let Some(last) = last.filter(is_later).filter(|last| last.outcome != "succeeded") else { return };
+    let Some(last) = failure_since(view.report, &view.verified_by) else { return };
     put!(html, "<p class=\"why\">The last verification could not tell, ");
     parts::ago(html, last.started, seen);
     if let Some(detail) = last.detail.as_deref().filter(|detail| !detail.is_empty()) {

@@ -1,12 +1,10 @@
 //! All replicas in a table, for the overview and for the page of their job.
 
-use jiff::Timestamp;
-
 use super::Seen;
 use super::curve;
 use super::html::{Html, put};
 use super::parts::{self, mark};
-use super::replica::{path, verdict};
+use super::replica::{VerifiedBy, failure_since, path, verdict};
 use crate::human;
 use crate::verify::order::Replica;
 use crate::verify::report::Report;
@@ -28,8 +26,14 @@ pub struct ReplicaRow {
     pub report: Option<Report>,
     /// Its last reports, the oldest first.
     pub lately: Vec<Point>,
-    /// Since when it is being verified.
-    pub under_way: Option<Timestamp>,
+    /// The actions that verify it.
+    pub verified_by: Vec<VerifiedBy>,
+}
+
+impl ReplicaRow {
+    fn is_under_way(&self) -> bool {
+        self.verified_by.iter().any(|by| by.under_way.is_some())
+    }
 }
 
 /// The table; without anything ever verified a line. Nothing where there are no replicas.
@@ -52,8 +56,11 @@ pub(super) fn replicas(html: &mut Html, rows: &[ReplicaRow], seen: &Seen<'_>) {
         for (index, row) in never().take(NEVER_MAX).enumerate() {
             put!(html, "{}", if index > 0 { ", " } else { "" });
             name(html, row);
-            if row.under_way.is_some() {
+            if row.is_under_way() {
                 put!(html, " (under way)");
+            }
+            if failure_since(None, &row.verified_by).is_some() {
+                put!(html, " (it failed)");
             }
         }
         if number > NEVER_MAX {
@@ -95,7 +102,11 @@ fn cells(html: &mut Html, row: &ReplicaRow, report: &Report, curves: bool, seen:
     name(html, row);
     put!(html, "<td data-of=\"where\"><code>{}</code><td>", row.dest);
     parts::badge(html, verdict(report.verdict));
-    if row.under_way.is_some() {
+    if failure_since(Some(report), &row.verified_by).is_some() {
+        put!(html, " ");
+        parts::badge(html, mark("last one failed", "✕", "bad"));
+    }
+    if row.is_under_way() {
         put!(html, " ");
         parts::badge(html, mark("verifying", "▸", "busy"));
     }

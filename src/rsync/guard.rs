@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
-use super::options::{self, Fate, Opt, What};
+use super::options::{self, Fate, Opt, REACH, RULES};
 use super::shards;
 use super::stats::{Stats, StatsParser};
 
@@ -81,8 +81,7 @@ pub fn has_max_delete(opts: &[OsString]) -> bool {
 
 /// Whether some of what is in a source may be left out.
 pub fn has_filters(opts: &[OsString]) -> bool {
-    const FILTERS: [&str; 7] = ["filter", "F", "exclude", "exclude-from", "include", "include-from", "cvs-exclude"];
-    options::has(opts, &FILTERS)
+    options::has(opts, &RULES)
 }
 
 /// Whether rsync goes on to delete when a source is missing or cannot be read.
@@ -120,15 +119,15 @@ pub fn preview_options(opts: &[OsString]) -> Vec<OsString> {
         "remove-source-files",
         "remove-sent-files",
     ];
-    let mut words =
-        kept(opts, |opt| opt.entry().is_none_or(|entry| entry.fate != Fate::Output && !WITHOUT.contains(&entry.name)));
+    let is_output = |opt: &Opt<'_>| opt.entry().is_some_and(|entry| entry.fate == Fate::Output);
+    let mut words = options::keep(opts, |opt| !is_output(opt) && !opt.is_of(&WITHOUT));
     words.extend(["--outbuf=B", "--info=del1"].map(OsString::from));
     words
 }
 
 /// The options of a listing of sources whose own names have `depth` parts.
 pub fn listing_options(opts: &[OsString], depth: usize) -> Vec<OsString> {
-    const NAMES: [&str; 41] = [
+    const NAMES: [&str; 18] = [
         "archive",
         "recursive",
         "dirs",
@@ -144,36 +143,13 @@ pub fn listing_options(opts: &[OsString], depth: usize) -> Vec<OsString> {
         "relative",
         "implied-dirs",
         "one-file-system",
-        "cvs-exclude",
-        "filter",
-        "F",
-        "exclude",
-        "exclude-from",
-        "include",
-        "include-from",
         "from0",
         "iconv",
         "rsh",
-        "rsync-path",
-        "remote-option",
-        "old-args",
-        "secluded-args",
-        "protect-args",
-        "trust-sender",
-        "timeout",
-        "contimeout",
-        "address",
-        "port",
-        "sockopts",
-        "blocking-io",
-        "password-file",
-        "protocol",
-        "ipv4",
-        "ipv6",
     ];
     // The first rule that matches counts: nothing below the first level is listed.
     let mut words = vec!["--list-only".into(), format!("--filter=- {}", "/*".repeat(depth + 2)).into()];
-    words.extend(kept(opts, |opt| opt.entry().is_some_and(|entry| NAMES.contains(&entry.name))));
+    words.extend(options::keep(opts, |opt| [&NAMES[..], &RULES, &REACH].iter().any(|names| opt.is_of(names))));
     words.push("--outbuf=B".into());
     words
 }
@@ -189,16 +165,6 @@ pub fn depth(opts: &[OsString], source: &OsStr) -> usize {
     }
     let last = bytes.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     usize::from(!matches!(last, b"" | b"." | b".."))
-}
-
-/// The options that are kept, one by one; a word that we do not know is kept as it stands.
-fn kept(opts: &[OsString], keeps: impl Fn(&Opt<'_>) -> bool) -> Vec<OsString> {
-    let parsed = options::parse(opts);
-    let words = parsed.iter().filter(|opt| keeps(opt)).filter_map(|opt| match opt.what {
-        What::Known(_) => opt.words(),
-        What::Unknown | What::Operand => opts.get(opt.word).map(|word| vec![word.clone()]),
-    });
-    words.flatten().collect()
 }
 
 /// Reads what a preview prints.

@@ -40,6 +40,11 @@ impl<'a> Opt<'a> {
         !self.negated && self.entry().is_some_and(|entry| entry.name == name)
     }
 
+    /// Whether it is one of these, in either form.
+    pub fn is_of(&self, names: &[&str]) -> bool {
+        self.entry().is_some_and(|entry| names.contains(&entry.name))
+    }
+
     /// Its entry in the table.
     pub fn entry(&self) -> Option<&'static Entry> {
         match self.what {
@@ -90,6 +95,43 @@ pub fn parse(words: &[OsString]) -> Vec<Opt<'_>> {
         at += usize::from(took_next.is_some_and(|value| next.is_some_and(|next| std::ptr::eq(value, next))));
     }
     found
+}
+
+/// Options that say how the peer is reached, and how the rsync there is started: they hold for any rsync to the same peer.
+pub const REACH: [&str; 16] = [
+    "address",
+    "blocking-io",
+    "contimeout",
+    "ipv4",
+    "ipv6",
+    "old-args",
+    "password-file",
+    "port",
+    "protect-args",
+    "protocol",
+    "remote-option",
+    "rsync-path",
+    "secluded-args",
+    "sockopts",
+    "timeout",
+    "trust-sender",
+];
+
+/// Options that say how what is sent is compressed.
+pub const COMPRESSION: [&str; 7] =
+    ["compress", "compress-choice", "compress-level", "new-compress", "old-compress", "zc", "zl"];
+
+/// Options that say which of the names belong to a sync.
+pub const RULES: [&str; 7] = ["F", "cvs-exclude", "exclude", "exclude-from", "filter", "include", "include-from"];
+
+/// Those of the options that are wanted, one by one; a word that is not known as it stands.
+pub fn keep(words: &[OsString], wanted: impl Fn(&Opt<'_>) -> bool) -> Vec<OsString> {
+    let parsed = parse(words);
+    let kept = parsed.iter().filter(|opt| wanted(opt)).filter_map(|opt| match opt.what {
+        What::Known(_) => opt.words(),
+        What::Unknown | What::Operand => words.get(opt.word).map(|word| vec![word.clone()]),
+    });
+    kept.flatten().collect()
 }
 
 /// Whether the options contain one of these long names, in whatever form.

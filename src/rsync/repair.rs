@@ -149,8 +149,7 @@ fn base(opts: &[OsString]) -> Result<Vec<OsString>, NotRepairable> {
 }
 
 fn without(opts: &[OsString], names: &[&str]) -> Vec<OsString> {
-    let is_left = |opt: &&Opt<'_>| opt.entry().is_none_or(|entry| !names.contains(&entry.name));
-    options::parse(opts).iter().filter(is_left).filter_map(Opt::words).flatten().collect()
+    options::keep(opts, |opt| !opt.is_of(names))
 }
 
 /// A name that begins with `#` would be a comment, and one that begins with a dash is no option.

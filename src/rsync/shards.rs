@@ -156,9 +156,7 @@ pub(super) fn deletes(opts: &[Opt<'_>]) -> bool {
 
 /// The options with this fate, one by one.
 fn kept(opts: &[OsString], keeps: impl Fn(Fate) -> bool) -> Vec<OsString> {
-    let parsed = options::parse(opts);
-    let kept = parsed.iter().filter(|opt| opt.entry().is_some_and(|entry| keeps(entry.fate)));
-    kept.filter_map(Opt::words).flatten().collect()
+    options::keep(opts, |opt| opt.entry().is_some_and(|entry| keeps(entry.fate)))
 }
 
 /// Sources whose names all begin in one directory.

@@ -19,7 +19,7 @@ use super::order::{Elsewhere, Order};
 use super::report::Drill;
 use super::side::{Read, Scan, Side, SideError, State, Wanted};
 use crate::rsync::args;
-use crate::rsync::options;
+use crate::rsync::options::{self, COMPRESSION, Opt, REACH};
 use crate::ssh::transport;
 use crate::{human, random};
 
@@ -27,24 +27,6 @@ use crate::{human, random};
 const PREFIX: &str = "restore-drill-";
 /// So much stays free beside the files, bytes.
 const SPARE: u64 = 64 << 20;
-/// Options of the sync that say how the peer is reached, and what is started there.
-const KEPT: [&str; 14] = [
-    "rsync-path",
-    "timeout",
-    "contimeout",
-    "compress",
-    "compress-choice",
-    "compress-level",
-    "blocking-io",
-    "sockopts",
-    "protocol",
-    "ipv4",
-    "ipv6",
-    "old-args",
-    "secluded-args",
-    "trust-sender",
-];
-
 /// A file that is to be copied back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampled {
@@ -194,9 +176,9 @@ fn bring(order: &Order, sample: &[Sampled], scratch: &Path) -> Result<String, Si
 }
 
 fn argv(order: &Order, scratch: &Path) -> Vec<OsString> {
-    let kept = options::parse(&order.opts);
-    let kept = kept.iter().filter(|opt| opt.entry().is_some_and(|entry| KEPT.contains(&entry.name)));
-    let mut argv: Vec<OsString> = kept.filter_map(options::Opt::words).flatten().collect();
+    // What is said to the other side of a sync may not fit here, where the sides are exchanged.
+    let is_wanted = |opt: &Opt<'_>| (opt.is_of(&REACH) && !opt.is_of(&["remote-option"])) || opt.is_of(&COMPRESSION);
+    let mut argv = options::keep(&order.opts, is_wanted);
     argv.extend(["--from0", "--files-from=-", "--no-implied-dirs"].map(OsString::from));
     argv.extend(order.rate.map(|rate| format!("--bwlimit={}", (rate / 1024).max(1)).into()));
     let mut dest = order.dest.clone().into_vec();

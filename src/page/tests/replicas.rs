@@ -9,7 +9,11 @@ use crate::verify::store::{Kept, Point};
 fn row(sync: &str, report: Option<Report>) -> ReplicaRow {
     let replica = Replica { job: "a/b <i>".into(), sync: sync.into() };
     let lately = (0..30).map(|n| Point { at: at(n * 600 - 18_000), ratio: 1.0, lag: None }).collect();
-    ReplicaRow { replica, dest: "nas.example.org:/srv/backup/photos".into(), report, lately, under_way: None }
+    ReplicaRow { replica, dest: "nas.example.org:/srv/backup/photos".into(), report, lately, verified_by: Vec::new() }
+}
+
+fn by(last: Option<Outcome>, under_way: Option<Timestamp>) -> Vec<VerifiedBy> {
+    vec![VerifiedBy { job: "photos".into(), action: "look".into(), next: Some(at(3600)), under_way, last }]
 }
 
 #[test]
@@ -39,6 +43,21 @@ fn an_overview_has_a_row_for_each_replica_and_a_word_for_those_never_verified() 
     assert!(!page(&[]).contains("Replicas"));
 }
 
+#[test]
+fn an_overview_marks_what_is_being_verified_and_a_verification_that_failed_since() {
+    let report = || Some(Report::sample("photos", "copy", Verdict::InStep, &[]));
+    let failed = |started| Outcome { started: at(started), ..outcome("failed", 0) };
+    let page = |report, verified_by| {
+        let rows = [ReplicaRow { verified_by, ..row("copy", report) }];
+        show_with(vec![job("j", State::Idle)], &[], &rows, overview).into_string()
+    };
+    let marked = |verified_by| page(report(), verified_by).contains("last one failed</b>");
+    assert_eq!((marked(by(Some(failed(-10)), None)), marked(by(Some(failed(10)), None))), (false, true));
+    assert!(!marked(by(Some(outcome("succeeded", 10)), None)));
+    assert!(page(report(), by(None, Some(at(0)))).contains("verifying</b>"));
+    assert!(page(None, by(Some(failed(0)), Some(at(5)))).contains("copy</a> (under way) (it failed)"));
+}
+
 /// The page of a replica with this report and these details.
 fn replica_page(report: Option<&Report>, verified_by: Vec<VerifiedBy>, details: Option<Details<'_>>) -> String {
     let replica = Replica { job: "photos".into(), sync: "copy".into() };
@@ -53,9 +72,6 @@ fn a_replica_s_page_says_how_it_stands_and_what_became_of_a_later_verification()
         lag: Some(7200.0),
         why: "it lags by more than 1 h".into(),
         ..Report::sample("photos", "copy", Verdict::Drift, &[(Class::Missing, 1)])
-    };
-    let by = |last: Option<Outcome>, under_way| {
-        vec![VerifiedBy { job: "photos".into(), action: "look".into(), next: Some(at(3600)), under_way, last }]
     };
     let page = replica_page(Some(&report), by(None, Some(at(-90))), None);
     for expected in [

@@ -10,43 +10,14 @@ use std::process::{Command, Stdio};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::line::{self, Problem};
-use crate::rsync::options::{self, Fate, Opt};
+use crate::rsync::options::{self, COMPRESSION, Fate, REACH, RULES};
 use crate::rsync::{args, exit};
 use crate::ssh::transport;
 use crate::verify::order::Elsewhere;
 use crate::verify::side::SideError;
 
-/// Options of a sync that say how the peer is reached and names and owners are read there.
-const REACH: [&str; 26] = [
-    "rsync-path",
-    "remote-option",
-    "old-args",
-    "secluded-args",
-    "protect-args",
-    "trust-sender",
-    "timeout",
-    "contimeout",
-    "address",
-    "sockopts",
-    "blocking-io",
-    "protocol",
-    "ipv4",
-    "ipv6",
-    "compress",
-    "new-compress",
-    "old-compress",
-    "compress-choice",
-    "zc",
-    "compress-level",
-    "zl",
-    "bwlimit",
-    "numeric-ids",
-    "checksum-choice",
-    "cc",
-    "checksum-seed",
-];
-/// Those that say which names belong to it.
-const RULES: [&str; 8] = ["filter", "exclude", "include", "exclude-from", "include-from", "F", "cvs-exclude", "from0"];
+/// Beside the way to the peer: how names and owners are read there, and how files are compared.
+const READING: [&str; 5] = ["bwlimit", "numeric-ids", "checksum-choice", "cc", "checksum-seed"];
 /// Those that a dry run of it does without: what bounds or hides what it would do, reads everything, or does something else.
 const DROPPED: [&str; 11] = [
     "rsh",
@@ -64,21 +35,17 @@ const DROPPED: [&str; 11] = [
 
 /// The options by which the peer is reached.
 pub(super) fn reach(opts: &[OsString]) -> Vec<OsString> {
-    words(opts, |opt| opt.entry().is_some_and(|entry| REACH.contains(&entry.name)))
+    options::keep(opts, |opt| [&REACH[..], &COMPRESSION, &READING].iter().any(|names| opt.is_of(names)))
 }
 
 /// The options that say which names there are.
 pub(super) fn rules(opts: &[OsString]) -> Vec<OsString> {
-    words(opts, |opt| opt.entry().is_some_and(|entry| RULES.contains(&entry.name)))
+    options::keep(opts, |opt| opt.is_of(&RULES) || opt.is_of(&["from0"]))
 }
 
 /// The options of a dry run of the sync.
 pub(super) fn whole(opts: &[OsString]) -> Vec<OsString> {
-    words(opts, |opt| opt.entry().is_some_and(|entry| entry.fate != Fate::Output && !DROPPED.contains(&entry.name)))
-}
-
-fn words(opts: &[OsString], wanted: impl Fn(&Opt<'_>) -> bool) -> Vec<OsString> {
-    options::parse(opts).iter().filter(|opt| wanted(opt)).filter_map(Opt::words).flatten().collect()
+    options::keep(opts, |opt| opt.entry().is_some_and(|entry| entry.fate != Fate::Output) && !opt.is_of(&DROPPED))
 }
 
 /// How the peer is reached.
