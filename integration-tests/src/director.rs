@@ -143,17 +143,17 @@ impl Director {
         self.until(&format!("{text:?} in the log"), |it| it.log().contains(text));
     }
 
-    /// Waits until it says on which address it serves metrics.
+    /// Waits until it says that it is ready: metrics are served, and it hears orders.
     #[track_caller]
     pub fn wait_until_ready(&self) {
-        self.until("metrics are served", |it| address_in(&it.log()).is_some());
+        self.wait_for_log(" is ready");
     }
 
     /// Where it serves metrics.
     #[track_caller]
     pub fn metrics_addr(&self) -> SocketAddr {
         *self.metrics.get_or_init(|| {
-            self.wait_until_ready();
+            self.until("metrics are served", |it| address_in(&it.log()).is_some());
             address_in(&self.log()).expect("the log names the address")
         })
     }
