@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_written_on_a_lost_claim() {
+    async fn nothing_is_written_when_the_warrant_is_lost() {
         let (mut line, mut far, terms) = line();
         let warrant = Warrant::new(1, crate::clock::Ticks::now(), LONG, LONG);
         terms.lend(Some(warrant.clone()));

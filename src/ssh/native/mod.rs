@@ -143,8 +143,9 @@ impl Session {
     }
 
     /// From now on something is said to the peer only as long as this warrant is not lost; `None` takes the bound away.
-    pub(super) fn lend(&self, warrant: Option<Warrant>) {
-        self.terms.lend(warrant);
+    pub(super) fn lend(&self, warrant: Option<&Warrant>) {
+        let way = self.hops.iter().map(|hop| &hop.terms).chain([&self.terms]);
+        way.for_each(|terms| terms.lend(warrant.cloned()));
     }
 
     /// Whether the connection is over.

@@ -96,6 +96,13 @@ struct Offer {
     end: oneshot::Sender<i32>,
 }
 
+/// What an rsync wants to be run, and for how long it may.
+struct Errand {
+    peer: Peer,
+    warrant: Warrant,
+    command: Vec<u8>,
+}
+
 /// The right of one rsync to one connection.
 pub struct Ticket {
     transport: Transport,
@@ -226,10 +233,11 @@ impl Transport {
         };
         drop(shim);
         let (Offer { peer, warrant, cut, end }, Hello { input, output, error, .. }, command) = heard;
+        let errand = Errand { peer, warrant, command };
         let mut voice = Voice::new(&error);
         drop(error);
         let status = tokio::select! {
-            status = self.run((&peer, &warrant), &command, Ends::new(input, output), &mut voice) => status,
+            status = self.run(&errand, Ends::new(input, output), &mut voice) => status,
             () = cut.cancelled() => return,
             () = self.inner.ended.cancelled() => return,
         };
@@ -248,14 +256,14 @@ impl Transport {
     }
 
     /// Runs a command; its exit code. When this is dropped, what the peer has not received yet, it never will.
-    async fn run(&self, to: (&Peer, &Warrant), command: &[u8], ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
+    async fn run(&self, errand: &Errand, ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
         let result = match ends {
-            Ok(ends) => self.pass(to, command, ends, voice).await.map_err(|error| crate::error_chain(&error)),
+            Ok(ends) => self.pass(errand, ends, voice).await.map_err(|error| crate::error_chain(&error)),
             Err(error) => Err(format!("rsync's streams cannot be used: {error}")),
         };
         let why = match result {
             Ok(ExitStatus::Code(code)) => return code,
-            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}", peer = to.0),
+            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}", peer = errand.peer),
             Err(why) => why,
         };
         // Fails when nobody listens any more.
@@ -264,14 +272,10 @@ impl Transport {
     }
 
     /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
-    async fn begin(
-        &self,
-        (peer, warrant): (&Peer, &Warrant),
-        command: &[u8],
-        ends: &mut Ends,
-    ) -> Result<(Arc<Session>, Begun), SshError> {
+    async fn begin(&self, errand: &Errand, ends: &mut Ends) -> Result<(Arc<Session>, Begun), SshError> {
+        let Errand { peer, warrant, command } = errand;
         while let Some(session) = self.waiting(peer) {
-            session.lend(Some(warrant.clone()));
+            session.lend(Some(warrant));
             match tokio::time::timeout(KEPT_OPEN_MAX, session.begin(command, ends)).await {
                 Ok(Ok(begun)) => return Ok((session, begun)),
                 // Nothing has come of it.
@@ -280,7 +284,7 @@ impl Transport {
             }
         }
         let session = Arc::new(self.connect(peer).await?);
-        session.lend(Some(warrant.clone()));
+        session.lend(Some(warrant));
         let begun = tokio::time::timeout(OPEN_MAX, session.begin(command, ends)).await;
         let doing = "opening a session on";
         let begun = begun.map_err(|_| SshError::Timeout { peer: peer.to_string(), doing, limit: OPEN_MAX })?;
@@ -298,20 +302,14 @@ impl Transport {
         }
     }
 
-    async fn pass(
-        &self,
-        to: (&Peer, &Warrant),
-        command: &[u8],
-        mut ends: Ends,
-        voice: &mut Voice,
-    ) -> Result<ExitStatus, SshError> {
-        let (session, begun) = self.begin(to, command, &mut ends).await?;
+    async fn pass(&self, errand: &Errand, mut ends: Ends, voice: &mut Voice) -> Result<ExitStatus, SshError> {
+        let (session, begun) = self.begin(errand, &mut ends).await?;
         let session = Leased(Some(session));
         let voice = AsyncMutex::new(voice);
         let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
         let Passed { status, is_clean } = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
         if is_clean {
-            self.keep(to.0, session.unharmed());
+            self.keep(&errand.peer, session.unharmed());
         }
         Ok(status)
     }
