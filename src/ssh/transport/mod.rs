@@ -263,7 +263,9 @@ impl Transport {
         };
         let why = match result {
             Ok(ExitStatus::Code(code)) => return code,
-            Ok(ExitStatus::Signal(signal)) => format!("rsync on {peer} was ended by signal {signal}", peer = errand.peer),
+            Ok(ExitStatus::Signal(signal)) => {
+                format!("rsync on {peer} was ended by signal {signal}", peer = errand.peer)
+            }
             Err(why) => why,
         };
         // Fails when nobody listens any more.
