@@ -35,7 +35,15 @@ fn replicas_are_in_step_over_either_transport() {
         let (sandbox, _peer) = with_source();
         let finished = run(&sandbox, transport);
         finished.expect_code(0).expect_said("100 % of 5 entries in step").expect_said("100 % of 6 entries in step");
+        assert!(!finished.stderr.contains("note: "), "{}", finished.stderr);
     }
+}
+
+#[test]
+fn a_rate_that_rsync_does_not_keep_to_is_told() {
+    let (sandbox, _peer) = with_source();
+    let finished = sandbox.once(&sandbox.config(&jobs("native", "none, rate: 50M")));
+    finished.expect_code(0).expect_said("note: `rate` did not hold");
 }
 
 #[test]

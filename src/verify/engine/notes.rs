@@ -1,7 +1,10 @@
-//! What is odd about the two sides: a file system that keeps less than the sync promises, a clock that is wrong.
+//! What is odd about the two sides: a file system that keeps less than the sync promises, a clock that is wrong, a bound that does not hold.
 
 use super::Course;
 use crate::agent::proto::message::Volume;
+use crate::verify::order::Order;
+use crate::verify::report::By;
+use crate::verify::terms::Depth;
 
 /// A clock that is off by less is not worth a word, seconds.
 const CLOCK_OFF: f64 = 5.0;
@@ -23,6 +26,7 @@ pub(super) fn of(course: &mut Course<'_>) -> Vec<String> {
     for (side, about) in [("source", &course.about.0), ("target", &course.about.1)] {
         notes.extend(about.clock_offset.and_then(|offset| clock(side, offset)));
     }
+    notes.extend(unbounded(course.order, course.sides.by));
     notes
 }
 
@@ -43,6 +47,14 @@ fn one_case(source: &Volume, target: &Volume) -> Option<String> {
 fn clock(side: &str, offset: f64) -> Option<String> {
     let way = if offset > 0.0 { "ahead" } else { "behind" };
     (offset.abs() > CLOCK_OFF).then(|| format!("the {side}'s clock is {:.0} s {way}", offset.abs()))
+}
+
+/// rsync has no bound on how fast it reads, only on what it sends.
+fn unbounded(order: &Order, by: By) -> Option<String> {
+    let reads = order.depth == Depth::Deep && by == By::Rsync;
+    let note =
+        || "`rate` did not hold: without an agent on the peer rsync reads both sides, as fast as it can".to_owned();
+    order.rate.filter(|_| reads).map(|_| note())
 }
 
 #[cfg(test)]
