@@ -17,14 +17,31 @@ pub(super) struct Kind {
 /// The keys that name a peer.
 pub(super) const PEER: &[&str] = &["user", "host", "port", "private_ssh_key", "private_key_path", "proxy_jump"];
 
-/// The keys that jobs of both types have.
+/// The keys that say when something runs.
+const SCHEDULE: &[&str] = &["cron_schedule", "timezone", "jitter", "overlap", "catch_up", "catch_up_max_age"];
+
+/// The other keys of an instance, behind its name and its schedule.
+const INSTANCE: &[&str] = &[
+    "concurrency",
+    "pid_file_dir",
+    "state_dir",
+    "metrics",
+    "history",
+    "notify",
+    "lease",
+    "kill_grace",
+    "connect_timeout",
+    "host_key_policy",
+    "known_hosts",
+    "transport",
+    "max_delete",
+    "stall_timeout",
+    "bwlimit",
+    "jobs",
+];
+
+/// The keys that jobs of both types have behind their schedule.
 const JOB: &[&str] = &[
-    "cron_schedule",
-    "timezone",
-    "jitter",
-    "overlap",
-    "catch_up",
-    "catch_up_max_age",
     "max_age",
     "notify",
     "when",
@@ -57,35 +74,8 @@ const fn concat<const N: usize>(lists: &[&[&'static str]]) -> [&'static str; N] 
 }
 
 /// The whole file.
-pub(super) const TOP: Kind = Kind {
-    name: "the top level",
-    keys: &[
-        "rsync_id",
-        "cron_schedule",
-        "timezone",
-        "jitter",
-        "overlap",
-        "catch_up",
-        "catch_up_max_age",
-        "concurrency",
-        "pid_file_dir",
-        "state_dir",
-        "metrics",
-        "history",
-        "notify",
-        "lease",
-        "kill_grace",
-        "connect_timeout",
-        "host_key_policy",
-        "known_hosts",
-        "transport",
-        "max_delete",
-        "stall_timeout",
-        "bwlimit",
-        "jobs",
-    ],
-    idle: &[],
-};
+pub(super) const TOP: Kind =
+    Kind { name: "the top level", keys: &concat::<23>(&[&["rsync_id"], SCHEDULE, INSTANCE]), idle: &[] };
 
 /// `metrics`.
 pub(super) const METRICS: Kind = Kind {
@@ -121,11 +111,14 @@ pub(super) const HISTORY: Kind = Kind { name: "`history`", keys: &["max_age", "m
 
 /// A job of type `local`.
 pub(super) const LOCAL_JOB: Kind =
-    Kind { name: "a local job", keys: &concat::<21>(&[&["id", "type"], JOB]), idle: PEER };
+    Kind { name: "a local job", keys: &concat::<21>(&[&["id", "type"], SCHEDULE, JOB]), idle: PEER };
 
 /// A job of type `remote`.
-pub(super) const REMOTE_JOB: Kind =
-    Kind { name: "a remote job", keys: &concat::<28>(&[&["id", "type"], PEER, &["transport"], JOB]), idle: &[] };
+pub(super) const REMOTE_JOB: Kind = Kind {
+    name: "a remote job",
+    keys: &concat::<28>(&[&["id", "type"], PEER, &["transport"], SCHEDULE, JOB]),
+    idle: &[],
+};
 
 /// A lock file or a block on this host.
 pub(super) const LOCAL_FILE: Kind =

@@ -431,7 +431,7 @@ impl Verify {
             sync: Arc::new(sync.clone()),
             depth: Depth::Quick,
             share: None,
-            max_drift: MaxDrift::Entries(0),
+            max_drift: MaxDrift::default(),
             max_lag: None,
             rate: None,
             restore: 0,

@@ -69,8 +69,8 @@ impl Pages {
                 Ok(known)
             })
             .await;
-        let verified_by: Vec<_> = syncs.iter().map(|(replica, _)| verified_by(&jobs, replica, status)).collect();
-        let verified_by = self.with_last(verified_by).await;
+        let mut verified_by: Vec<_> = syncs.iter().map(|(replica, _)| verified_by(&jobs, replica, status)).collect();
+        self.look_up_last(verified_by.iter_mut().flatten().collect()).await;
         let row = |((replica, dest), verified_by)| {
             let (report, lately) =
                 known.remove(&replica).map_or((None, Vec::new()), |(report, few)| (Some(report), few));
@@ -97,25 +97,25 @@ impl Pages {
                 all: more.all,
             },
         });
-        let verified_by = self.with_last(vec![verified_by(&jobs, replica, seen.status)]).await.remove(0);
+        let mut verified_by = verified_by(&jobs, replica, seen.status);
+        self.look_up_last(verified_by.iter_mut().collect()).await;
         let report = found.report.as_ref();
         Some(page::replica(&ReplicaView { replica, source, dest, verified_by, report, details }, seen))
     }
 
-    /// The same actions, of each replica, with how they ended last.
-    async fn with_last(&self, mut verified_by: Vec<Vec<VerifiedBy>>) -> Vec<Vec<VerifiedBy>> {
-        let actions: Vec<_> = verified_by.iter().flatten().map(|by| (by.job.clone(), by.action.clone())).collect();
+    /// Notes of these actions how each ended last.
+    async fn look_up_last(&self, verified_by: Vec<&mut VerifiedBy>) {
+        let actions: Vec<_> = verified_by.iter().map(|by| (by.job.clone(), by.action.clone())).collect();
         if actions.is_empty() {
-            return verified_by;
+            return;
         }
         let last_of = move |database: &Connection| {
             let last = actions.iter().map(|(job, action)| read::last_of(database, job, action));
             last.collect::<rusqlite::Result<Vec<_>>>()
         };
-        for (by, last) in verified_by.iter_mut().flatten().zip(self.ask(last_of).await) {
+        for (by, last) in verified_by.into_iter().zip(self.ask(last_of).await) {
             by.last = last;
         }
-        verified_by
     }
 
     /// Asks the database of verifications something, on a thread for that.

@@ -27,6 +27,7 @@ use crate::{human, random};
 const PREFIX: &str = "restore-drill-";
 /// So much stays free beside the files, bytes.
 const SPARE: u64 = 64 << 20;
+
 /// A file that is to be copied back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sampled {
@@ -252,8 +253,7 @@ fn remove_left(base: &Path) {
 #[cfg(test)]
 mod tests {
     use super::super::here::Here;
-    use super::super::order::{MaxDrift, Replica};
-    use super::super::terms::Depth;
+    use super::super::order::Replica;
     use super::*;
     use crate::rsync::filter::{Filters, Side as End};
     use crate::scan::Attributes;
@@ -264,18 +264,9 @@ mod tests {
             sources: vec![base.join("source/").into()],
             dest: base.join("replica").into(),
             opts: vec!["-a".into(), "--rsync-path=x".into()],
-            remote: None,
-            depth: Depth::Quick,
-            share: None,
-            fresh: false,
-            max_drift: MaxDrift::Entries(0),
-            max_lag: None,
-            rate: None,
             restore: 9,
-            agent: None,
             state: Some(base.join("state")),
-            keep: 0,
-            list: None,
+            ..Order::default()
         }
     }
 

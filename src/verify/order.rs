@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::terms::Depth;
 
-/// A verification.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A verification. The default is a quick one of nothing, that tolerates nothing and keeps nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// Whose replica it is.
     pub replica: Replica,
@@ -46,7 +46,7 @@ pub struct Order {
 }
 
 /// A sync of a job, and what it makes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Replica {
     /// The job's `id`.
     pub job: String,
@@ -76,6 +76,13 @@ pub enum MaxDrift {
     Entries(u64),
     /// This part of all entries, 0 to 1.
     Share(f64),
+}
+
+impl Default for MaxDrift {
+    /// Nothing may.
+    fn default() -> Self {
+        Self::Entries(0)
+    }
 }
 
 impl MaxDrift {

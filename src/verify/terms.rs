@@ -9,10 +9,11 @@ use crate::rsync::options::{self, Opt, What};
 use crate::scan::Attributes;
 
 /// How closely two trees are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depth {
     /// Kind, size, time of files.
+    #[default]
     Quick,
     /// And modes, owners, attributes, link targets, hard links.
     Meta,

@@ -8,7 +8,7 @@ use std::path::Path;
 use rsyncdirector::scan::{Entry, Kind, Mtime};
 use rsyncdirector::verify::Depth;
 use rsyncdirector::verify::engine::{Sides, verify};
-use rsyncdirector::verify::order::{MaxDrift, Order, Replica};
+use rsyncdirector::verify::order::{Order, Replica};
 use rsyncdirector::verify::report::{By, Report};
 use rsyncdirector::verify::side::{About, Entries, Read, Scan, Side, SideError, State, Wanted};
 
@@ -89,18 +89,10 @@ fn verified(state: &Path, files: u64) -> Report {
         sources: vec!["/nowhere/".into()],
         dest: "/nowhere-else".into(),
         opts: vec![OsString::from("-aHAX"), "--delete".into()],
-        remote: None,
         depth: Depth::Deep,
-        share: None,
-        fresh: false,
-        max_drift: MaxDrift::Entries(0),
-        max_lag: None,
-        rate: None,
-        restore: 0,
-        agent: None,
         state: Some(state.to_owned()),
         keep: 86_400,
-        list: None,
+        ..Order::default()
     };
     let side = |has_faults| Box::new(Told { files, has_faults });
     let sides = Sides { source: side(false), target: side(true), by: By::Here };

@@ -8,7 +8,7 @@ use integration_tests::tree::{Case, Level};
 use rsyncdirector::verify::Depth;
 use rsyncdirector::verify::engine::{Sides, verify};
 use rsyncdirector::verify::here::Here;
-use rsyncdirector::verify::order::{MaxDrift, Order, Replica};
+use rsyncdirector::verify::order::{Order, Replica};
 use rsyncdirector::verify::report::By;
 
 /// Pairs of trees in each run, and how many more of which rsync makes the target; `RD_TRUTH_TREES` asks for more of the first.
@@ -34,18 +34,8 @@ fn order(case: &Case, directory: &Path, level: Level) -> Order {
         sources: vec![source],
         dest: directory.join("target").into(),
         opts: case.options.words().iter().map(OsString::from).collect(),
-        remote: None,
         depth: depth(level),
-        share: None,
-        fresh: false,
-        max_drift: MaxDrift::Entries(0),
-        max_lag: None,
-        rate: None,
-        restore: 0,
-        agent: None,
-        state: None,
-        keep: 86_400,
-        list: None,
+        ..Order::default()
     }
 }
 

@@ -79,7 +79,7 @@ fn terms(fields: &Fields<'_>, outer: &Limits) -> Option<Terms> {
     let stall_timeout = if said { own() } else { outer.stall_timeout };
     (!wrong).then_some(())?;
     let depth = if share.is_some() { Depth::Deep } else { level.unwrap_or(Depth::Quick) };
-    let max_drift = max_drift.unwrap_or(MaxDrift::Entries(0));
+    let max_drift = max_drift.unwrap_or_default();
     Some(Terms { depth, share, max_drift, max_lag, rate: rate.map(|k| k * 1024), restore, agent, stall_timeout })
 }
 

@@ -149,7 +149,6 @@ struct Course<'a> {
     scratch: PathBuf,
     began: Timestamp,
     tally: Tally,
-    notes: Vec<String>,
     tell: &'a mut dyn FnMut(Progress),
 }
 
@@ -195,10 +194,8 @@ pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Re
         promise,
         sides,
         manifest,
-        notes: Vec::new(),
         tell,
     };
-    course.notes = notes::of(&mut course);
     let found = course.passes()?;
     course.conclude(found, ticks)
 }
@@ -260,7 +257,7 @@ impl Course<'_> {
             report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
         }
         report.seconds = ticks.elapsed().as_secs_f64();
-        report.notes = std::mem::take(&mut self.notes);
+        report.notes = notes::of(&mut self);
         let outcome = Outcome { report, found };
         if let Some(store) = &mut store {
             store.record(&outcome.report, outcome.differences()?, Duration::from_secs(self.order.keep))?;

@@ -31,18 +31,10 @@ impl Case {
             sources: vec![source],
             dest: path("dst").into(),
             opts: vec!["-a".into(), "--delete".into()],
-            remote: None,
             depth,
-            share: None,
-            fresh: false,
-            max_drift: MaxDrift::Entries(0),
-            max_lag: None,
-            rate: None,
-            restore: 0,
-            agent: None,
             state: Some(path("state")),
             keep: 86_400,
-            list: None,
+            ..Order::default()
         };
         let case = Self { directory, order };
         case.sync();

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::*;
 use crate::verify::engine;
-use crate::verify::order::{MaxDrift, Replica};
+use crate::verify::order::Replica;
 
 /// Two trees, and a way between them that is none: what would reach a peer runs the command here.
 struct Case {
@@ -64,16 +64,7 @@ impl Case {
             opts: self.opts.clone(),
             remote: remote.map(elsewhere),
             depth,
-            share: None,
-            fresh: false,
-            max_drift: MaxDrift::Entries(0),
-            max_lag: None,
-            rate: None,
-            restore: 0,
-            agent: None,
-            state: None,
-            keep: 86_400,
-            list: None,
+            ..Order::default()
         }
     }
 
