@@ -18,10 +18,11 @@ use rustix::fs::{FlockOperation, flock};
 use super::order::{Elsewhere, Order};
 use super::report::Drill;
 use super::side::{Read, Scan, Side, SideError, State, Wanted};
+use crate::human;
+use crate::random::{self, Sequence};
 use crate::rsync::args;
 use crate::rsync::options::{self, COMPRESSION, Opt, REACH};
 use crate::ssh::transport;
-use crate::{human, random};
 
 /// What the names of the private directories begin with.
 const PREFIX: &str = "restore-drill-";
@@ -45,16 +46,16 @@ pub struct Sampled {
 #[derive(Debug, Default)]
 pub struct Sample {
     wanted: usize,
-    offered: u64,
-    random: u64,
+    offered: usize,
+    random: Sequence,
     taken: Vec<Sampled>,
 }
 
 impl Sample {
     /// Of so many.
     pub fn of(wanted: usize) -> Self {
-        let seed = u64::from_str_radix(&crate::random::word()[..16], 16).unwrap_or(0);
-        Self { wanted, offered: 0, random: seed | 1, taken: Vec::new() }
+        let seed = u64::from_str_radix(&random::word()[..16], 16).unwrap_or(0);
+        Self { wanted, offered: 0, random: Sequence::of(seed), taken: Vec::new() }
     }
 
     /// Offers one.
@@ -67,12 +68,7 @@ impl Sample {
             self.taken.push(sampled());
             return;
         }
-        // Marsaglia's xorshift64.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let place = usize::try_from(self.random % self.offered).unwrap_or(usize::MAX);
-        if let Some(taken) = self.taken.get_mut(place) {
+        if let Some(taken) = self.taken.get_mut(self.random.below(self.offered)) {
             *taken = sampled();
         }
     }

@@ -6,11 +6,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
+use rsyncdirector::random::Sequence;
 use rsyncdirector::rsync::filter::Side;
 use rsyncdirector::scan::WalkError;
 use rsyncdirector::verify::{Class, Depth, Judge, Judged, Promise, join};
 
-use super::filter_differential::{Random, difference, grow, operands, options, rules, some_names, walk};
+use super::filter_differential::{difference, grow, operands, options, rules, some_names, walk};
 
 /// Cases in each run; `RD_DELETION_CASES` asks for more.
 const CASES: u64 = 2_400;
@@ -96,7 +97,7 @@ fn makes_way(source: &Path, name: &[u8]) -> bool {
 /// Tries rules on pairs of trees; how many told something, and how many names were deleted.
 fn cases(seed: u64, count: u64) -> (u64, usize) {
     let (mut told, mut deleted) = (0, 0);
-    let mut random = Random(seed.wrapping_mul(0xd1b5_4a32_d192_ed03) | 1);
+    let mut random = Sequence::of(seed.wrapping_mul(0xd1b5_4a32_d192_ed03) | 1);
     let directory = tempfile::tempdir().expect("a directory");
     let home = directory.path().join("home");
     fs::create_dir(&home).expect("made");

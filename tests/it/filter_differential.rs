@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use rsyncdirector::random::Sequence;
 use rsyncdirector::rsync::filter::{Filters, Scope, Side};
 use rsyncdirector::scan::{Attributes, Terms, Walk, WalkError};
 
@@ -17,22 +18,6 @@ const CASES: u64 = 5_000;
 const THREADS: u64 = 4;
 /// Rules that are tried on one tree.
 const RULES_A_TREE: u64 = 25;
-
-/// Marsaglia's xorshift64: the same cases each time.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-}
 
 const NAMES: &[&str] = &[
     "a", "b", "foo", "bar", "x", "a.o", "b.c", "foo.o", "x~", "a b", "[x]", "core", "tags", "a-b", "*", "fo", ".hid",
@@ -80,7 +65,7 @@ const PARTS: &[&str] = &[
     ".*",
 ];
 
-fn pattern(random: &mut Random) -> String {
+fn pattern(random: &mut Sequence) -> String {
     let mut pattern = String::new();
     if random.below(4) == 0 {
         pattern.push('/');
@@ -100,7 +85,7 @@ fn pattern(random: &mut Random) -> String {
     pattern
 }
 
-fn rule(random: &mut Random) -> String {
+fn rule(random: &mut Sequence) -> String {
     let head = random.pick(&[
         "-",
         "-",
@@ -132,7 +117,7 @@ fn rule(random: &mut Random) -> String {
     }
 }
 
-pub(super) fn rules(random: &mut Random, count: usize) -> String {
+pub(super) fn rules(random: &mut Sequence, count: usize) -> String {
     let mut text = String::new();
     for _ in 0..random.below(count + 1) {
         text += &match random.below(10) {
@@ -144,12 +129,12 @@ pub(super) fn rules(random: &mut Random, count: usize) -> String {
     text
 }
 
-fn patterns(random: &mut Random) -> String {
+fn patterns(random: &mut Sequence) -> String {
     (0..random.below(4)).map(|_| pattern(random) + "\n").collect()
 }
 
 /// A tree with files of rules in it.
-pub(super) fn grow(random: &mut Random, directory: &Path, depth: usize) {
+pub(super) fn grow(random: &mut Sequence, directory: &Path, depth: usize) {
     fs::create_dir_all(directory).expect("made");
     for _ in 0..random.below(5) + 1 {
         let path = directory.join(random.pick(NAMES));
@@ -166,14 +151,14 @@ pub(super) fn grow(random: &mut Random, directory: &Path, depth: usize) {
             fs::write(directory.join(name), text).expect("written");
         }
     };
-    let mut other = Random(directory.as_os_str().len() as u64 * 77 + depth as u64 + 1);
+    let mut other = Sequence::of(directory.as_os_str().len() as u64 * 77 + depth as u64 + 1);
     put(".rules", rules(&mut other, 3));
     put(".rsync-filter", rules(&mut other, 3));
     put(".names", patterns(&mut other));
     put(".cvsignore", patterns(&mut other).replace('\n', " "));
 }
 
-pub(super) fn options(random: &mut Random, files: &Path) -> Vec<String> {
+pub(super) fn options(random: &mut Sequence, files: &Path) -> Vec<String> {
     let mut options = Vec::new();
     for number in 0..=random.below(5) {
         let file = files.join(number.to_string()).display().to_string();
@@ -279,7 +264,7 @@ pub(super) fn walk(
 }
 
 /// Some of the names in a tree, or none.
-pub(super) fn some_names(random: &mut Random, tree: &Path) -> Vec<String> {
+pub(super) fn some_names(random: &mut Sequence, tree: &Path) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(tree).expect("a directory") {
         names.push(entry.expect("an entry").file_name().into_string().expect("text"));
@@ -301,7 +286,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Tries rules on trees; how many told something.
 fn cases(seed: u64, count: u64) -> u64 {
     let mut told = 0;
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut random = Sequence::of(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let directory = tempfile::tempdir().expect("a directory");
     let home = directory.path().join("home");
     fs::create_dir(&home).expect("made");

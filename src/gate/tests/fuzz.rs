@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::super::admit::{Admitted, Call, admit};
 use super::super::{Access, Policy};
 use super::Ground;
+use crate::random::Sequence;
 
 const LINES: usize = 1_000_000;
 
@@ -156,21 +157,7 @@ const GOOD: &[&str] = &[
     "rsync --server -svlogDtpre.iLsfxCIvu",
 ];
 
-/// Marsaglia's xorshift64: the same lines each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-
+impl Sequence {
     /// Words from nowhere, or a good line with a few of them changed, and sometimes bytes.
     fn line(&mut self, dir: &str) -> Vec<u8> {
         let mut words: Vec<&str> = match self.below(5) {
@@ -324,7 +311,7 @@ fn beside(dest: &[u8], value: &str) -> Vec<u8> {
     if value.starts_with('/') { value.as_bytes().to_vec() } else { [dest, b"/", value.as_bytes()].concat() }
 }
 
-fn judge(policy: &Policy, line: &[u8], random: &mut Random, dir: &str) -> Option<Call> {
+fn judge(policy: &Policy, line: &[u8], random: &mut Sequence, dir: &str) -> Option<Call> {
     match admit(line, policy, &mut || Ok(random.secluded(dir))) {
         Ok(Admitted::Rsync(call)) => Some(call),
         _ => None,
@@ -337,7 +324,7 @@ fn of_a_million_lines_none_escapes() {
     let roots = Roots::new(&ground);
     let dir = ground.path.to_str().expect("text").to_owned();
     let policies = [ground.policy(""), ground.policy("confinement: paths")];
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Sequence::of(0x9e37_79b9_7f4a_7c15);
     let mut admitted = 0;
     for number in 0..LINES {
         let line = random.line(&dir);

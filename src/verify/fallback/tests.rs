@@ -6,6 +6,7 @@ use std::process::Command;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 
 use super::*;
+use crate::random::Sequence;
 use crate::verify::engine;
 use crate::verify::order::Replica;
 
@@ -253,22 +254,6 @@ fn a_path_of_the_peer_is_found_below_its_root() {
     assert_eq!(found(".", "/home/u/x"), ["home/u/x", "u/x", "x"]);
 }
 
-/// Marsaglia's xorshift64: the same trees each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
-
 const OPTIONS: [&str; 12] = [
     "-au --delete",
     "-a --size-only",
@@ -296,7 +281,7 @@ fn all_below(directory: &Path, found: &mut Vec<PathBuf>) {
     found.push(directory.to_owned());
 }
 
-fn grow(random: &mut Random, directory: &Path, depth: usize) {
+fn grow(random: &mut Sequence, directory: &Path, depth: usize) {
     fs::create_dir_all(directory).expect("made");
     for _ in 0..random.below(5) {
         let names =
@@ -313,7 +298,7 @@ fn grow(random: &mut Random, directory: &Path, depth: usize) {
 }
 
 /// Makes something else of what has a name at the destination.
-fn spoil(random: &mut Random, path: &Path) {
+fn spoil(random: &mut Sequence, path: &Path) {
     let about = fs::symlink_metadata(path).expect("there");
     let owned = |name: &str| path.join(name);
     match random.below(10) {
@@ -339,7 +324,7 @@ fn spoil(random: &mut Random, path: &Path) {
 
 #[test]
 fn trees_of_all_kinds_are_told_as_an_agent_tells_them() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Sequence::of(0x9e37_79b9_7f4a_7c15);
     let mut faults = 0;
     let rounds = std::env::var("RD_FALLBACK_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(24);
     for round in 0..rounds {
@@ -352,12 +337,12 @@ fn trees_of_all_kinds_are_told_as_an_agent_tells_them() {
         let mut copies = Vec::new();
         all_below(&case.path("dst"), &mut copies);
         for _ in 0..random.below(6) {
-            let path = random.pick(&copies);
+            let path = &copies[random.below(copies.len())];
             if fs::symlink_metadata(path).is_ok() {
                 spoil(&mut random, path);
             }
         }
-        let depth = *random.pick(&[Depth::Quick, Depth::Meta, Depth::Deep]);
+        let depth = random.pick(&[Depth::Quick, Depth::Meta, Depth::Deep]);
         let [by_agent, pulled, pushed] = case.found(depth);
         assert_eq!(pulled, by_agent, "{round}: {:?} {depth:?}, the source is elsewhere", case.opts);
         assert_eq!(pushed, by_agent, "{round}: {:?} {depth:?}, the target is elsewhere", case.opts);
