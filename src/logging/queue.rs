@@ -1,8 +1,8 @@
 //! Entries on their way to a reader that may be slow, or may have stopped reading: nobody who logs waits for it.
 //!
 //! One thread writes. Whoever can wait without harm, the output of an action, asks for [`Queue::room`] first, which slows the
-//! action down to the reader's pace. Everything else is queued up to a bound; what comes then is lost, counted, and said when the
-//! reader reads again. So a full pipe or a stopped journal never delays a signal, a lease or a release.
+//! action down to the reader's pace. Everything else is queued up to a bound; what comes from then until there is room is lost, and
+//! how much that was is said in its place. So a full pipe or a stopped journal never delays a signal, a lease or a release.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// There is room below this many queued bytes.
 const ROOM: usize = 256 * 1024;
-/// Entries are lost beyond this many queued bytes.
+/// Entries are lost from this many queued bytes on, until there is room.
 const BOUND: usize = 4 * 1024 * 1024;
 
 /// The queue between those who log and the thread that writes.
@@ -28,16 +28,29 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    entries: VecDeque<Vec<u8>>,
+    entries: VecDeque<Queued>,
     bytes: usize,
     /// An entry is being written that is not in `entries` any more.
     writing: bool,
+    /// Entries lost since the last one that was queued.
     lost: u64,
 }
 
+impl State {
+    fn has_room(&self) -> bool {
+        self.bytes < ROOM
+    }
+}
+
+/// An entry, and how many were lost just before it. An empty one says that they are the last, so far.
+struct Queued {
+    lost_before: u64,
+    entry: Vec<u8>,
+}
+
 impl Queue {
-    /// Starts the thread, which calls `write` for each entry, in order, and `lost` with the number of entries lost before the
-    /// next one.
+    /// Starts the thread, which calls `write` for each entry, in order, and where entries are missing, for what `lost` makes of
+    /// their number.
     ///
     /// # Errors
     /// When there is no thread to be had.
@@ -50,11 +63,13 @@ impl Queue {
         // Ends with the process: it may be stuck in a write.
         thread::Builder::new().name("log".into()).stack_size(256 * 1024).spawn(move || {
             loop {
-                let (entry, missing) = ours.next();
-                if missing > 0 {
-                    write(&lost(missing));
+                let Queued { lost_before, entry } = ours.next();
+                if lost_before > 0 {
+                    write(&lost(lost_before));
                 }
-                write(&entry);
+                if !entry.is_empty() {
+                    write(&entry);
+                }
                 ours.written(entry.len());
             }
         })?;
@@ -68,12 +83,14 @@ impl Queue {
     /// Queues an entry, or loses it if too much is queued already. Never waits.
     pub fn push(&self, entry: &[u8]) {
         let mut state = self.lock();
-        if state.bytes >= BOUND {
+        let losing = state.lost > 0 && !state.has_room();
+        if losing || state.bytes >= BOUND {
             state.lost += 1;
             return;
         }
+        let lost_before = std::mem::take(&mut state.lost);
         state.bytes += entry.len();
-        state.entries.push_back(entry.to_vec());
+        state.entries.push_back(Queued { lost_before, entry: entry.to_vec() });
         drop(state);
         self.changed.notify_all();
     }
@@ -84,7 +101,7 @@ impl Queue {
             let notified = self.room.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if self.lock().bytes < ROOM {
+            if self.lock().has_room() {
                 return;
             }
             notified.await;
@@ -93,26 +110,25 @@ impl Queue {
 
     /// Waits until all is written, for `patience` at most.
     pub fn flush(&self, patience: Duration) {
-        let busy = |state: &mut State| state.writing || !state.entries.is_empty();
+        let busy = |state: &mut State| state.writing || !state.entries.is_empty() || state.lost > 0;
         drop(self.changed.wait_timeout_while(self.lock(), patience, busy));
     }
 
-    fn next(&self) -> (Vec<u8>, u64) {
+    fn next(&self) -> Queued {
         let mut state = self.lock();
-        loop {
-            if let Some(entry) = state.entries.pop_front() {
-                state.writing = true;
-                return (entry, std::mem::take(&mut state.lost));
-            }
+        while state.entries.is_empty() && state.lost == 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.writing = true;
+        let next = state.entries.pop_front();
+        next.unwrap_or_else(|| Queued { lost_before: std::mem::take(&mut state.lost), entry: Vec::new() })
     }
 
     fn written(&self, bytes: usize) {
         let mut state = self.lock();
         state.writing = false;
         state.bytes -= bytes;
-        let (empty, room) = (state.entries.is_empty(), state.bytes < ROOM);
+        let (empty, room) = (state.entries.is_empty(), state.has_room());
         drop(state);
         if empty {
             self.changed.notify_all();
@@ -145,30 +161,47 @@ mod tests {
         assert!(text.starts_with(b"000\n001\n") && text.ends_with(b"099\n"));
     }
 
-    #[tokio::test]
-    async fn a_reader_that_stops_delays_nobody_and_is_told_what_it_missed() {
-        let (mut reader, writer) = io::pipe().unwrap();
+    /// A queue whose reader does not read, after `pushed` entries of 1 KiB.
+    fn stopped(pushed: usize) -> (Arc<Queue>, io::PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
         let queue = queue_into(writer);
-        let entry = [b'x'; 1024];
-        (0..8 * 1024).for_each(|_| queue.push(&entry));
+        (0..pushed).for_each(|_| queue.push(&[b'x'; 1024]));
+        (queue, reader)
+    }
+
+    /// What is read until it ends with `end`: how many entries came before the line of the loss, how many that line says are
+    /// lost, and what came after it.
+    fn read_until(mut reader: io::PipeReader, end: &[u8]) -> (usize, usize, Vec<u8>) {
+        let mut text = Vec::new();
+        let mut chunk = [0; 65536];
+        while !text.ends_with(end) {
+            let count = reader.read(&mut chunk).unwrap();
+            text.extend_from_slice(&chunk[..count]);
+        }
+        let lost = memchr::memmem::find(&text, b"lost ").expect("it is said");
+        assert!(text[..lost].iter().all(|&byte| byte == b'x'));
+        let (said, rest) = text[lost + 5..].split_at(memchr::memchr(b'\n', &text[lost..]).unwrap() - 5);
+        (lost / 1024, str::from_utf8(said).unwrap().parse().unwrap(), rest[1..].to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stops_delays_nobody_and_is_told_what_it_missed_and_where() {
+        let (queue, reader) = stopped(8 * 1024);
         queue.flush(Duration::from_millis(20));
         assert!(tokio::time::timeout(Duration::from_millis(20), queue.room()).await.is_err());
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut text = Vec::new();
-            let mut chunk = [0; 65536];
-            while !text.ends_with(b"end") {
-                let count = reader.read(&mut chunk).unwrap();
-                text.extend_from_slice(&chunk[..count]);
-            }
-            text
-        });
+        let reading = tokio::task::spawn_blocking(|| read_until(reader, b"end"));
         queue.room().await;
         queue.push(b"end");
-        let text = reading.await.unwrap();
-        let lost = memchr::memmem::find(&text, b"lost ").expect("it is said");
-        let digits = text[lost + 5..].iter().take_while(|byte| byte.is_ascii_digit());
-        let number = digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
-        let kept = text.iter().filter(|&&byte| byte == b'x').count() / 1024;
-        assert_eq!(kept + number, 8 * 1024);
+        let (kept, lost, after) = reading.await.unwrap();
+        assert_eq!(kept + lost, 8 * 1024);
+        assert_eq!(after, b"end");
+    }
+
+    #[test]
+    fn what_was_missed_last_is_said_though_nothing_follows() {
+        let (_queue, reader) = stopped(8 * 1024);
+        let (kept, lost, after) = read_until(reader, b"\n");
+        assert_eq!(kept + lost, 8 * 1024);
+        assert!(after.is_empty());
     }
 }
