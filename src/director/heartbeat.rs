@@ -39,22 +39,38 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use tokio::time::timeout;
+
     use super::*;
 
-    #[tokio::test]
-    async fn it_beats_when_it_is_due_and_not_before() {
+    fn heartbeat(every: Duration) -> (Heartbeat, Arc<AtomicU32>) {
         let beats = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&beats);
-        let mut heartbeat = Heartbeat::new(Duration::from_millis(30), move || {
+        let heartbeat = Heartbeat::new(every, move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
+        (heartbeat, beats)
+    }
+
+    const NEVER: Duration = Duration::from_secs(3600);
+    const MEANWHILE: Duration = Duration::from_millis(5);
+
+    #[tokio::test]
+    async fn it_does_not_beat_before_it_is_due() {
+        let (mut heartbeat, beats) = heartbeat(NEVER);
         heartbeat.go_on();
+        timeout(MEANWHILE, heartbeat.due()).await.expect_err("not due yet");
         assert_eq!(beats.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn it_beats_once_when_it_is_due() {
+        let (mut heartbeat, beats) = heartbeat(6 * MEANWHILE);
         // What happens meanwhile does not put it off.
-        tokio::time::timeout(Duration::from_millis(5), heartbeat.due()).await.expect_err("not due yet");
-        heartbeat.due().await;
+        while timeout(MEANWHILE, heartbeat.due()).await.is_err() {}
         heartbeat.go_on();
         assert_eq!(beats.load(Ordering::Relaxed), 1);
+        heartbeat.every = NEVER;
         heartbeat.go_on();
         assert_eq!(beats.load(Ordering::Relaxed), 1);
     }
