@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 use super::Spec;
-use super::spawn::COOKIE;
+use super::cookie::COOKIE;
 
 /// Bytes of the child's stack beside what its arguments need: execvpe(3) takes up to 64 KiB to try the directories of `PATH`.
 const STACK: usize = 128 * 1024;

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-use super::spawn::COOKIE;
-use super::sweep::carries;
+use super::cookie::{COOKIE, Carries, UNKNOWN_MAX, carries};
+use crate::clock::Ticks;
 
 /// The first argument that makes the binary the guard; the second is the word.
 pub const GUARD: &str = "__guard";
@@ -54,19 +54,42 @@ pub fn run(word: &OsStr) {
     // Nothing is ever written; whatever ends this also ends the wait.
     while io::stdin().read(&mut byte).is_ok_and(|count| count > 0) {}
     let prefix = [COOKIE.as_bytes(), b"=", word.as_encoded_bytes(), b"-"].concat();
-    while kill_all(&prefix) {
+    let started = Ticks::now();
+    let mut unknown = Vec::new();
+    // Who was started while one look went on is seen by the next.
+    let mut clear = 0;
+    while clear < 2 {
+        let found = kill_all(&prefix);
+        // On a busy host there is always one that is about to end or to execute something; one that stays so may be ours.
+        let stays = |pid| unknown.contains(pid) && started.elapsed() < UNKNOWN_MAX;
+        clear = if found.carriers || found.unknown.iter().any(stays) { 0 } else { clear + 1 };
+        unknown = found.unknown;
         thread::sleep(LOOK_AGAIN);
     }
 }
 
-/// Kills all processes that carry the cookie. Whether there were any.
-fn kill_all(prefix: &[u8]) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return false };
-    let pids = entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
-    let mut any = false;
-    for pid in pids.filter(|pid| *pid != getpid() && carries(*pid, |variable| variable.starts_with(prefix))) {
-        any = true;
-        let _ = kill_process(pid, Signal::KILL);
+/// What there was at a look.
+#[derive(Default)]
+struct Found {
+    carriers: bool,
+    /// Of which it cannot be known yet.
+    unknown: Vec<Pid>,
+}
+
+/// Kills all processes that carry the cookie.
+fn kill_all(prefix: &[u8]) -> Found {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let mut found = Found::default();
+    for pid in pids.filter(|pid| *pid != getpid()) {
+        match carries(pid, |variable| variable.starts_with(prefix)) {
+            Carries::Yes => {
+                found.carriers = true;
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            Carries::Unknown => found.unknown.push(pid),
+            Carries::No | Carries::Ended => {}
+        }
     }
-    any
+    found
 }

@@ -7,6 +7,7 @@
 //! - `wait` waits for the whole group, since rsync is several processes and the leader's end is not theirs. We are the subreaper of
 //!   our descendants, so what loses its parent becomes our child and can be waited for.
 //! - `sweep` finds what left the group by setsid(2): it still carries a cookie in its environment.
+//! - `cookie` tells whether a process does.
 //! - `guard` is a process that ends all of them when the director is killed and cannot do so.
 //! - `lines` cuts output into chunks of whole lines, of bounded size.
 //! - `run` is the conversation between them: output, end, stop, timeout.
@@ -14,6 +15,7 @@
 //! Deliberately absent: a shell, a terminal, a conversation by standard input.
 
 mod clone;
+mod cookie;
 pub mod guard;
 mod lines;
 pub mod moved;

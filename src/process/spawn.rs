@@ -17,9 +17,6 @@ use super::wait::{self, News};
 use super::{SpawnError, Spec};
 use crate::random;
 
-/// The variable by which a process is known to belong to an action, wherever it went.
-pub(super) const COOKIE: &str = "RSYNCDIRECTOR_ACTION_COOKIE";
-
 /// Starts children. Clones share the forking thread.
 #[derive(Clone)]
 pub struct Spawner {

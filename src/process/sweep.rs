@@ -7,7 +7,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process, waitid, waitpid};
 use tokio_util::sync::CancellationToken;
 
-use super::spawn::{COOKIE, Groups};
+use super::cookie::{COOKIE, Carries, Stat, UNKNOWN_MAX, carries};
+use super::spawn::Groups;
 use crate::clock::Ticks;
 
 /// Pause between two looks while something that was told to end still lives.
@@ -23,8 +24,8 @@ pub(super) struct Sweep {
     pub(super) kill: CancellationToken,
 }
 
-/// Ends and reaps every adopted child with the cookie. Each that ends may leave us children of its own, so it looks until there is
-/// none. Zombies of earlier escapes go, too.
+/// Ends and reaps every adopted child with the cookie. Each that ends may leave us children of its own, so it looks until a look
+/// finds nothing and nobody came or went meanwhile. Zombies of earlier escapes go, too.
 pub(super) fn run(sweep: &Sweep, groups: &Groups) {
     // The usual case, for one system call: no child at all.
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -35,20 +36,32 @@ pub(super) fn run(sweep: &Sweep, groups: &Groups) {
     let started = Ticks::now();
     let mut told: Vec<Pid> = Vec::new();
     loop {
-        let mut any = false;
-        for child in children() {
-            if reap_zombie(child, groups) || !carries(child, |variable| variable == cookie.as_bytes()) {
-                continue;
-            }
-            any = true;
-            if sweep.kill.is_cancelled() || started.elapsed() >= sweep.grace {
-                let _ = kill_process(child, Signal::KILL);
-            } else if !told.contains(&child) {
-                told.push(child);
-                let _ = kill_process(child, Signal::TERM);
-            }
+        let children = children();
+        let mut again = false;
+        for &child in &children {
+            let found = match reap_zombie(child, groups) {
+                Child::Lives => carries(child, |variable| variable == cookie.as_bytes()),
+                Child::Ended => Carries::Ended,
+                Child::Another => Carries::No,
+            };
+            again |= match found {
+                Carries::Yes if sweep.kill.is_cancelled() || started.elapsed() >= sweep.grace => {
+                    told.push(child);
+                    let _ = kill_process(child, Signal::KILL);
+                    true
+                }
+                Carries::Yes if !told.contains(&child) => {
+                    told.push(child);
+                    let _ = kill_process(child, Signal::TERM);
+                    true
+                }
+                Carries::Yes | Carries::Ended => true,
+                // One of ours is waited for until it has ended: what it started becomes our child only then.
+                Carries::Unknown => told.contains(&child) || started.elapsed() < UNKNOWN_MAX,
+                Carries::No => false,
+            };
         }
-        if !any {
+        if !again && children == self::children() {
             return;
         }
         thread::sleep(LOOK_AGAIN);
@@ -56,38 +69,34 @@ pub(super) fn run(sweep: &Sweep, groups: &Groups) {
 }
 
 /// The children of our first thread (proc(5): `children`), to which the kernel gives all that lose their parent, as long as it lives. Those that
-/// other threads forked are the leaders of groups, which are waited for.
+/// other threads forked are the leaders of groups, which are waited for. While one of them is reaped, another may be missing.
 fn children() -> Vec<Pid> {
     let pid = getpid().as_raw_nonzero();
     let list = fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
+/// How it stands with a child.
+enum Child {
+    /// It runs.
+    Lives,
+    /// It is gone, and what it started may have become our child.
+    Ended,
+    /// It is of another action, which reaps it.
+    Another,
+}
+
 /// Reaps a child that has ended and is of no action's group; the others are for their own action to reap.
-fn reap_zombie(child: Pid, groups: &Groups) -> bool {
+fn reap_zombie(child: Pid, groups: &Groups) -> Child {
     let groups = groups.lock();
-    match state_and_group(child) {
-        Some(('Z', group)) if !groups.contains(&group) => {
-            let _ = waitpid(Some(child), WaitOptions::NOHANG);
-            true
-        }
-        Some(('Z', _)) | None => true,
-        Some(_) => false,
+    match Stat::of(child).filter(|stat| Pid::from_raw(stat.ppid) == Some(getpid())) {
+        None => Child::Ended,
+        Some(stat) if stat.state != 'Z' => Child::Lives,
+        Some(stat) if Pid::from_raw(stat.pgrp).is_some_and(|group| groups.contains(&group)) => Child::Another,
+        // One of which only the first thread has ended cannot be reaped yet.
+        Some(_) => match waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(None) => Child::Another,
+            Ok(Some(_)) | Err(_) => Child::Ended,
+        },
     }
-}
-
-/// State and process group of a child of ours (proc(5): fields 3, 4 and 5 of `stat`).
-fn state_and_group(pid: Pid) -> Option<(char, Pid)> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let parent: i32 = fields.next()?.parse().ok()?;
-    let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
-    (Pid::from_raw(parent) == Some(getpid())).then_some((state, group))
-}
-
-/// Whether a process has such a variable (`NAME=value`) in its environment. A zombie has none any more.
-pub(super) fn carries(pid: Pid, is_it: impl Fn(&[u8]) -> bool) -> bool {
-    fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero()))
-        .is_ok_and(|environ| environ.split(|&byte| byte == 0).any(is_it))
 }

@@ -2,6 +2,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::cookie::Carries;
 use super::*;
 
 fn spawner() -> &'static Spawner {
@@ -147,6 +150,37 @@ async fn an_escape_that_ignores_term_is_killed() {
     let spec = Spec { kill_grace: Duration::from_millis(200), ..sh(script) };
     let (_, output) = run_and_stop(&spec).await;
     assert_gone(&output);
+}
+
+/// What started an escape is its parent until the last moment of its end, which takes some time if it has much memory.
+#[tokio::test]
+async fn what_an_escape_started_ends_with_it_though_it_takes_long_to_end() {
+    let escape = r#"$SIG{TERM} = "IGNORE"; my $much = "x" x 2e8; $| = 1; print "$$\n";
+        if (my $child = fork) { print "$child\nup\n"; sleep 100 } else { exec "sleep", "100" }"#;
+    let script = "setsid perl -e \"$ESCAPE\" & wait";
+    let env = vec![("ESCAPE".into(), escape.into())];
+    let spec = Spec { kill_grace: Duration::from_millis(100), env, ..sh(script) };
+    let (_, output) = run_and_stop(&spec).await;
+    assert_gone(&output);
+}
+
+/// Each starts the next one and ends, so that at any look there is one that was not there at the look before.
+#[tokio::test]
+async fn escapes_that_pass_on_to_the_next_one_are_caught() {
+    let relay = format!("relay-{}", std::process::id());
+    // They end by themselves, too: nothing is left behind if none is caught.
+    let pass = "N=$((N + 1)); test $N -gt 2000 || sh -c \"$PASS\" &";
+    let env = [("RELAY", &*relay), ("PASS", pass), ("N", "0")].map(|(name, value)| (name.into(), value.into()));
+    let spec = Spec { env: env.into(), ..sh("setsid sh -c \"$PASS\" & sleep 0.05") };
+    let variable = format!("RELAY={relay}").into_bytes();
+    for _ in 0..10 {
+        assert_eq!(run(&spec).await.0, code(0));
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+        let alive = pids.filter(|&pid| cookie::carries(pid, |other| other == variable) == Carries::Yes);
+        let killed = alive.map(|pid| kill_process(pid, Signal::KILL));
+        assert_eq!(killed.count(), 0);
+    }
 }
 
 #[tokio::test]
