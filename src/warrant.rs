@@ -44,9 +44,13 @@ impl Warrant {
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The locks of a place were ours at `since`, by an answer to what was asked then.
-    pub fn refreshed(&self, place: usize, since: Ticks) {
-        self.fresh().places[place] = since;
+    /// The locks of a place were ours at `since`, by an answer to what was asked then. `false` where that comes too late: who asked meanwhile
+    /// was told that they are lost, so they stay so.
+    #[must_use]
+    pub fn refreshed(&self, place: usize, since: Ticks) -> bool {
+        let in_time = |last: &&mut Ticks| last.elapsed() < self.fence;
+        let mut fresh = self.fresh();
+        fresh.places.get_mut(place).filter(in_time).map(|last| *last = since).is_some()
     }
 
     /// A lock was found to be another's, or nobody's.
@@ -94,6 +98,19 @@ mod tests {
         let warrant = Warrant::new(2, Ticks::now(), Duration::ZERO, LONG);
         assert!(warrant.is_lost(), "by the clock, though nobody has said so");
         assert!(warrant.time_left() > LONG / 2, "nobody else may have it yet");
+    }
+
+    #[test]
+    fn what_is_lost_stays_lost() {
+        let warrant = Warrant::new(2, Ticks::now(), LONG, 2 * LONG);
+        assert!(warrant.refreshed(1, Ticks::now()) && !warrant.is_lost());
+        let fence = Duration::from_millis(20);
+        let warrant = Warrant::new(2, Ticks::now(), fence, LONG);
+        let asked = Ticks::now();
+        while !warrant.is_lost() {}
+        assert!(!warrant.refreshed(0, asked), "the answer comes too late");
+        assert!(!warrant.refreshed(1, Ticks::now()), "and so does the question");
+        assert!(warrant.is_lost());
     }
 
     #[test]

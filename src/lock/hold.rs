@@ -1,5 +1,6 @@
 //! Locks that are ours: kept fresh, and given back.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::{Answer, Unreachable};
-use super::set::LockSet;
+use super::set::{LockSet, Problem};
 use crate::clock::{self, Ticks};
 use crate::config::{Location, Place};
 use crate::warrant::Warrant;
@@ -44,26 +45,25 @@ impl LockSet {
         // Neighbours in canonical order.
         let start = self.locks.iter().position(|(_, location)| location.place == *place).unwrap_or_default();
         let locks = self.group(start);
+        let no_answer = || Problem::passing(locks.start, "no answer");
         let mut fresh = since;
         let mut pause = every.saturating_sub(since.elapsed());
         loop {
             clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
             let left = fence.saturating_sub(fresh.elapsed());
-            let asked = Ticks::now();
-            let answers = tokio::time::timeout(left.min(every), self.renew(locks.clone())).await;
-            let problem = match answers {
-                Ok(Ok(())) => {
-                    fresh = asked;
-                    warrant.refreshed(index, fresh);
-                    pause = every;
+            let began = Ticks::now();
+            let answer = tokio::time::timeout(left, self.renew_at(place, locks.clone(), every)).await;
+            let problem = match answer.unwrap_or_else(|_elapsed| Err(no_answer())) {
+                Ok(asked) if warrant.refreshed(index, asked) => {
+                    (fresh, pause) = (asked, every);
                     continue;
                 }
-                Ok(Err(problem)) if problem.is_lost => {
+                Ok(_) => "the answer came too late".to_owned(),
+                Err(problem) if problem.is_lost => {
                     warrant.taken();
                     return Lost { location: self.location(problem.lock).clone(), reason: problem.reason };
                 }
-                Ok(Err(problem)) => problem.reason,
-                Err(_elapsed) => "no answer".to_owned(),
+                Err(problem) => problem.reason,
             };
             if fresh.elapsed() >= fence {
                 warrant.expired();
@@ -71,8 +71,17 @@ impl LockSet {
                 return Lost { location: self.location(locks.start).clone(), reason };
             }
             tracing::warn!(place = %self.location(locks.start), "lock not refreshed, trying again: {problem}");
-            pause = (every / 4).max(Duration::from_millis(100)).saturating_sub(asked.elapsed());
+            pause = (every / 4).max(Duration::from_millis(100)).saturating_sub(began.elapsed());
         }
+    }
+
+    /// Refreshes the locks of one place, which is given `patience` to answer when we are connected. Returns when it was asked.
+    async fn renew_at(&self, place: &Place, locks: Range<usize>, patience: Duration) -> Result<Ticks, Problem> {
+        let start = locks.start;
+        self.stores.warm(place).await.map_err(|error| Problem::passing(start, error.why))?;
+        let asked = Ticks::now();
+        let answers = tokio::time::timeout(patience, self.renew(locks)).await;
+        answers.unwrap_or_else(|_elapsed| Err(Problem::passing(start, "no answer"))).map(|()| asked)
     }
 }
 
@@ -120,5 +129,48 @@ impl Held {
                 Ok(other) => Some(format!("{location}: unexpected answer {other:?}")),
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backend::{Answers, LockBackend, Op};
+    use super::super::record::tests::record;
+    use super::super::set::Attempt;
+    use super::super::stores::Stores;
+    use super::*;
+    use crate::event::Events;
+    use crate::metrics::tests::config;
+    use crate::ssh::Pool;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A host that does at once whatever it is asked for.
+    struct Prompt;
+
+    impl LockBackend for Prompt {
+        fn perform(&self, batch: Vec<Op>) -> Answers {
+            let answer = |op| match op {
+                Op::Take { .. } => Answer::Taken,
+                Op::Refresh { .. } => Answer::Refreshed,
+                _ => Answer::Removed,
+            };
+            Box::pin(std::future::ready(Ok(batch.into_iter().map(answer).collect())))
+        }
+    }
+
+    /// As on a host that goes on after a suspend: what is to be done asks first, and only then the refresher gets its turn.
+    #[tokio::test]
+    async fn who_found_a_lock_lost_is_told_of_the_loss_though_it_could_still_be_refreshed() {
+        let location = Location { place: Place::Local, path: "/lock".into() };
+        let pool = Pool::new(config().ssh, Events::new(Vec::new()));
+        let stores = Stores::new(pool, SOON, "here".into()).served_by(Place::Local, Arc::new(Prompt));
+        let set = LockSet::new(stores, record(""), Duration::from_millis(20), [location.clone()]);
+        let Attempt::Taken { since, .. } = set.take(&[]).await else { panic!("it is free") };
+        let mut held = set.hold(since);
+        while !held.warrant().is_lost() {}
+        let loss = tokio::time::timeout(SOON, held.loss()).await.expect("it is told").expect("it is lost");
+        assert_eq!(loss.location, location);
+        assert!(held.release(SOON, &CancellationToken::new()).await.is_empty());
     }
 }

@@ -89,7 +89,7 @@ impl LockSet {
     /// Tries to take all locks, in canonical order, one round trip for the neighbours of one place; then looks at the blocks
     /// once more, in the same round trip where that place is the last. Whatever is not complete is given back.
     pub async fn take(&self, blocks: &[Location]) -> Attempt {
-        let since = Ticks::now();
+        let mut since = None;
         let mut taken_over = Vec::new();
         let mut seen: Vec<Option<Answer>> = vec![None; blocks.len()];
         let mut next = 0;
@@ -99,6 +99,10 @@ impl LockSet {
         while next < self.locks.len() {
             let group = self.group(next);
             let place = &self.locks[next].1.place;
+            let backend = self.stores.at(place);
+            let warm = self.stores.warm(place).await;
+            // Nothing is ours that could grow old while the first connection is made.
+            since.get_or_insert_with(Ticks::now);
             let is_last = group.end == self.locks.len();
             let here = || (0..blocks.len()).filter(|&b| is_last && blocks[b].place == *place);
             let takes = group.clone().map(|n| Op::Take {
@@ -107,7 +111,11 @@ impl LockSet {
                 replaces: replaces.clone().filter(|_| n == next),
             });
             let looks = here().map(|b| Op::Look { path: blocks[b].path.clone() });
-            let answers = match self.stores.at(place).perform(takes.chain(looks).collect()).await {
+            let answers = match warm {
+                Ok(()) => backend.perform(takes.chain(looks).collect()).await,
+                Err(error) => Err(error),
+            };
+            let answers = match answers {
                 Ok(answers) => answers,
                 Err(error) => {
                     // Where the answer was lost, all of them may be ours without our knowing it.
@@ -144,7 +152,7 @@ impl LockSet {
             self.give_back(self.locks.len()).await;
             return Attempt::Blocked { block };
         }
-        match self.freshen(since).await {
+        match self.freshen(since.unwrap_or_else(Ticks::now)).await {
             Ok(since) => Attempt::Taken { taken_over, since },
             Err((lock, error)) => {
                 self.give_back(self.locks.len()).await;
@@ -247,10 +255,8 @@ impl LockSet {
         let problems = answers.into_iter().zip(locks).filter_map(|(answer, lock)| match answer {
             Ok(Answer::Refreshed) => None,
             Ok(Answer::Lost(reason)) => Some(Problem { lock, is_lost: true, reason }),
-            Ok(Answer::Failed(reason)) | Err(Unreachable { why: reason, .. }) => {
-                Some(Problem { lock, is_lost: false, reason })
-            }
-            Ok(other) => Some(Problem { lock, is_lost: false, reason: format!("unexpected answer {other:?}") }),
+            Ok(Answer::Failed(reason)) | Err(Unreachable { why: reason, .. }) => Some(Problem::passing(lock, reason)),
+            Ok(other) => Some(Problem::passing(lock, format!("unexpected answer {other:?}"))),
         });
         // A loss counts more than what another attempt may mend.
         problems.max_by_key(|problem| problem.is_lost).map_or(Ok(()), Err)
@@ -263,10 +269,18 @@ enum Obstacle {
 }
 
 /// Why a lock was not refreshed.
+#[derive(Debug)]
 pub(super) struct Problem {
     /// Its place in canonical order.
     pub(super) lock: usize,
     /// Whether it is not ours any more; else another attempt may succeed.
     pub(super) is_lost: bool,
     pub(super) reason: String,
+}
+
+impl Problem {
+    /// One that another attempt may mend.
+    pub(super) fn passing(lock: usize, reason: impl Into<String>) -> Self {
+        Self { lock, is_lost: false, reason: reason.into() }
+    }
 }

@@ -30,6 +30,13 @@ impl Stores {
         Self { pool, timeout, host, known: Arc::default() }
     }
 
+    /// The same with another backend for a place.
+    #[cfg(test)]
+    pub(super) fn served_by(self, place: Place, backend: Arc<dyn LockBackend>) -> Self {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(place, backend);
+        self
+    }
+
     /// The backend of a place.
     pub fn at(&self, place: &Place) -> Arc<dyn LockBackend> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,6 +45,14 @@ impl Stores {
             Place::Remote(peer, via) => self.remote(peer, *via),
         });
         Arc::clone(backend)
+    }
+
+    /// Connects to a place, if that takes a connection, for those to whom the time of a batch matters and that of a login does not.
+    pub(super) async fn warm(&self, place: &Place) -> Result<(), Unreachable> {
+        match place {
+            Place::Local => Ok(()),
+            Place::Remote(peer, _) => Ok(self.pool.warm(peer).await?),
+        }
     }
 
     fn remote(&self, peer: &Peer, via: Via) -> Arc<dyn LockBackend> {

@@ -82,8 +82,8 @@ pub enum Stream {
 
 /// Who takes a child's output.
 pub trait OutputSink: Send {
-    /// Resolves when more can be taken. Asked before each read, so a sink that is not ready slows the child down, and nothing
-    /// else. Cancel-safe.
+    /// Resolves when more can be taken. Asked before each read while the child runs, so a sink that is not ready slows the child
+    /// down, and nothing else. Cancel-safe.
     fn ready(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }

@@ -20,7 +20,7 @@ use crate::event::ExitStatus;
 
 /// When the leader has ended, the others of its group get this long to end by themselves before they are told to.
 const LINGER: Duration = Duration::from_millis(100);
-/// When everything has ended, its last output is read for this long at most: someone else may hold the pipe open.
+/// When everything has ended, the end of its output is waited for this long at most: someone else may hold the pipes open.
 const DRAIN: Duration = Duration::from_secs(1);
 
 impl Spawner {
@@ -43,9 +43,10 @@ impl Spawner {
         };
         let exit = Life { spec, stop, ended_by: EndedBy::Itself }.live(&mut group, news, &mut pipes, output).await;
         (pipes.stdout_every, pipes.pause) = (None, None);
+        // What the action itself wrote is in the pipes already. It is not much, so nobody waits for the log to have room.
         let drain = async { while pipes.read(output).await {} };
-        // A timeout here loses nothing of the action's own: all its processes are gone.
         let _ = tokio::time::timeout(DRAIN, drain).await;
+        pipes.finish(output);
         Ok(exit)
     }
 }
@@ -116,7 +117,7 @@ impl Life<'_> {
                         ending = Ending::Killed;
                     }
                 },
-                true = pipes.read(output) => {}
+                true = pipes.read_at_leisure(output) => {}
             }
         }
         Exit { status: status.unwrap_or(ExitStatus::Signal(0)), ended_by: self.ended_by }
@@ -154,12 +155,29 @@ struct Pipes {
 }
 
 impl Pipes {
+    fn have_ended(&self) -> bool {
+        self.stdout.end.is_none() && self.stderr.end.is_none()
+    }
+
+    /// [`Pipes::read`] at the pace of whoever takes the output.
+    async fn read_at_leisure(&mut self, output: &mut dyn OutputSink) -> bool {
+        if !self.have_ended() {
+            output.ready().await;
+        }
+        self.read(output).await
+    }
+
+    /// Passes on what was read of lines whose ends did not come.
+    fn finish(&mut self, output: &mut dyn OutputSink) {
+        self.stdout.lines.finish(|line| output.output(Stream::Stdout, line));
+        self.stderr.lines.finish(|line| output.output(Stream::Stderr, line));
+    }
+
     /// Reads once from whichever has something. `false` when both have ended.
     async fn read(&mut self, output: &mut dyn OutputSink) -> bool {
-        if self.stdout.end.is_none() && self.stderr.end.is_none() {
+        if self.have_ended() {
             return false;
         }
-        output.ready().await;
         let stdout = async {
             if let Some(pause) = &mut self.pause {
                 pause.await;

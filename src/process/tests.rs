@@ -215,6 +215,34 @@ async fn output_that_is_read_seldom_arrives_whole() {
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 100_003);
 }
 
+/// Whoever takes this output has no room for it.
+#[derive(Default)]
+struct Full(Collected);
+
+impl OutputSink for Full {
+    fn output(&mut self, stream: Stream, lines: &[u8]) {
+        self.0.output(stream, lines);
+    }
+
+    fn ready(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn last_words_arrive_though_the_log_has_no_room() {
+    let mut output = Full::default();
+    let exit = spawner().run(&sh("seq 5000; echo end >&2; printf rest"), &Stop::default(), &mut output).await.unwrap();
+    assert_eq!((exit, &*output.0.stderr), (code(0), &b"end\n"[..]));
+    assert!(output.0.stdout.ends_with(b"4999\n5000\nrest"), "{} bytes", output.0.stdout.len());
+}
+
+#[tokio::test]
+async fn a_line_without_end_arrives_though_somebody_else_holds_the_pipe() {
+    let (exit, output) = run(&sh("printf half; env -i setsid sleep 3 & sleep 0.3")).await;
+    assert_eq!((exit, &*output.stdout), (code(0), &b"half"[..]));
+}
+
 #[tokio::test]
 async fn variables_and_directory_are_set() {
     let spec = Spec { env: vec![("A".into(), "b c".into())], cwd: Some("/".into()), ..sh("echo \"$A\"; pwd") };
