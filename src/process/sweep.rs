@@ -45,17 +45,17 @@ pub(super) fn run(sweep: &Sweep, groups: &Groups) {
                 Child::Another => Carries::No,
             };
             again |= match found {
-                Carries::Yes if sweep.kill.is_cancelled() || started.elapsed() >= sweep.grace => {
-                    told.push(child);
-                    let _ = kill_process(child, Signal::KILL);
+                Carries::Yes => {
+                    let is_new = !told.contains(&child);
+                    told.extend(is_new.then_some(child));
+                    if sweep.kill.is_cancelled() || started.elapsed() >= sweep.grace {
+                        let _ = kill_process(child, Signal::KILL);
+                    } else if is_new {
+                        let _ = kill_process(child, Signal::TERM);
+                    }
                     true
                 }
-                Carries::Yes if !told.contains(&child) => {
-                    told.push(child);
-                    let _ = kill_process(child, Signal::TERM);
-                    true
-                }
-                Carries::Yes | Carries::Ended => true,
+                Carries::Ended => true,
                 // One of ours is waited for until it has ended: what it started becomes our child only then.
                 Carries::Unknown => told.contains(&child) || started.elapsed() < UNKNOWN_MAX,
                 Carries::No => false,
