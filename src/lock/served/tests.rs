@@ -86,6 +86,7 @@ fn whatever_else_a_shell_would_execute_is_not_understood() {
     check_refused("n=n0nce", "n=$(id)", "nonce");
     check_refused("look", "look; id", "something else");
     check_refused("|| look", "|| rm", "verb");
+    check_refused("look '/", "look '~/", "a home in quotes");
     check_refused("take '", "take \"$(id)\"'", "something else");
     check_refused("'t1'", "'../../t1'", "a token");
     check_refused("'t1'", "'t9'", "contradicts");
