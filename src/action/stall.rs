@@ -143,24 +143,25 @@ mod tests {
         }
     }
 
-    /// Whether a group stalls within 20 looks.
-    async fn stalls(line: &str) -> bool {
+    const TIMEOUT: Duration = Duration::from_millis(600);
+
+    /// Whether a group stalls in this time.
+    async fn stalls(line: &str, within: Duration) -> bool {
         let running = Running::new(line);
         let (_sender, leader) = watch::channel(Some(running.0.id()));
-        let timeout = Duration::from_millis(600);
         tokio::select! {
-            idle = stalled(leader, timeout) => {
-                assert!(idle >= timeout);
+            idle = stalled(leader, TIMEOUT) => {
+                assert!(idle >= TIMEOUT);
                 true
             }
-            () = clock::sleep(4 * timeout) => false,
+            () = clock::sleep(within) => false,
         }
     }
 
     #[tokio::test]
     async fn who_waits_stalls_and_who_reads_or_computes_does_not() {
-        assert!(stalls("sleep 60; :").await);
-        assert!(!stalls("while :; do :; done").await);
-        assert!(!stalls("cat /dev/zero > /dev/null; :").await);
+        assert!(stalls("sleep 60; :", 50 * TIMEOUT).await);
+        assert!(!stalls("while :; do :; done", 4 * TIMEOUT).await);
+        assert!(!stalls("cat /dev/zero > /dev/null; :", 4 * TIMEOUT).await);
     }
 }

@@ -28,17 +28,27 @@ const GATHER: Duration = Duration::from_millis(200);
 pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<Waiting>) {
     let mut writer = Writer { options, database: None, said: false, causes: Causes::default(), open: Rows::default() };
     writer.begin();
+    gather(notes, hurry, |batch| writer.write(batch));
+}
+
+/// Hands on what is told, and lets those know who wait for it.
+fn gather(notes: &Receiver<Note>, hurry: &Receiver<Waiting>, mut write: impl FnMut(Vec<Note>)) {
+    let batch = |first| [first].into_iter().chain(notes.try_iter().take(BATCH)).collect();
     while let Ok(note) = notes.recv() {
-        let first = hurry.recv_timeout(GATHER).ok();
-        // What they wait for was told before they said so.
-        let waiting: Vec<Waiting> = first.into_iter().chain(hurry.try_iter()).collect();
-        writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
-        if !waiting.is_empty() {
-            while let Ok(note) = notes.try_recv() {
-                writer.write([note].into_iter().chain(notes.try_iter().take(BATCH)));
+        let mut first = hurry.recv_timeout(GATHER).ok();
+        write(batch(note));
+        // The note that wakes this thread for somebody may be among those that were just taken, so nobody is left in `hurry` when it sleeps.
+        loop {
+            let waiting: Vec<Waiting> = first.take().into_iter().chain(hurry.try_iter()).collect();
+            if waiting.is_empty() {
+                break;
             }
+            // What they wait for was told before they said so.
+            while let Ok(note) = notes.try_recv() {
+                write(batch(note));
+            }
+            waiting.into_iter().for_each(|done| done());
         }
-        waiting.into_iter().for_each(|done| done());
     }
 }
 
@@ -92,8 +102,8 @@ impl Writer {
     }
 
     /// Writes what has gathered in one transaction.
-    fn write(&mut self, notes: impl Iterator<Item = Note>) {
-        let told = notes.filter_map(|note| match note {
+    fn write(&mut self, notes: Vec<Note>) {
+        let told = notes.into_iter().filter_map(|note| match note {
             Note::Event { at, event, output } => Some((at, event, output)),
             Note::Hurry => None,
         });
@@ -341,4 +351,37 @@ fn forget(database: &Connection, options: &Options, now: Timestamp) -> rusqlite:
 
 fn id(run: RunId) -> i64 {
     i64::try_from(run.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::Sender;
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn who_begins_to_wait_while_others_are_served_is_served_too() {
+        let (queue, notes) = mpsc::channel();
+        let (hurry, hurried) = mpsc::channel::<Waiting>();
+        let served = Arc::new(AtomicUsize::new(0));
+        let call = |queue: &Sender<Note>, hurry: &Sender<Waiting>| {
+            let served = Arc::clone(&served);
+            let done = move || {
+                served.fetch_add(1, Ordering::Relaxed);
+            };
+            hurry.send(Box::new(done)).expect("it listens");
+            queue.send(Note::Hurry).expect("it listens");
+        };
+        call(&queue, &hurry);
+        // One more comes with each of the first writes.
+        let mut late = vec![(queue, hurry); 3];
+        gather(&notes, &hurried, |_| {
+            if let Some((queue, hurry)) = late.pop() {
+                call(&queue, &hurry);
+            }
+        });
+        assert_eq!(served.load(Ordering::Relaxed), 4);
+    }
 }

@@ -210,6 +210,10 @@ impl Reader<'_> {
         if bytes.contains(&0) {
             return Err(wrong("a path with a NUL"));
         }
+        // A director means the home by this, and the shell would not.
+        if !below_home && bytes.starts_with(b"~/") {
+            return Err(wrong("a home in quotes"));
+        }
         let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
         Ok(if below_home { self.home.join(path) } else { path })
     }

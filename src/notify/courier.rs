@@ -237,8 +237,10 @@ mod tests {
     use crate::metrics::{Metrics, tests::config};
     use crate::notify::notice::tests::notice;
 
+    const TIMEOUT: Duration = Duration::from_secs(60);
+
     fn target(way: Way, retries: u32) -> Arc<Target> {
-        let (timeout, retry_wait) = (Duration::from_secs(30), Duration::from_secs(600));
+        let (timeout, retry_wait) = (TIMEOUT, Duration::from_secs(600));
         Arc::new(Target { on: Vec::new(), way, every: None, timeout, retries, retry_wait })
     }
 
@@ -246,8 +248,8 @@ mod tests {
         Way::Command(Command::Shell(line.into()))
     }
 
-    /// Carries one letter to each of these, is told to end at once, and ends; gives the counts that are not 0.
-    async fn carry(letters: Vec<Arc<Target>>, flush: Duration) -> Vec<String> {
+    /// Carries one letter to each of these, is told to end when this is counted, and ends; gives the counts that are not 0.
+    async fn carry(letters: Vec<Arc<Target>>, until: &str, flush: Duration) -> Vec<String> {
         let metrics = Metrics::new(&config(), "2");
         let (queue, incoming) = mpsc::channel(1024);
         for (run, target) in letters.into_iter().enumerate() {
@@ -256,8 +258,15 @@ mod tests {
         }
         let courier = Courier::new(incoming, Spawner::start().expect("a thread"), metrics.notifications());
         let end = CancellationToken::new();
-        end.cancel();
-        courier.run(end, flush).await;
+        let (counted, since) = (|| metrics.encode().contains(until), Ticks::now());
+        let tell = async {
+            while !counted() {
+                assert!(since.elapsed() < TIMEOUT / 2, "not counted: {until}");
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+            end.cancel();
+        };
+        tokio::join!(tell, courier.run(end.clone(), flush));
         let page = metrics.encode();
         let lines = page.lines().filter_map(|line| line.strip_prefix("rsyncdirector_notifications_total"));
         lines.map(str::to_owned).collect()
@@ -268,7 +277,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("runs");
         let target = target(command(format!("echo $RSYNCDIRECTOR_RUN >> {}", file.display())), 0);
-        let counts = carry(vec![target; 5], Duration::from_secs(30)).await;
+        let counts = carry(vec![target; 5], "", Duration::from_secs(30)).await;
         assert_eq!(counts, ["{result=\"sent\",target=\"command\"} 5"]);
         assert_eq!(std::fs::read_to_string(file).expect("told"), "0\n1\n2\n3\n4\n");
     }
@@ -280,12 +289,9 @@ mod tests {
         let http = Http { url: Secret::Text(url), style: Style::Json(None), headers: Vec::new(), ca_file: None };
         let hanging = target(Way::Http(http), 0);
         let letters = [vec![hanging; 70], vec![target(command("true".into()), 0)]].concat();
-        let counts = carry(letters, Duration::from_secs(1)).await;
-        let expected = [
-            "{result=\"dropped\",target=\"http\"} 69",
-            "{result=\"failed\",target=\"http\"} 1",
-            "{result=\"sent\",target=\"command\"} 1",
-        ];
+        let told = "{result=\"sent\",target=\"command\"} 1";
+        let counts = carry(letters, told, Duration::from_millis(100)).await;
+        let expected = ["{result=\"dropped\",target=\"http\"} 69", "{result=\"failed\",target=\"http\"} 1", told];
         assert_eq!(counts, expected);
     }
 
@@ -294,7 +300,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("attempts");
         let target = target(command(format!("echo x >> {}; exit 1", file.display())), 9);
-        let counts = carry(vec![target], Duration::from_secs(30)).await;
+        let counts = carry(vec![target], "", Duration::from_secs(30)).await;
         assert_eq!(counts, ["{result=\"failed\",target=\"command\"} 1"]);
         assert_eq!(std::fs::read_to_string(file).expect("told"), "x\nx\n");
     }

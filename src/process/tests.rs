@@ -14,6 +14,7 @@ fn spawner() -> &'static Spawner {
 
 #[derive(Default)]
 struct Collected {
+    leader: Option<u32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     largest: usize,
@@ -22,6 +23,10 @@ struct Collected {
 }
 
 impl OutputSink for Collected {
+    fn started(&mut self, leader: u32) {
+        self.leader = Some(leader);
+    }
+
     fn output(&mut self, stream: Stream, lines: &[u8]) {
         self.largest = self.largest.max(lines.len());
         match stream {
@@ -66,15 +71,14 @@ async fn run_and_stop(spec: &Spec) -> (Exit, Collected) {
 /// Pids that a script printed one a line; all must be gone.
 fn assert_gone(output: &Collected) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pids: Vec<&str> = text.lines().filter(|line| line.parse::<u32>().is_ok()).collect();
+    let pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     assert!(!pids.is_empty(), "{text}");
-    for pid in pids {
-        assert!(
-            !Path::new("/proc").join(pid).exists(),
-            "{pid} lives: {:?}",
-            fs::read_to_string(format!("/proc/{pid}/stat"))
-        );
-    }
+    pids.into_iter().for_each(assert_ended);
+}
+
+fn assert_ended(pid: u32) {
+    let process = Path::new("/proc").join(pid.to_string());
+    assert!(!process.exists(), "{pid} lives: {:?}", fs::read_to_string(process.join("stat")));
 }
 
 fn code(code: i32) -> Exit {
@@ -138,8 +142,9 @@ async fn what_a_leader_leaves_behind_ends_with_it() {
 
 #[tokio::test]
 async fn an_escape_by_setsid_is_found_and_ended() {
-    let script = "setsid sh -c 'echo $$; echo up; sleep 100 & echo $!; wait' & wait_for_up() { sleep 0.2; }; wait_for_up; exit 0";
-    let (exit, output) = run(&sh(script)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mkfifo up; setsid sh -c 'echo $$; sleep 100 & echo $!; echo >up; wait' & read line <up; exit 0";
+    let (exit, output) = run(&Spec { cwd: Some(dir.path().into()), ..sh(script) }).await;
     assert_eq!(exit, code(0));
     assert_gone(&output);
 }
@@ -185,10 +190,10 @@ async fn escapes_that_pass_on_to_the_next_one_are_caught() {
 
 #[tokio::test]
 async fn a_timeout_ends_it_and_is_told() {
-    let spec = Spec { timeout: Some(Duration::from_millis(100)), ..sh("echo $$; exec sleep 100") };
+    let spec = Spec { timeout: Some(Duration::from_millis(100)), ..sh("exec sleep 100") };
     let (exit, output) = run(&spec).await;
     assert_eq!(exit, Exit { status: ExitStatus::Signal(15), ended_by: EndedBy::Timeout });
-    assert_gone(&output);
+    assert_ended(output.leader.unwrap());
 }
 
 #[tokio::test]

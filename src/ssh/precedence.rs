@@ -13,7 +13,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(50);
 
 /// Who goes first. Clones share it.
 #[derive(Clone)]
-pub(super) struct Precedence(Arc<watch::Sender<UnderWay>>);
+pub(super) struct Precedence {
+    under_way: Arc<watch::Sender<UnderWay>>,
+    pause_max: Duration,
+}
 
 #[derive(Clone, Copy)]
 struct UnderWay {
@@ -27,14 +30,19 @@ pub(super) struct Command(Precedence);
 
 impl Default for Precedence {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(UnderWay { commands: 0, since: Ticks::now() })))
+        Self::with(PAUSE_MAX)
     }
 }
 
 impl Precedence {
+    fn with(pause_max: Duration) -> Self {
+        let none = UnderWay { commands: 0, since: Ticks::now() };
+        Self { under_way: Arc::new(watch::Sender::new(none)), pause_max }
+    }
+
     /// A command begins; it ends when what is returned is dropped.
     pub(super) fn command(&self) -> Command {
-        self.0.send_modify(|under_way| {
+        self.under_way.send_modify(|under_way| {
             *under_way = UnderWay { commands: under_way.commands + 1, since: Ticks::now() };
         });
         Command(self.clone())
@@ -42,13 +50,13 @@ impl Precedence {
 
     /// Lets commands go first. Cheap when there are none.
     pub(super) async fn give_way(&self) {
-        if self.0.borrow().commands == 0 {
+        if self.under_way.borrow().commands == 0 {
             return;
         }
-        let mut changes = self.0.subscribe();
+        let mut changes = self.under_way.subscribe();
         loop {
             let UnderWay { commands, since } = *changes.borrow_and_update();
-            let left = PAUSE_MAX.saturating_sub(since.elapsed());
+            let left = self.pause_max.saturating_sub(since.elapsed());
             if commands == 0 || left.is_zero() {
                 return;
             }
@@ -62,7 +70,7 @@ impl Precedence {
 
 impl Drop for Command {
     fn drop(&mut self) {
-        self.0.0.send_modify(|under_way| under_way.commands -= 1);
+        self.0.under_way.send_modify(|under_way| under_way.commands -= 1);
     }
 }
 
@@ -74,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_pauses_while_a_command_is_under_way() {
-        let precedence = Precedence::default();
+        let precedence = Precedence::with(Duration::from_secs(3600));
         assert!(precedence.give_way().now_or_never().is_some());
         let (first, second) = (precedence.command(), precedence.command());
         let waiting = precedence.give_way();

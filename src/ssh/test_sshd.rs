@@ -1,31 +1,31 @@
 //! A private sshd for tests: own keys, own configuration, a free port, nothing of the machine's.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
+use crate::clock::Ticks;
 use crate::config::{HostKeyPolicy, Peer, SshPolicy};
 
 const SSHD: &str = "/usr/sbin/sshd";
 /// Bound on every wait in here.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What sshd logs, in its directory.
+const LOG: &str = "log";
 
 /// A running sshd, ended when dropped.
 pub(crate) struct TestSshd {
     pub(crate) dir: TempDir,
     pub(crate) port: u16,
     child: Child,
-    log: Receiver<String>,
-    seen: Vec<String>,
-    reader: Option<JoinHandle<()>>,
 }
 
 impl TestSshd {
@@ -53,26 +53,13 @@ impl TestSshd {
         for _ in 0..5 {
             let port = free_port();
             let path = write_config(dir.path(), port, config);
+            let log = dir.path().join(LOG);
             let mut command = Command::new(SSHD);
             command.args(["-D", "-e", "-f"]).arg(path).stdin(Stdio::null()).stdout(Stdio::null());
-            let mut child = command.stderr(Stdio::piped()).spawn().expect("starting sshd");
-            let stderr = child.stderr.take().expect("a piped standard error");
-            let (sender, log) = channel();
-            let reader = std::thread::spawn(move || {
-                BufReader::new(stderr).lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
-            });
-            let mut seen = Vec::new();
-            while let Ok(line) = log.recv_timeout(PATIENCE) {
-                let listens = line.contains("Server listening");
-                seen.push(line);
-                if listens {
-                    return Self { dir, port, child, log, seen, reader: Some(reader) };
-                }
+            let mut child = command.stderr(fs::File::create(&log).expect("a log")).spawn().expect("starting sshd");
+            if listens(&mut child, &log) {
+                return Self { dir, port, child };
             }
-            // Its log ended: another test took the port in between. Anything else is a defect of the test.
-            let _ = child.kill();
-            child.wait().expect("waiting for sshd");
-            assert!(seen.iter().any(|line| line.contains("Address already in use")), "sshd does not start: {seen:#?}");
         }
         panic!("five free ports were taken by others");
     }
@@ -115,30 +102,68 @@ impl TestSshd {
         fs::read_to_string(self.path(&format!("{key}.pub"))).expect("a public key")
     }
 
+    fn log(&self) -> String {
+        read(&self.path(LOG))
+    }
+
     /// Number of logins so far. The log line is written before a login's first command runs.
-    pub(crate) fn logins(&mut self) -> usize {
-        self.seen.extend(self.log.try_iter());
-        self.seen.iter().filter(|line| line.contains("Accepted publickey")).count()
+    pub(crate) fn logins(&self) -> usize {
+        self.log().lines().filter(|line| line.contains("Accepted publickey")).count()
     }
 
     /// Waits for a line of the log that contains `text`. Blocks the thread, so the test's runtime needs a second one.
-    pub(crate) fn wait_for_log(&mut self, text: &str) {
-        while !self.seen.iter().any(|line| line.contains(text)) {
-            match self.log.recv_timeout(PATIENCE) {
-                Ok(line) => self.seen.push(line),
-                Err(_) => panic!("sshd's log lacks {text:?}: {:#?}", self.seen),
-            }
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let since = Ticks::now();
+        while !self.log().lines().any(|line| line.contains(text)) {
+            assert!(since.elapsed() < PATIENCE, "sshd's log lacks {text:?}: {}", self.log());
+            std::thread::sleep(PAUSE);
         }
+    }
+
+    /// The processes of its connections.
+    pub(crate) fn servers(&self) -> Vec<u32> {
+        let mut found = children(self.pid());
+        let mut at = 0;
+        while at < found.len() {
+            found.extend(children(found[at]));
+            at += 1;
+        }
+        found
     }
 }
 
 impl Drop for TestSshd {
     fn drop(&mut self) {
-        // Processes of connections hold the log open; they end with their connections.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        drop(self.reader.take());
     }
+}
+
+/// Waits until an sshd listens. `false` when it has ended because another test took the port in between; anything else is a defect of the test.
+fn listens(child: &mut Child, log: &Path) -> bool {
+    let since = Ticks::now();
+    loop {
+        let has_ended = child.try_wait().expect("looking at sshd").is_some();
+        let said = read(log);
+        if said.contains("Server listening") {
+            return true;
+        }
+        if has_ended && said.contains("Address already in use") {
+            return false;
+        }
+        assert!(!has_ended && since.elapsed() < PATIENCE, "sshd does not start: {said}");
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).expect("sshd's log")).into_owned()
+}
+
+/// The processes that a process has started.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// A key pair `name`, `name.pub` of the type in `dir`.
@@ -157,8 +182,22 @@ pub(crate) fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 }
 
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+/// A port of this host on which nobody listens as long as this is held.
+pub(crate) struct ClosedPort {
+    pub(crate) port: u16,
+    _bound: TcpSocket,
+}
+
+impl ClosedPort {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        Self { port: socket.local_addr().expect("its address").port(), _bound: socket }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }
 

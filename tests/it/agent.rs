@@ -211,7 +211,6 @@ fn who_is_not_an_agent_is_told_from_who_is_not_reached() {
     check("echo \"error: unrecognized subcommand 'agent'\" >&2; exit 2", no_agent, "unrecognized");
     check("exit 126", no_agent, "nas has no agent");
     check("true", no_agent, "nas has no agent");
-    check("exec >&-; (exec sleep 4) & exit 0", no_agent, "nas has no agent");
     check(
         "echo 'ssh: connect to host nas port 22: Connection refused' >&2; exit 255",
         no_connection,
@@ -251,6 +250,13 @@ fn who_is_not_an_agent_is_told_from_who_is_not_reached() {
         rsyncdirector::error_chain(&error),
         "could not start /nowhere/ssh: No such file or directory (os error 2)"
     );
+}
+
+/// It ends with its input, which is closed when nobody waits any more.
+#[test]
+fn whoever_keeps_standard_error_open_is_not_waited_for_for_ever() {
+    let no_agent = |error: &ConnectError| matches!(error, ConnectError::NoAgent { .. });
+    check("exec 3<&0 >&-; echo none >&2; cat <&3 >&2 & exit 0", no_agent, "nas has no agent: none");
 }
 
 #[test]

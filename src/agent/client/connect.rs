@@ -23,7 +23,7 @@ use crate::verify::side::About;
 /// An agent that has not greeted within this time is not waited for. Connections have shorter bounds of their own.
 const GREETING_MAX: Duration = Duration::from_secs(60);
 /// The last words of a program that has closed its output are waited for so long.
-const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+const LAST_WORDS_MAX: Duration = Duration::from_secs(10);
 /// So much of what is said on standard error is kept, bytes: the end.
 const COMPLAINTS_MAX: usize = 2048;
 /// ssh(1): what it exits with when the connection is at fault.

@@ -63,7 +63,7 @@ async fn a_certificate_of_every_kind_of_key_logs_in() {
 
 #[tokio::test]
 async fn the_certificate_is_offered_before_its_key() {
-    let mut sshd = trusting_sshd(&["ed25519"]);
+    let sshd = trusting_sshd(&["ed25519"]);
     fs::copy(sshd.path("ed25519.pub"), sshd.path("authorized_keys")).unwrap();
     certify(sshd.dir.path(), &sshd.path("ed25519"), &["-n", "root"]);
     Fixture::new(sshd.policy()).run(&sshd.peer_with_key("ed25519"), "true").await;

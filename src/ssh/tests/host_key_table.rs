@@ -158,7 +158,7 @@ impl Stages {
             keygen(dir.path(), name, key_type, "");
         }
         fs::copy(dir.path().join("user.pub"), dir.path().join("authorized_keys")).expect("copying the user's key");
-        let mut plain = TestSshd::run_in(dir, "Port 22\nListenAddress ::1");
+        let plain = TestSshd::run_in(dir, "Port 22\nListenAddress ::1");
         for port in [22, plain.port] {
             plain.wait_for_log(&format!("Server listening on 127.0.0.1 port {port}."));
             plain.wait_for_log(&format!("Server listening on ::1 port {port}."));

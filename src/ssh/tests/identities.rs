@@ -14,7 +14,7 @@ fn reached(sshd: &TestSshd, reach: Reach) -> Peer {
 
 #[tokio::test]
 async fn the_files_of_ssh_config_are_offered_in_order_instead_of_the_default_keys() {
-    let mut sshd = TestSshd::start();
+    let sshd = TestSshd::start();
     keygen(sshd.dir.path(), "stranger", "ed25519", "");
     let home = sshd.path("home");
     fs::create_dir_all(home.join(".ssh")).unwrap();

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::config::{LeftToSsh, Reach};
 use crate::error_chain;
-use crate::ssh::test_sshd::{TestSshd, free_port, keygen};
+use crate::ssh::test_sshd::{ClosedPort, TestSshd, children, keygen};
 
 /// The peer of an sshd by way of others, each of which accepts its own key.
 fn behind(sshd: &TestSshd, hops: &[&TestSshd]) -> Peer {
@@ -25,8 +25,8 @@ fn policy_of(sshds: &[&TestSshd]) -> SshPolicy {
 
 #[tokio::test]
 async fn a_peer_behind_one_and_behind_two_others_is_reached() {
-    let (mut first, mut second) = (TestSshd::start(), TestSshd::start());
-    let mut peer = TestSshd::start_with("Subsystem sftp internal-sftp");
+    let (first, second) = (TestSshd::start(), TestSshd::start());
+    let peer = TestSshd::start_with("Subsystem sftp internal-sftp");
     let fixture = Fixture::new(policy_of(&[&first, &second, &peer]));
     let near = behind(&second, &[&first]);
     let far = behind(&peer, &[&first, &second]);
@@ -84,11 +84,12 @@ async fn a_host_on_the_way_that_does_not_take_us_on_says_why() {
     );
 
     let hop = TestSshd::start();
-    let nobody = Peer { port: free_port(), ..behind(&peer, &[&hop]) };
+    let closed = ClosedPort::new();
+    let nobody = Peer { port: closed.port, ..behind(&peer, &[&hop]) };
     let told = why_not(&hop, &nobody).await;
     assert!(told.ends_with(&format!("[127.0.0.1]:{}: it gets no connection there", nobody.port)), "{told}");
 
-    let absent = Peer { port: free_port(), ..hop.peer() };
+    let absent = Peer { port: closed.port, ..hop.peer() };
     let reach = Reach { jumps: vec![absent.clone()], ..Reach::default() };
     let told = why_not(&hop, &Peer { reach: Arc::new(reach), ..peer.peer() }).await;
     assert!(
@@ -115,14 +116,17 @@ async fn one_bound_holds_for_the_whole_way() {
     let peer = Peer { port, ..behind(&hop, &[&hop]) };
     let policy = SshPolicy { connect_timeout: Duration::from_millis(1500), ..hop.policy() };
     let error = Fixture::new(policy).fail(&peer).await;
-    assert_eq!(error.to_string(), format!("key exchange with root@127.0.0.1:{port} took longer than 1.5s"));
+    assert_eq!(error.reason(), "timeout");
+    // Where it comes to an end depends on how long the way is to the silent one.
+    assert!(error.to_string().ends_with(" took longer than 1.5s"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_through_a_jump_ends_the_command_and_the_connections_on_the_way() {
-    let (mut hop, peer) = (TestSshd::start(), TestSshd::start());
+    let (hop, peer) = (TestSshd::start(), TestSshd::start());
     let fixture = Fixture::new(policy_of(&[&hop, &peer]));
     let far = behind(&peer, &[&hop]);
+    fixture.pool.warm(&far).await.unwrap();
     let error = fixture.pool.exec(&far, "exec sleep 600", b"", Duration::from_secs(3)).await.unwrap_err();
     assert_eq!(error.reason(), "timeout");
     hop.wait_for_log("Connection reset by");
@@ -133,7 +137,7 @@ async fn a_cut_through_a_jump_ends_the_command_and_the_connections_on_the_way() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_jump_that_dies_ends_the_command_behind_it() {
-    let (hop, mut peer) = (TestSshd::start(), TestSshd::start());
+    let (hop, peer) = (TestSshd::start(), TestSshd::start());
     let fixture = Fixture::new(policy_of(&[&hop, &peer]));
     let (pool, far) = (fixture.pool.clone(), behind(&peer, &[&hop]));
     // More than every window on the way, to a command that reads none of it.
@@ -147,11 +151,6 @@ async fn a_jump_that_dies_ends_the_command_behind_it() {
     let ended = tokio::time::timeout(LONG, stuck.join_next()).await.expect("it ends").expect("a task");
     let error = ended.unwrap().unwrap_err();
     assert!(matches!(error, SshError::Lost { .. }), "{error:?}");
-}
-
-fn children(of: u32) -> Vec<u32> {
-    let listed = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
-    listed.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 fn kill(pid: u32) {

@@ -23,7 +23,7 @@ fn status<T>(result: Result<T, SftpError>) -> Option<Status> {
 
 #[tokio::test]
 async fn files_are_made_read_linked_renamed_and_removed() {
-    let mut sshd = TestSshd::start_with(ONLY_SFTP);
+    let sshd = TestSshd::start_with(ONLY_SFTP);
     let fixture = Fixture::new(sshd.policy());
     let sftp = open(&fixture, &sshd).await;
     assert!(sftp.can_hardlink() && sftp.can_rename_over());
@@ -56,7 +56,7 @@ async fn files_are_made_read_linked_renamed_and_removed() {
 
 #[tokio::test]
 async fn a_connection_has_one_session_with_room_for_many_requests_at_once() {
-    let mut sshd = TestSshd::start_with(&format!("{ONLY_SFTP}\nMaxSessions 1"));
+    let sshd = TestSshd::start_with(&format!("{ONLY_SFTP}\nMaxSessions 1"));
     let fixture = Fixture::new(sshd.policy());
     let sessions = futures_util::future::join_all((0..20).map(|_| open(&fixture, &sshd))).await;
     let stats = sessions.iter().cycle().take(2000).map(|sftp| sftp.lstat(b"/"));
@@ -73,7 +73,7 @@ async fn a_connection_has_one_session_with_room_for_many_requests_at_once() {
 async fn a_session_that_ended_is_replaced_and_so_is_a_connection() {
     let pid = tempfile::NamedTempFile::new().unwrap();
     let command = format!("echo $$ > {}; exec /usr/lib/openssh/sftp-server", pid.path().display());
-    let mut sshd = TestSshd::start_with(&format!("Subsystem sftp {command}"));
+    let sshd = TestSshd::start_with(&format!("Subsystem sftp {command}"));
     let fixture = Fixture::new(sshd.policy());
     for round in 0..3 {
         let sftp = open(&fixture, &sshd).await;
@@ -94,7 +94,7 @@ async fn a_session_that_ended_is_replaced_and_so_is_a_connection() {
 
 #[tokio::test]
 async fn a_session_that_nobody_waited_for_is_closed() {
-    let mut sshd = TestSshd::start_with(&format!("{ONLY_SFTP}\nMaxSessions 1"));
+    let sshd = TestSshd::start_with(&format!("{ONLY_SFTP}\nMaxSessions 1"));
     let fixture = Fixture::new(sshd.policy());
     fixture.pool.warm(&sshd.peer()).await.unwrap();
     for microseconds in (0..40).map(|n| n * 100) {
@@ -121,7 +121,7 @@ async fn a_peer_without_sftp_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_was_cut_off_is_never_done() {
-    let mut sshd = TestSshd::start_with(ONLY_SFTP);
+    let sshd = TestSshd::start_with(ONLY_SFTP);
     let fixture = Fixture::new(sshd.policy());
     let sftp = open(&fixture, &sshd).await;
     let dir = tempfile::tempdir().unwrap();

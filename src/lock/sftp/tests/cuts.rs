@@ -4,14 +4,44 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
+/// What serves requests.
+struct Connection {
+    logins: usize,
+    servers: Vec<u32>,
+}
+
+impl Rig {
+    /// The connection that is used now.
+    async fn connection(&self) -> Connection {
+        self.flush().await;
+        Connection { logins: self.sshd.logins(), servers: self.sshd.servers() }
+    }
+}
+
+impl Connection {
+    /// Waits until all that reached the peer by it is done: there is an answer to something later, or, after a cut, its servers have ended.
+    async fn done(self, rig: &Rig) {
+        rig.flush().await;
+        if rig.sshd.logins() == self.logins {
+            return;
+        }
+        let since = Ticks::now();
+        // What has ended has no program any more, though nobody may have waited for it.
+        while self.servers.iter().any(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok()) {
+            assert!(since.elapsed() < LONG, "{:?} do not end", self.servers);
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 /// Performs an operation so that just the first `requests` requests reach the peer; `None` when all did.
 async fn cut_after(rig: &Rig, requests: usize, op: Op) -> Option<()> {
     let fuse = Arc::new(AtomicUsize::new(requests));
     let backend = SftpBackend { fuse: Some(Arc::clone(&fuse)), ..rig.backend.clone() };
+    let connection = rig.connection().await;
     let result = backend.perform(vec![op]).await;
     let burnt = fuse.load(Ordering::SeqCst) == 0;
-    // What reached the peer is done when an answer to something later is here.
-    rig.flush().await;
+    connection.done(rig).await;
     match result {
         Err(error) => {
             assert!(burnt && error.why.starts_with("lost the connection while"), "{error}");
@@ -101,14 +131,17 @@ async fn an_operation_that_is_repeated_after_a_cut_is_done() {
 async fn a_server_that_stands_still_costs_half_a_lease_and_the_connection() {
     let pid = tempfile::NamedTempFile::new().unwrap();
     let server = format!("{SFTP}\nForceCommand echo $$ > {}; exec /usr/lib/openssh/sftp-server", pid.path().display());
-    let mut rig = Rig::with(&server);
+    let rig = Rig::with(&server);
     let path = rig.path();
+    let ops = |record: &Record| {
+        [
+            Op::Take { path: path.clone(), record: record.clone(), replaces: None },
+            Op::Refresh { path: path.clone(), record: record.clone() },
+            Op::Remove { path: path.clone(), record: record.clone() },
+        ]
+    };
     let short = Record { lease_seconds: 1, ..record("a") };
-    for op in [
-        Op::Take { path: path.clone(), record: short.clone(), replaces: None },
-        Op::Refresh { path: path.clone(), record: short.clone() },
-        Op::Remove { path: path.clone(), record: short.clone() },
-    ] {
+    for (op, patient) in ops(&short).into_iter().zip(ops(&record("a"))) {
         let _ = rig.one(look(&path)).await;
         let server = fs::read_to_string(&pid).unwrap();
         let logins = rig.sshd.logins();
@@ -117,7 +150,7 @@ async fn a_server_that_stands_still_costs_half_a_lease_and_the_connection() {
         run("kill", &["-KILL", server.trim()]);
         let peer = rig.sshd.peer();
         assert_eq!(error.to_string(), format!("a lock operation on {peer} took longer than 500ms"), "{op:?}");
-        let _ = rig.one(op).await;
+        let _ = rig.one(patient).await;
         assert_eq!(rig.sshd.logins(), logins + 1);
     }
 }
@@ -129,9 +162,10 @@ async fn a_call_that_is_dropped_at_any_time_leaves_a_peer_that_works() {
         let dir = tempfile::tempdir_in(rig.dir.path()).unwrap();
         let path = dir.path().join("x.lock");
         old_lock(&path);
+        let connection = rig.connection().await;
         let call = rig.backend.perform(vec![replace(&path, "b", "a"), remove(&path, "b")]);
         let _ = tokio::time::timeout(Duration::from_micros(microseconds), call).await;
-        rig.flush().await;
+        connection.done(&rig).await;
         for name in names(dir.path()) {
             grow_old(&dir.path().join(name), 100);
         }
