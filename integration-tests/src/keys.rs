@@ -51,10 +51,12 @@ impl Agent {
     pub fn holding(key: &Path, socket: PathBuf) -> Self {
         let child = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn();
         let agent = Self { child: child.expect("ssh-agent starts"), socket };
-        wait::until("the agent listens", || agent.socket.exists());
-        let mut add = Command::new("ssh-add");
-        let added = add.arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).status();
-        assert!(added.expect("ssh-add starts").success(), "the agent does not take {}", key.display());
+        // Its socket is there before it listens.
+        wait::until(&format!("the agent takes {}", key.display()), || {
+            let mut add = Command::new("ssh-add");
+            let added = add.arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).stderr(Stdio::null()).status();
+            added.expect("ssh-add starts").success()
+        });
         agent
     }
 

@@ -27,11 +27,8 @@ impl BlackHole {
     /// # Panics
     /// When the kernel goes on accepting.
     pub fn open() -> Self {
-        let flags = SocketFlags::CLOEXEC;
-        let listener = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
-        bind(&listener, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let (listener, addr) = bound();
         listen(&listener, 0).expect("listen");
-        let addr = getsockname(&listener).ok().and_then(|addr| SocketAddr::try_from(addr).ok()).expect("its address");
         let mut queue = Vec::new();
         while let Ok(connection) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
             queue.push(connection);
@@ -44,6 +41,36 @@ impl BlackHole {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+}
+
+/// A port that refuses connections, and that nobody else gets meanwhile: bound, without a listener.
+pub struct Refusing {
+    addr: SocketAddr,
+    _socket: OwnedFd,
+}
+
+impl Refusing {
+    /// Takes one on loopback.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn open() -> Self {
+        let (socket, addr) = bound();
+        Self { addr, _socket: socket }
+    }
+
+    /// Where nobody listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A socket that has a port on loopback and does not listen yet.
+fn bound() -> (OwnedFd, SocketAddr) {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let addr = getsockname(&socket).ok().and_then(|addr| SocketAddr::try_from(addr).ok()).expect("its address");
+    (socket, addr)
 }
 
 /// A host that accepts connections and never says a word.

@@ -30,6 +30,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
     let mut options = Options {
         seed: suite::any_seed(),
         arenas: 20,
+        leases: &[3, 3, 5],
         limit: Limit::Time(Duration::from_secs(60)),
         only: None,
         late_delivery: false,

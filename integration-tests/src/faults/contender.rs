@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -12,11 +13,15 @@ use super::config;
 use super::host::Host;
 use super::plan::{Setup, Way};
 use crate::peers::Proxy;
-use crate::procs;
+use crate::procs::{self, Proc};
 use crate::sandbox::Sandbox;
+use crate::wait::Stopwatch;
 
 /// Names by index.
 pub const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// A thawed host runs its children later than its director, at most by this: both are woken in no particular order, and a child may go on
+/// for some milliseconds before the director, which has work to do first, has killed it. That is a limit of what a lease can promise.
+const THAW_GAP_MAX: Duration = Duration::from_secs(2);
 /// Debian's package `libfaketime`.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
@@ -54,9 +59,16 @@ pub struct Contender {
     wanted: bool,
     ending: bool,
     days: i8,
+    /// A HUP that it was not sent yet.
     owed: bool,
+    /// A HUP of which it has said nothing yet.
+    sent: bool,
+    /// It said that a run is queued behind the one under way.
+    queued: bool,
     /// While its host is suspended: those that stand still with the director.
-    frozen: Option<Vec<u32>>,
+    frozen: Option<Vec<Proc>>,
+    /// Since the director goes on again.
+    thawed: Option<Stopwatch>,
     killed_when_thawed: bool,
     doing: Doing,
     inside: bool,
@@ -88,7 +100,10 @@ impl Contender {
             ending: false,
             days: 0,
             owed: false,
+            sent: false,
+            queued: false,
             frozen: None,
+            thawed: None,
             killed_when_thawed: false,
             doing: Doing::Idle,
             inside: false,
@@ -131,7 +146,8 @@ impl Contender {
         {
             self.child = None;
             self.inside = false;
-            self.doing = if self.owed { Doing::Told } else { Doing::Idle };
+            (self.sent, self.queued) = (false, false);
+            self.rest();
             if !self.ending {
                 return Err(format!("director {} ended by itself: {status}", self.name));
             }
@@ -142,7 +158,7 @@ impl Contender {
         // Before it handles the signal it would be ended by it.
         if self.owed && self.pid().is_some_and(|pid| procs::catches(pid, Signal::HUP)) {
             self.signal(Signal::HUP);
-            self.owed = false;
+            (self.owed, self.sent) = (false, true);
         }
         Ok(said)
     }
@@ -203,7 +219,8 @@ impl Contender {
     /// Stops it, as if its host were suspended, and not yet what is below it.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
-        self.frozen = Some(Vec::new());
+        self.frozen.get_or_insert_default();
+        self.thawed = None;
     }
 
     /// Stops the rest.
@@ -213,20 +230,28 @@ impl Contender {
         for _ in 0..2 {
             for process in self.child.as_ref().map(|child| procs::descendants(child.id())).unwrap_or_default() {
                 procs::signal(process.pid, Signal::STOP);
-                frozen.push(process.pid);
+                frozen.push(process);
             }
         }
     }
 
     /// Lets the director go on, and not yet what is below it.
-    pub fn thaw(&self) {
+    pub fn thaw(&mut self) {
         self.signal(Signal::CONT);
+        self.thawed = Some(Stopwatch::start());
+    }
+
+    /// Whether the rest may go on: the director has had its time, or nothing that acts for it lives.
+    pub fn may_thaw_children(&self) -> bool {
+        let acts = |process: &Proc| !process.cmdline.contains(" __guard ") && procs::alive(process.pid);
+        let is_over = || !self.frozen.iter().flatten().any(acts);
+        self.thawed.is_some_and(|since| since.elapsed() >= THAW_GAP_MAX || is_over())
     }
 
     /// Lets the rest go on.
     pub fn thaw_children(&mut self) {
-        for pid in self.frozen.take().unwrap_or_default() {
-            procs::signal(pid, Signal::CONT);
+        for process in self.frozen.take().unwrap_or_default() {
+            procs::signal(process.pid, Signal::CONT);
         }
         if std::mem::take(&mut self.killed_when_thawed) {
             self.kill_now();
@@ -259,9 +284,12 @@ impl Contender {
         let text = line.get("message")?.as_str()?;
         if line.get("job_id").is_none() {
             if text.starts_with("run ") && text.contains(" started by ") {
+                (self.sent, self.queued) = (false, false);
                 self.doing = Doing::Running;
+            } else if text.contains("one more is queued") {
+                (self.sent, self.queued) = (false, true);
             } else if text.starts_with("run ") && text.contains(" finished after ") {
-                self.doing = if self.owed { Doing::Told } else { Doing::Idle };
+                self.rest();
             }
             return None;
         }
@@ -272,6 +300,13 @@ impl Contender {
             true => Some(Said::Succeeded),
             false => failed.then(|| Said::Failed(text.to_owned())),
         }
+    }
+}
+
+impl Contender {
+    /// Nothing runs; whether that stays so depends on what it was told.
+    fn rest(&mut self) {
+        self.doing = if self.owed || self.sent || self.queued { Doing::Told } else { Doing::Idle };
     }
 }
 

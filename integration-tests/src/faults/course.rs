@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::arena::Arena;
-use super::checker::{self, Mark, Verdict};
+use super::checker::{self, Deed, Mark, Verdict};
 use super::contender::{Contender, Doing, Said};
 use super::fault::{Fault, Step};
 use super::host::Foreign;
@@ -128,6 +128,12 @@ impl<'a> Course<'a> {
         let ms = now.as_millis() as u64;
         self.aim(ms);
         while let Some((_, step)) = self.steps.pop_if(|(at, _)| *at <= ms) {
+            if let Step::ThawChildren(who) = step
+                && !self.arena.contenders[who].may_thaw_children()
+            {
+                self.put([(ms + 1, step)]);
+                continue;
+            }
             self.note(now, &format!("{step:?}"));
             if step.harms() && self.arena.contenders.iter().any(Contender::inside) {
                 self.outcome.hits += 1;
@@ -158,6 +164,10 @@ impl<'a> Course<'a> {
             aimed.since.map_or(LAST_FAULT, |since| since + aimed.after) <= ms
         });
         let steps: Vec<_> = due.flat_map(|aimed| aimed.fault.steps(ms)).collect();
+        self.put(steps);
+    }
+
+    fn put(&mut self, steps: impl IntoIterator<Item = (u64, Step)>) {
         self.steps.extend(steps);
         self.steps.sort_by_key(|(at, _)| Reverse(*at));
     }
@@ -244,7 +254,7 @@ impl<'a> Course<'a> {
         self.note(now, "the last fault is over");
         self.healed = Some(now);
         if let Some(foreign) = self.foreign.take() {
-            if let Some(first) = self.record.first() {
+            if let Some(first) = self.record.iter().find(|mark| mark.deed == Deed::Write) {
                 self.outcome.violations.push(format!("{} ran although a person's lock stood there", first.run));
             }
             if !foreign.take_away() {

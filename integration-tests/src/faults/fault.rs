@@ -6,11 +6,6 @@ use crate::peers::Direction;
 
 /// A host that is suspended stops its processes in no particular order: its children may have filled what its director reads.
 const FREEZE_GAP: u64 = 100;
-/// A thawed host runs its children this much later than its director: both are woken in no particular order, and a child may
-/// go on for some milliseconds before the director, which has work to do first, has killed it. That is a limit of what a
-/// lease can promise.
-const THAW_GAP: u64 = 100;
-
 /// Something that goes wrong. Durations are milliseconds; `who` is the index of a contender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -130,7 +125,7 @@ pub enum Step {
     FreezeChildren(usize),
     /// CONT to the director.
     ThawDirector(usize),
-    /// CONT to its descendants.
+    /// CONT to its descendants, as soon as the director has killed what acts for it.
     ThawChildren(usize),
     /// Cuts its connections.
     Cut(usize),
@@ -189,7 +184,7 @@ impl Fault {
                 (at, Step::FreezeDirector(who)),
                 (at + FREEZE_GAP, Step::FreezeChildren(who)),
                 (at + time, Step::ThawDirector(who)),
-                (at + time + THAW_GAP, Step::ThawChildren(who)),
+                (at + time + 1, Step::ThawChildren(who)),
             ],
             Self::Restart { who } => vec![(at, Step::Terminate(who))],
             Self::Clock { who, days } => vec![(at, Step::SetClock(who, days))],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::recorder::{Change, Recorder};
-use crate::{Sandbox, Sshd};
+use crate::{Sandbox, Sshd, procs, wait};
 
 /// The file that takes all room.
 const FILLER: &str = "filler";
@@ -72,6 +72,8 @@ impl Host {
 
     /// Empties the protected directory and the journal, and forgets what was recorded.
     pub fn clear(&self) {
+        // On the far side of one that was killed an rsync may be about to remove its temporary file.
+        wait::until("no rsync is left", || procs::running(&self.protected, "rsync").is_empty());
         for entry in fs::read_dir(&self.protected).expect("the protected directory").flatten() {
             fs::remove_file(entry.path()).expect("remove a marker");
         }

@@ -97,12 +97,12 @@ pub struct History {
 }
 
 impl Setup {
-    /// Draws one.
-    pub fn draw(random: &mut Random) -> Self {
+    /// Draws one with one of these leases, seconds.
+    pub fn draw(leases: &[u64], random: &mut Random) -> Self {
         let count = random.between(2, 4) as usize;
         let locks = random.pick(&[Locks::Shared(1), Locks::Shared(1), Locks::Shared(2), Locks::Mutual]);
         let contenders = (0..count).map(|_| Party::draw(random)).collect();
-        Self { lease: random.pick(&[3, 3, 5]), locks, contenders, late_delivery: false }
+        Self { lease: random.pick(leases), locks, contenders, late_delivery: false }
     }
 
     /// The lease in milliseconds.
@@ -211,7 +211,7 @@ mod tests {
 
     fn many() -> impl Iterator<Item = (Setup, History)> {
         (0..2000).map(|number| {
-            let setup = Setup::draw(&mut Random::of(&[number]));
+            let setup = Setup::draw(&[3, 5], &mut Random::of(&[number]));
             let history = History::draw(&setup, &mut Random::of(&[number, 1]));
             (setup, history)
         })

@@ -35,6 +35,8 @@ pub struct Options {
     pub seed: u64,
     /// At once.
     pub arenas: u64,
+    /// To draw from, seconds. A tenth of one is what a director may be without a processor.
+    pub leases: &'static [u64],
     /// When it is enough.
     pub limit: Limit,
     /// Only this arena and this setup of it.
@@ -110,7 +112,7 @@ impl Shared {
 
     /// The histories of one setup; false when the limit is reached.
     fn setup(&self, options: &Options, place: Place) -> bool {
-        let mut setup = Setup::draw(&mut Random::of(&[place.seed, place.arena, place.setup]));
+        let mut setup = Setup::draw(options.leases, &mut Random::of(&[place.seed, place.arena, place.setup]));
         setup.late_delivery = options.late_delivery;
         let mut arena = Arena::new(&setup);
         for history in 0..HISTORIES_OF_A_SETUP {

@@ -14,6 +14,7 @@ pid_file = f"/run/rsyncdirector/rsyncdirector-{name}.pid"
 open(pid_file, "w").write(str(os.getpid()))
 jobs = []
 def job(*_):
+    open("/srv/old/begun", "w")
     jobs.append(subprocess.Popen(["rsync", "-a", "--bwlimit=200", "/srv/old/data/", "/srv/old/copy/"]))
 def end(*_):
     busy = any(job.poll() is None for job in jobs)
@@ -70,7 +71,7 @@ fn deploy(host: &Machine) {
     host.write("/etc/rsyncdirector/rsyncdirector-nas.env", environment);
     host.write("/etc/systemd/system/rsyncdirector@.service", UNIT);
     host.sh("chmod 755 /etc/rsyncdirector/rsyncdirector.sh /usr/local/rsyncdirector/bin/rsyncdirector");
-    host.sh("dd if=/dev/urandom of=/srv/old/data/file bs=1k count=1k status=none; mkdir -p /run/rsyncdirector");
+    host.sh("dd if=/dev/urandom of=/srv/old/data/file bs=1k count=2k status=none; mkdir -p /run/rsyncdirector");
     host.sh("chown -R rsyncdirector: /etc/rsyncdirector /srv/old /var/log/rsyncdirector /run/rsyncdirector");
     host.sh("systemctl daemon-reload && systemctl enable --now rsyncdirector@nas");
     host.until("grep -q ready /var/log/rsyncdirector/rsyncdirector-nas.log");
@@ -113,7 +114,7 @@ fn a_host_of_the_python_version_is_taken_over_or_left_as_it_was() {
 
     // Its job comes to its end first; then ours runs with the same configuration, as the same user.
     host.sh("rm -f /srv/old/ended /srv/old/copy/file; systemctl kill --kill-whom=main --signal=HUP rsyncdirector@nas");
-    host.until("pgrep -x rsync");
+    host.until("test -e /srv/old/begun");
     assert!(controller.play(&[]).changed("host") > 0);
     assert_eq!(host.read("/srv/old/ended"), "idle");
     host.sh("cmp /srv/old/data/file /srv/old/copy/file");
