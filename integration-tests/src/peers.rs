@@ -27,11 +27,8 @@ impl BlackHole {
     /// # Panics
     /// When the kernel goes on accepting.
     pub fn open() -> Self {
-        let flags = SocketFlags::CLOEXEC;
-        let listener = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
-        bind(&listener, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let (listener, addr) = bound();
         listen(&listener, 0).expect("listen");
-        let addr = getsockname(&listener).ok().and_then(|addr| SocketAddr::try_from(addr).ok()).expect("its address");
         let mut queue = Vec::new();
         while let Ok(connection) = TcpStream::connect_timeout(&addr, Duration::from_millis(300)) {
             queue.push(connection);
@@ -44,6 +41,36 @@ impl BlackHole {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+}
+
+/// An address that refuses connections, and that nobody else can take: a socket that has it and does not listen.
+pub struct Refusing {
+    addr: SocketAddr,
+    _socket: OwnedFd,
+}
+
+impl Refusing {
+    /// Takes one on loopback.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn open() -> Self {
+        let (socket, addr) = bound();
+        Self { addr, _socket: socket }
+    }
+
+    /// Where nobody listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// A TCP socket with an address on loopback.
+fn bound() -> (OwnedFd, SocketAddr) {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+    let addr = getsockname(&socket).ok().and_then(|addr| SocketAddr::try_from(addr).ok()).expect("its address");
+    (socket, addr)
 }
 
 /// A host that accepts connections and never says a word.
@@ -100,6 +127,7 @@ struct State {
     delay: Duration,
     late: bool,
     refusing: bool,
+    busy: usize,
     closed: bool,
     accepted: u64,
     connections: HashMap<u64, Connection>,
@@ -199,6 +227,11 @@ impl Proxy {
         });
     }
 
+    /// Closes the next connections as an sshd does that is busy with logins.
+    pub fn be_busy_for(&self, connections: usize) {
+        self.line.set(|state| state.busy = connections);
+    }
+
     /// Takes connections again.
     pub fn accept(&self) {
         self.line.set(|state| state.refusing = false);
@@ -264,6 +297,11 @@ impl Line {
                 return;
             }
             if state.refusing {
+                continue;
+            }
+            if state.busy > 0 {
+                state.busy -= 1;
+                let _ = (&near).write_all(b"Exceeded MaxStartups\r\n");
                 continue;
             }
             let Ok(far) = TcpStream::connect_timeout(&target, wait::DEADLINE) else { continue };
