@@ -3,15 +3,16 @@
 //! It knows keys only by the home directory of the account, so it sees another one: a mount namespace of its own shows a directory
 //! of the sandbox there.
 
-use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::sandbox::{Sandbox, home};
-use crate::sshd::{free_addr, peer_at};
-use crate::{keys, procs, wait};
+use crate::sshd::peer_at;
+use crate::{keys, ports, procs};
 
 /// One of them. Dropping it ends its sessions.
 pub struct Dropbear {
@@ -35,16 +36,8 @@ impl Dropbear {
         for private in ["home", "home/.ssh"] {
             sandbox.chmod(&format!("dropbear-{name}/{private}"), 0o700);
         }
-        let child = wait::eventually("dropbear finds a free port", || {
-            let addr = free_addr();
-            let mut child = launch(sandbox, name, addr);
-            let started = wait::eventually("dropbear listens or gives up", || {
-                let ended = child.try_wait().expect("wait for our child").is_some();
-                (ended || TcpStream::connect(addr).is_ok()).then_some(!ended)
-            });
-            started.then_some((child, addr))
-        });
-        let (child, addr) = child;
+        let launch = |addr, log| launch(&dir, addr, log);
+        let (child, addr) = ports::start("dropbear", Ipv4Addr::LOCALHOST.into(), &dir.join("log"), launch);
         let line = format!("[{}]:{} {}\n", addr.ip(), addr.port(), keys::public(&dir.join("openssh_key")));
         sandbox.write("known_hosts", sandbox.read("known_hosts") + &line);
         sandbox.define(name, peer_at(addr, &sandbox.user_key().display().to_string()));
@@ -61,9 +54,7 @@ impl Drop for Dropbear {
     }
 }
 
-fn launch(sandbox: &Sandbox, name: &str, addr: SocketAddr) -> Child {
-    let dir = sandbox.path(format!("dropbear-{name}"));
-    let log = fs::File::create(dir.join("log")).expect("its log");
+fn launch(dir: &Path, addr: SocketAddr, log: File) -> Child {
     let script = r#"mount --bind "$1" "$2" && exec dropbear -F -E -s -p "$3" -r "$4" -P "$5""#;
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]).args([dir.join("home"), home().into()]);

@@ -23,6 +23,7 @@ pub mod network;
 pub mod package;
 pub mod peers;
 pub mod playbook;
+pub mod ports;
 pub mod procs;
 pub mod prometheus;
 pub mod receiver;

@@ -127,6 +127,7 @@ struct State {
     delay: Duration,
     late: bool,
     refusing: bool,
+    busy: usize,
     closed: bool,
     accepted: u64,
     connections: HashMap<u64, Connection>,
@@ -226,6 +227,11 @@ impl Proxy {
         });
     }
 
+    /// Closes the next connections as an sshd does that is busy with logins.
+    pub fn be_busy_for(&self, connections: usize) {
+        self.line.set(|state| state.busy = connections);
+    }
+
     /// Takes connections again.
     pub fn accept(&self) {
         self.line.set(|state| state.refusing = false);
@@ -291,6 +297,11 @@ impl Line {
                 return;
             }
             if state.refusing {
+                continue;
+            }
+            if state.busy > 0 {
+                state.busy -= 1;
+                let _ = (&near).write_all(b"Exceeded MaxStartups\r\n");
                 continue;
             }
             let Ok(far) = TcpStream::connect_timeout(&target, wait::DEADLINE) else { continue };

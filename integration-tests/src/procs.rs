@@ -1,7 +1,7 @@
 //! What `/proc` says about processes.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -99,11 +99,37 @@ pub fn connecting_to(addr: SocketAddr) -> usize {
 }
 
 fn sockets_to(addr: SocketAddr, state: &str) -> usize {
-    let SocketAddr::V4(addr) = addr else { panic!("{addr} is not IPv4") };
-    let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(addr.ip().octets()), addr.port());
+    let SocketAddr::V4(_) = addr else { panic!("{addr} is not IPv4") };
+    let remote = as_in_proc(addr);
     let table = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
     let sockets = table.lines().map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>());
     sockets.filter(|socket| *socket == [remote.as_str(), state]).count()
+}
+
+/// Whether it is this process that listens at the address.
+pub fn listens(pid: u32, addr: SocketAddr) -> bool {
+    let table = if addr.is_ipv4() { "tcp" } else { "tcp6" };
+    let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+    let local = as_in_proc(addr);
+    // Local address, state and inode are the fields 1, 3 and 9; 0A is TCP_LISTEN.
+    let listener = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find_map(|fields| {
+        let found = fields.len() > 9 && fields[1] == local && fields[3] == "0A";
+        found.then(|| format!("socket:[{}]", fields[9]))
+    });
+    let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    listener.is_some_and(|socket| {
+        descriptors().any(|it| fs::read_link(it.path()).is_ok_and(|to| to.as_os_str() == socket.as_str()))
+    })
+}
+
+/// An address as the tables of sockets have it: words of four bytes in the host's order.
+fn as_in_proc(addr: SocketAddr) -> String {
+    let octets = match addr.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let word = |bytes: &[u8]| format!("{:08X}", u32::from_ne_bytes(bytes.try_into().expect("four bytes")));
+    format!("{}:{:04X}", octets.chunks(4).map(word).collect::<String>(), addr.port())
 }
 
 /// A process id that no process has.

@@ -1,12 +1,13 @@
 //! A real Prometheus that scrapes a daemon each second.
 
-use std::net::SocketAddr;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::sandbox::Sandbox;
-use crate::{http, sshd, wait};
+use crate::{http, ports, wait};
 
 /// Debian's package `prometheus`.
 const PROGRAM: &str = "/usr/bin/prometheus";
@@ -39,16 +40,20 @@ impl Prometheus {
             targets.join(", ")
         );
         let config = sandbox.write("prometheus.yml", config);
-        let addr = sshd::free_addr();
-        let child = Command::new(PROGRAM)
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", sandbox.path("prometheus").display()))
-            .arg(format!("--web.listen-address={addr}"))
-            .arg("--log.level=error")
-            .current_dir(sandbox.dir())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{PROGRAM}: {e}"));
+        let launch = |addr: SocketAddr, log: File| {
+            Command::new(PROGRAM)
+                .arg(format!("--config.file={}", config.display()))
+                .arg(format!("--storage.tsdb.path={}", sandbox.path("prometheus").display()))
+                .arg(format!("--web.listen-address={addr}"))
+                .arg("--log.level=error")
+                .current_dir(sandbox.dir())
+                .stdin(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap_or_else(|e| panic!("{PROGRAM}: {e}"))
+        };
+        let log = sandbox.path("prometheus.log");
+        let (child, addr) = ports::start("Prometheus", Ipv4Addr::LOCALHOST.into(), &log, launch);
         let server = Self { child, addr };
         wait::until("Prometheus is ready", || http::get(addr, "/-/ready").is_ok_and(|answer| answer.status == 200));
         server

@@ -179,7 +179,7 @@ impl Sandbox {
 
     /// Writes a configuration. `@/` stands for the sandbox and `<name>` for what was defined. Top-level keys that the
     /// body does not set itself are added: a schedule that fires on New Year's Day only, directories in the sandbox, a
-    /// metrics port that the kernel chooses, a lease of 3 s.
+    /// metrics port that the kernel chooses, a lease of a minute, which no slow machine lets run out.
     pub fn config_of(&self, id: &str, body: &str) -> PathBuf {
         let has = |key: &str| body.lines().any(|line| line.starts_with(&format!("{key}:")));
         let defaults = [
@@ -188,7 +188,7 @@ impl Sandbox {
             ("pid_file_dir", "@/run"),
             ("metrics", "{addr: 127.0.0.1, port: 0}"),
             ("known_hosts", "@/known_hosts"),
-            ("lease", "3"),
+            ("lease", "60"),
         ];
         let header = defaults.iter().filter(|(key, _)| !has(key)).map(|(key, value)| match value.starts_with('{') {
             true => format!("{key}: {value}\n"),

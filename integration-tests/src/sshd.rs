@@ -1,14 +1,15 @@
 //! Real sshds on loopback, each with a host key, port and log of its own: the peers.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
+pub use crate::ports::free_addr;
 use crate::sandbox::{Sandbox, user};
-use crate::{keys, procs, wait};
+use crate::{keys, ports, procs, wait};
 
 /// One of them. All share this machine's files, so tests tell hosts apart by paths. Dropping it ends its sessions.
 pub struct Sshd {
@@ -52,31 +53,17 @@ impl Sshd {
         keys::generate(&host_key, "");
         let accepted = format!("{} test\n", keys::public(&sandbox.user_key()));
         sandbox.write(format!("sshd-{name}/authorized_keys"), accepted);
-        let sshd =
-            wait::eventually("sshd finds a free port", || Self::try_start(sandbox, name, free_addr_on(ip), options));
-        sandbox.define(name, sshd.peer_with(&sandbox.user_key().display().to_string()));
-        sshd
-    }
-
-    fn try_start(sandbox: &Sandbox, name: &str, addr: SocketAddr, options: &str) -> Option<Self> {
         let dir = sandbox.path(format!("sshd-{name}"));
         // The user's own start-up files of the shell are none of ours: they may be slow, and a killed one may leave locks.
         let options = sandbox.expand(&format!("SetEnv HOME=@/home\n{options}"));
-        let config = sandbox.write(format!("sshd-{name}/config"), config(&dir.display().to_string(), addr, &options));
-        let log = dir.join("log");
-        let mut sshd = Self { child: launch(&config, &log), addr, host_key: dir.join("host_key"), config, log };
-        sshd.listens().then_some(sshd)
-    }
-
-    /// Waits until it listens; false when its port is taken.
-    fn listens(&mut self) -> bool {
-        let started = wait::eventually("sshd listens or gives up", || {
-            let ended = self.child.try_wait().expect("wait for our child").is_some();
-            (ended || self.log().contains("Server listening on")).then_some(!ended)
+        let (config_file, log) = (dir.join("config"), dir.join("log"));
+        let (child, addr) = ports::start("sshd", ip, &log, |addr, log| {
+            sandbox.write(&config_file, config(&dir.display().to_string(), addr, &options));
+            launch(&config_file, log)
         });
-        let taken = self.log().contains("Address already in use");
-        assert!(started || taken, "sshd does not start:\n{}", self.log());
-        started
+        let sshd = Self { child, addr, host_key, config: config_file, log };
+        sandbox.define(name, sshd.peer_with(&sandbox.user_key().display().to_string()));
+        sshd
     }
 
     /// Its process id.
@@ -133,9 +120,8 @@ impl Sshd {
 
     /// Starts it again on the same port, with a new log.
     pub fn start_again(&mut self) {
-        wait::until("sshd gets its port back", || {
-            self.child = launch(&self.config, &self.log);
-            self.listens()
+        self.child = wait::eventually("sshd gets its port back", || {
+            ports::start_at("sshd", self.addr, &self.log, |log| launch(&self.config, log))
         });
     }
 
@@ -155,26 +141,15 @@ impl Drop for Sshd {
     }
 }
 
-fn launch(config: &Path, log: &Path) -> Child {
-    let out = File::create(log).expect("its log");
+fn launch(config: &Path, log: File) -> Child {
     let mut command = Command::new("/usr/sbin/sshd");
-    command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
+    command.args(["-D", "-e", "-f"]).arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().expect("sshd starts")
 }
 
 /// The peer keys of a configuration for whatever answers at an address.
 pub fn peer_at(addr: SocketAddr, key: &str) -> String {
     format!("user: {}, host: '{}', port: {}, private_ssh_key: {key}", user(), addr.ip(), addr.port())
-}
-
-/// A loopback address that nobody listens on at this moment.
-pub fn free_addr() -> SocketAddr {
-    free_addr_on(Ipv4Addr::LOCALHOST.into())
-}
-
-fn free_addr_on(ip: IpAddr) -> SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).expect("a free port");
-    listener.local_addr().expect("its address")
 }
 
 fn config(dir: &str, addr: SocketAddr, options: &str) -> String {

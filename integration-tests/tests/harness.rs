@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use integration_tests::peers::{BlackHole, Mute, Proxy};
+use integration_tests::peers::{BlackHole, Mute, Proxy, Refusing};
 use integration_tests::prometheus::Prometheus;
 use integration_tests::{Sandbox, Sshd, procs, sandbox, wait};
 
@@ -96,7 +96,8 @@ fn a_black_hole_answers_nothing_and_a_mute_host_accepts() {
 #[test]
 fn a_prometheus_answers_queries() {
     let sandbox = Sandbox::new();
-    let prometheus = Prometheus::scraping(&sandbox, integration_tests::sshd::free_addr());
+    let target = Refusing::open();
+    let prometheus = Prometheus::scraping(&sandbox, target.addr());
     assert!(matches!(prometheus.query("vector(2)")[..], [(_, 2.0)]));
     wait::until("it has tried to scrape", || matches!(prometheus.query("up")[..], [(_, 0.0)]));
 }

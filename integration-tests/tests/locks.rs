@@ -20,7 +20,8 @@ fn jobs(locks: &str, command: &str) -> String {
 #[track_caller]
 fn is_made_and_given_back(sandbox: &Sandbox, place: &str) {
     let lock = format!("{{{place}, path: @/new/parent/a.lock}}");
-    let config = sandbox.config(&jobs(&lock, "cp @/new/parent/a.lock @/seen; echo $PPID > @/director"));
+    let jobs = jobs(&lock, "cp @/new/parent/a.lock @/seen; echo $PPID > @/director");
+    let config = sandbox.config(&format!("lease: 50\n{jobs}"));
     sandbox.once(&config).expect_code(0);
 
     assert!(!sandbox.exists("new/parent/a.lock"), "it is given back");
@@ -34,7 +35,7 @@ fn is_made_and_given_back(sandbox: &Sandbox, place: &str) {
     assert_eq!(record["pid"].to_string(), pid);
     assert_eq!(record["instance"], "main");
     assert_eq!(record["job"], "j");
-    assert_eq!(record["lease_seconds"], 3);
+    assert_eq!(record["lease_seconds"], 50);
     assert_eq!(record["user"], integration_tests::sandbox::user());
     for key in ["host", "boot_id", "token", "taken_at"] {
         assert!(!record[key].is_null(), "no {key} in {record}");
@@ -155,7 +156,7 @@ fn is_refused_and_kept(place: &str, stands_there: impl Fn(&Sandbox), still_there
         director.run_now(run);
         assert!(still_there(&sandbox));
         assert!(!sandbox.exists("a.lock"), "the other lock is given back");
-        assert!(director.log().contains("it.lock"));
+        director.wait_for_log("it.lock");
     }
     assert_eq!(sandbox.lines("ran"), ["next", "next"]);
 }

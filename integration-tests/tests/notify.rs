@@ -1,14 +1,16 @@
 //! Who is told what became of jobs.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use integration_tests::peers::Refusing;
 use integration_tests::receiver::{Answer, Receiver, Request};
 use integration_tests::wait::{self, Stopwatch};
-use integration_tests::{Finished, Sandbox};
+use integration_tests::{Finished, Sandbox, ports};
 use serde_json::Value;
 
 /// A job that fails as long as there is the file `broken`.
@@ -140,7 +142,7 @@ fn one_that_hangs_delays_neither_runs_nor_others_nor_the_end() {
     wait::until("the program hangs", || sandbox.exists("begun"));
     let watch = Stopwatch::start();
     let log = director.stop().stderr;
-    assert!(watch.elapsed() < Duration::from_secs(8), "{:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(15), "{:?}", watch.elapsed());
     assert!(log.contains("nobody is told of failure") && log.contains("the director ends"), "{log}");
     assert!(integration_tests::procs::running(sandbox.dir(), "sleep").is_empty());
 }
@@ -148,8 +150,8 @@ fn one_that_hangs_delays_neither_runs_nor_others_nor_the_end() {
 #[test]
 fn nobody_there_is_said_and_stops_nothing() {
     let sandbox = Sandbox::new();
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
-    sandbox.define("gone", format!("http://{free}/secret"));
+    let refusing = Refusing::open();
+    sandbox.define("gone", format!("http://{}/secret", refusing.addr()));
     sandbox.write("broken", "");
     let config = sandbox.config(&format!("notify: [{{http: {{url: '<gone>'}}, retries: 0}}]\n{JOBS}"));
     let finished = sandbox.once(&config);
@@ -264,13 +266,15 @@ echo subjectAltName=IP:127.0.0.1 > ext
 openssl x509 -req -in tls.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out tls.pem";
         let made = Command::new(sandbox.script("make-certificates", script)).output().expect("openssl");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
-        let mut server = Command::new("openssl");
-        server.args(["s_server", "-quiet", "-accept", &free.to_string(), "-cert", "tls.pem", "-key", "tls.key"]);
-        server.current_dir(sandbox.dir()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let server = server.spawn().expect("openssl");
-        wait::until("it listens", || std::net::TcpStream::connect(free).is_ok());
-        Self { server, url: format!("https://{free}/secret") }
+        let launch = |addr: SocketAddr, log: File| {
+            let mut server = Command::new("openssl");
+            server.args(["s_server", "-quiet", "-accept", &addr.to_string(), "-cert", "tls.pem", "-key", "tls.key"]);
+            server.current_dir(sandbox.dir()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+            server.spawn().expect("openssl")
+        };
+        let log = sandbox.path("s_server.log");
+        let (server, addr) = ports::start("openssl s_server", Ipv4Addr::LOCALHOST.into(), &log, launch);
+        Self { server, url: format!("https://{addr}/secret") }
     }
 
     /// Answers the request that comes, and gives its first line.

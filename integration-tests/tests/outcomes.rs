@@ -132,7 +132,7 @@ fn a_pause_between_retries_is_interrupted_by_shutdown() {
     director.wait_for_metric("rsyncdirector_job_retries_total job_id=copy", 1.0);
     let watch = Stopwatch::start();
     director.stop();
-    assert!(watch.elapsed() < Duration::from_secs(2), "it took {:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(15), "it took {:?}", watch.elapsed());
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use integration_tests::keys::{self, Agent};
-use integration_tests::peers::{BlackHole, Mute, Proxy};
-use integration_tests::sshd::{free_addr, peer_at};
+use integration_tests::peers::{BlackHole, Mute, Proxy, Refusing};
+use integration_tests::sshd::peer_at;
 use integration_tests::wait::{self, Stopwatch};
 use integration_tests::{Director, Finished, Sandbox, Sshd, procs};
 
@@ -26,11 +26,12 @@ fn define_peer(sandbox: &Sandbox, addr: SocketAddr) {
     sandbox.define("peer", peer_at(addr, &sandbox.user_key().display().to_string()));
 }
 
+/// Obeys TERM, however long a connect may take.
 #[track_caller]
-fn stops_within(director: &mut Director, limit: Duration) {
+fn stops_at_once(director: &mut Director) {
     let watch = Stopwatch::start();
     director.stop();
-    assert!(watch.elapsed() < limit, "it took {:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(15), "it took {:?}", watch.elapsed());
 }
 
 /// The peer's block counts as blocked, look after look, with its address in the log, and TERM is obeyed.
@@ -40,13 +41,14 @@ fn counts_as_blocked(sandbox: &Sandbox, addr: SocketAddr) {
     let mut director = blocked(sandbox, 1);
     director.wait_for_metric("blocked_total job_id=waits", 2.0);
     director.wait_for_log(&addr.port().to_string());
-    stops_within(&mut director, Duration::from_secs(2));
+    stops_at_once(&mut director);
     assert!(!sandbox.exists("ran"));
 }
 
 #[test]
 fn a_host_that_refuses_connections_counts_as_blocked() {
-    counts_as_blocked(&Sandbox::new(), free_addr());
+    let refusing = Refusing::open();
+    counts_as_blocked(&Sandbox::new(), refusing.addr());
 }
 
 #[test]
@@ -68,7 +70,7 @@ fn shutdown_interrupts_a_connect_to_a_host_that_drops_packets() {
     define_peer(&sandbox, hole.addr());
     let mut director = blocked(&sandbox, 600);
     wait::until("it connects", || procs::connecting_to(hole.addr()) > 0);
-    stops_within(&mut director, Duration::from_secs(2));
+    stops_at_once(&mut director);
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn shutdown_interrupts_a_login_to_a_host_that_says_nothing() {
     define_peer(&sandbox, mute.addr());
     let mut director = blocked(&sandbox, 600);
     wait::until("it is connected", || procs::established_to(mute.addr()) > 0);
-    stops_within(&mut director, Duration::from_secs(2));
+    stops_at_once(&mut director);
 }
 
 #[test]
@@ -96,7 +98,7 @@ jobs:
     );
     let watch = Stopwatch::start();
     sandbox.once(&config).expect_code(1);
-    assert!(watch.elapsed() < Duration::from_secs(6), "it took {:?}", watch.elapsed());
+    assert!(watch.elapsed() < Duration::from_secs(15), "it took {:?}", watch.elapsed());
     assert_eq!(sandbox.lines("ran"), ["next"]);
 }
 
@@ -115,8 +117,8 @@ jobs:
 ",
     );
     let watch = Stopwatch::start();
-    sandbox.once(&config).expect_code(1);
-    assert!(watch.elapsed() < Duration::from_secs(8), "it took {:?}", watch.elapsed());
+    sandbox.once(&config).expect_code(1).expect_said("took longer than 1s");
+    assert!(watch.elapsed() < Duration::from_secs(15), "it took {:?}", watch.elapsed());
     assert_eq!(sandbox.lines("ran"), ["next"]);
 }
 
@@ -143,7 +145,7 @@ fn a_connection_that_stalls_between_looks_counts_as_blocked_and_can_be_stopped()
     sandbox.remove("free");
     let looks = director.metric("blocked_total job_id=waits");
     director.wait_for_metric("blocked_total job_id=waits", looks + 1.0);
-    stops_within(&mut director, Duration::from_secs(2));
+    stops_at_once(&mut director);
     assert!(!sandbox.exists("ran"));
 }
 

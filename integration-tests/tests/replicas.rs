@@ -421,7 +421,7 @@ fn a_verification_is_seen_on_pages_in_metrics_and_in_the_status() {
     browser.wait_for_text("#state", "The last verification could not tell");
     assert!(browser.text("#word").contains("never verified"));
 
-    assert_eq!(main.metric(&of("in_step_ratio")), 1.0);
+    main.wait_for_metric(&of("in_step_ratio"), 1.0);
     assert_eq!(main.metric(&of("lag_seconds")), 0.0);
     assert_eq!(main.metric(&format!("{} verdict=in_step", of("verifications_total"))), 1.0);
     assert_eq!(main.metric(&format!("{} class=content", of("entries"))), 0.0);

@@ -3,7 +3,7 @@
 use integration_tests::{Sandbox, Sshd, procs, wait};
 use serde_json::Value;
 
-use crate::leases::one_takes_over;
+use crate::leases::{SHORT, one_takes_over, outlives_its_lease};
 use crate::syncs::assert_same;
 
 /// An account that is confined to SFTP.
@@ -41,16 +41,8 @@ fn creates_and_removes_a_lock_and_says_how() {
 #[test]
 fn a_lock_is_refreshed_while_an_action_takes_longer_than_the_lease() {
     let (sandbox, _peer) = confined();
-    sandbox.define_record("5");
-    let first = sandbox.start(&sandbox.config_of("first", &holding("", "<record>")));
-    first.hup();
-    wait::until("the first runs", || sandbox.lines("ran").len() == 1);
     // The second names the way; it would not be found by the first one's memory anyhow.
-    let second = sandbox.start(&sandbox.config_of("second", &holding(", via: sftp", "<record>")));
-    second.hup();
-    wait::until("the second runs", || sandbox.lines("ran").len() == 2);
-    assert!(sandbox.lines("clashes").is_empty(), "the second did not wait");
-    assert_eq!(second.samples().sum("rsyncdirector_lock_takeovers_total"), 0.0);
+    outlives_its_lease(&sandbox, &holding("", "<hold>"), &holding(", via: sftp", "<hold>"));
 }
 
 #[test]
@@ -70,7 +62,7 @@ fn the_lock_of_a_killed_director_is_taken_over_by_one_contender() {
 fn a_lock_that_another_replaced_is_lost_and_left_to_the_other() {
     let (sandbox, _peer) = confined();
     sandbox.define_hold();
-    let director = sandbox.start(&sandbox.config(&holding("", "<hold>")));
+    let director = sandbox.start(&sandbox.config(&format!("{SHORT}{}", holding("", "<hold>"))));
     director.hup();
     wait::until("the action runs", || sandbox.exists("started"));
     sandbox.remove("locks/a.lock");

@@ -81,7 +81,7 @@ fn what_cannot_be_copied_fails_the_final_pass_and_no_more_than_that() {
 }
 
 /// A director in the midst of a shared push: the far side of its shards waits until a file `go` is there.
-fn sharing(lock: &str) -> (Sandbox, Sshd, Director) {
+fn sharing(head: &str, lock: &str) -> (Sandbox, Sshd, Director) {
     let sandbox = with_work();
     let peer = Sshd::start(&sandbox, "peer");
     // Only the shards' rsyncs are given lists of files, which makes them relative.
@@ -92,7 +92,8 @@ fn sharing(lock: &str) -> (Sandbox, Sshd, Director) {
     exec rsync \"$@\"";
     let far_side = sandbox.script("far-side", script);
     let opts = format!("-a, --delete, --rsync-path={}", far_side.display());
-    let config = sandbox.config(&job(&format!("type: remote, <peer>{lock}"), "", &opts));
+    let job = job(&format!("type: remote, <peer>{lock}"), "", &opts);
+    let config = sandbox.config(&format!("{head}{job}"));
     let director = sandbox.start(&config);
     director.hup();
     wait::until("three shards are under way", || sandbox.tree("held").len() == 3);
@@ -114,7 +115,7 @@ fn nothing_lives(sandbox: &Sandbox) {
 
 #[test]
 fn a_killed_shard_ends_the_action_and_the_other_shards() {
-    let (sandbox, _peer, director) = sharing("");
+    let (sandbox, _peer, director) = sharing("", "");
     let is_shard = |process: &procs::Proc| process.comm == "rsync" && process.cmdline.contains("--files-from=-");
     let shard = procs::descendants(director.pid()).into_iter().find(is_shard).expect("a shard");
     procs::signal(shard.pid, Signal::KILL);
@@ -125,14 +126,14 @@ fn a_killed_shard_ends_the_action_and_the_other_shards() {
 
 #[test]
 fn term_in_the_midst_of_it_leaves_nothing() {
-    let (sandbox, _peer, mut director) = sharing("");
+    let (sandbox, _peer, mut director) = sharing("", "");
     director.stop();
     nothing_lives(&sandbox);
 }
 
 #[test]
 fn a_lock_lost_in_the_midst_of_it_ends_all_shards() {
-    let (sandbox, _peer, director) = sharing(", lock_files: [{type: local, path: @/a.lock}]");
+    let (sandbox, _peer, director) = sharing("lease: 12\n", ", lock_files: [{type: local, path: @/a.lock}]");
     sandbox.remove("a.lock");
     director.wait_for_runs(1);
     assert_eq!(director.metric("rsyncdirector_job_failures_total job_id=j reason=lock_lost"), 1.0);
@@ -141,14 +142,14 @@ fn a_lock_lost_in_the_midst_of_it_ends_all_shards() {
 
 #[test]
 fn a_killed_director_leaves_no_shard() {
-    let (sandbox, _peer, mut director) = sharing("");
+    let (sandbox, _peer, mut director) = sharing("", "");
     director.kill();
     nothing_lives(&sandbox);
 }
 
 #[test]
 fn held_shards_go_on_to_the_final_pass() {
-    let (sandbox, _peer, director) = sharing("");
+    let (sandbox, _peer, director) = sharing("", "");
     sandbox.write("go", "");
     director.wait_for_runs(1);
     assert!(sandbox.exists("after"));

@@ -65,6 +65,7 @@ fn the_log_says_which_process_sent_a_signal() {
     let sandbox = Sandbox::new();
     let mut director = sandbox.start(&sandbox.config(NOTE));
     director.run_now(1);
+    director.wait_for_log("SIGHUP");
     let of_hup = director.log().lines().filter(|line| line.contains("SIGHUP")).collect::<String>();
     assert!(of_hup.contains(&std::process::id().to_string()), "our pid is not in {of_hup:?}");
     let uid = format!("uid {}", rustix::process::getuid().as_raw());

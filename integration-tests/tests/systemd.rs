@@ -24,11 +24,11 @@ impl Host {
         self.machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --no-triggers --install /root/rsyncdirector.deb");
     }
 
-    /// Writes the configuration of an instance: never due by itself, metrics on any port, a lease of 3 s, and `body`.
+    /// Writes the configuration of an instance: never due by itself, metrics on any port, and `body`.
     fn configure(&self, name: &str, body: &str) {
         let has_schedule = body.lines().any(|line| line.starts_with("cron_schedule:"));
         let schedule = if has_schedule { "" } else { "cron_schedule: '0 0 1 1 *'\n" };
-        let head = format!("rsync_id: {name}\n{schedule}metrics: {{addr: 127.0.0.1, port: 0}}\nlease: 3\n");
+        let head = format!("rsync_id: {name}\n{schedule}metrics: {{addr: 127.0.0.1, port: 0}}\n");
         self.machine.write(&format!("/etc/rsyncdirector/{name}.yaml"), head + body);
     }
 

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use integration_tests::receiver::Receiver;
 use integration_tests::{Director, Finished, Sandbox, Sshd, director::binary, procs, wait};
@@ -63,7 +64,7 @@ fn disturb(sandbox: &Sandbox) {
     }
     // Stale, of another size, of another kind, with other attributes, of other content.
     sandbox.write("src/a/b/one", "one, and one more thing");
-    age(&src("a/b/one"), 1_900_000_000);
+    postdate(&src("a/b/one"));
     sandbox.write("dst/a/b/two", "of another size");
     same_time(&src("a/b/two"), &dst("a/b/two"));
     fs::remove_file(dst("e/x")).expect("removed");
@@ -80,8 +81,9 @@ fn rot(sandbox: &Sandbox, name: &str) {
     same_time(&good, &rotten);
 }
 
-fn age(path: &Path, seconds: u64) {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+/// Makes a file as if it had been changed tomorrow.
+fn postdate(path: &Path) {
+    let at = fs::metadata(path).and_then(|about| about.modified()).expect("its time") + Duration::from_secs(86_400);
     fs::File::options().write(true).open(path).and_then(|file| file.set_modified(at)).expect("its time is set");
 }
 
@@ -186,7 +188,7 @@ fn everything_is_mended_and_nothing_else_touched() {
 fn what_is_newer_at_the_target_is_left_unless_all_is_asked_for() {
     let sandbox = replica(LOCAL);
     sandbox.write("dst/a/three", "changed there");
-    age(&sandbox.path("dst/a/three"), 1_900_000_000);
+    postdate(&sandbox.path("dst/a/three"));
     let left = verify(&sandbox, &["--repair", "--yes"]);
     left.expect_code(2).expect_said("1 newer at the target: left alone; --repair=all overwrites it");
     assert_eq!(sandbox.read("dst/a/three"), "changed there");

@@ -8,7 +8,7 @@ use super::Host;
 const SLOW: &str = "jobs:
 - id: slow
   type: local
-  lock_files: [{type: local, path: /run/lock/rsyncdirector/slow.lock}]
+  lock_files: [{type: local, path: /run/lock/rsyncdirector/slow.lock, wait_time: 1}]
   actions: [{action: sync, id: copy, source: /srv/src/, dest: /srv/dst, opts: ['-a', '--bwlimit=1000']}]
 ";
 
@@ -30,7 +30,10 @@ fn two_instances_run_beside_each_other_and_a_reload_forces_a_run_of_one() {
         host.configure(name, &format!("jobs:\n- {job}\n"));
     }
     host.machine.sh("systemctl enable --now rsyncdirector@one rsyncdirector@two");
-    assert_eq!(host.property("one", "StatusText"), "idle, 1 job; next: j at 2027-01-01 00:00:00 UTC");
+    let status = host.property("one", "StatusText");
+    let new_year =
+        status.strip_prefix("idle, 1 job; next: j at 20").and_then(|rest| rest.strip_suffix("-01-01 00:00:00 UTC"));
+    assert!(new_year.is_some_and(|year| year.len() == 2), "{status}");
     assert_eq!(host.run("one"), ["succeeded"]);
     assert_eq!((host.machine.read("/srv/one"), host.machine.read("/srv/two")), ("ran\n".into(), String::new()));
     let pids = host.machine.sh("cat /run/rsyncdirector/rsyncdirector-one.pid /run/rsyncdirector/rsyncdirector-two.pid");
@@ -114,6 +117,7 @@ fn a_killed_instance_is_started_again_and_goes_on_with_its_work() {
         host.machine.until(&format!("! kill -0 {rsync}"));
     }
     host.machine.sh("truncate -s 1k /srv/src/big");
+    host.machine.sh("touch -d '57 seconds ago' /run/lock/rsyncdirector/slow.lock");
     assert_eq!(host.run("slow"), ["succeeded"], "the lock of the killed one is taken over");
     assert_eq!(host.machine.sh("stat -c %s /srv/dst/big"), "1024\n");
 }
@@ -121,12 +125,12 @@ fn a_killed_instance_is_started_again_and_goes_on_with_its_work() {
 #[test]
 fn a_hanging_instance_is_started_again_and_a_living_one_is_not() {
     let Some(host) = Host::boot() else { return };
-    host.drop_in("hangs", "soon", "[Service]\nRestartSec=100ms\nWatchdogSec=2s\n");
+    host.drop_in("hangs", "soon", "[Service]\nRestartSec=100ms\nWatchdogSec=12s\n");
     host.configure("hangs", "jobs:\n- {id: j, type: local, actions: [{action: command, id: c, command: 'true'}]}\n");
     host.start("hangs");
     let before = host.property("hangs", "MainPID");
     let sign = || host.property("hangs", "WatchdogTimestampMonotonic");
-    for _ in 0..4 {
+    for _ in 0..2 {
         let last = sign();
         wait::until("it gives a sign of life", || sign() != last);
     }
