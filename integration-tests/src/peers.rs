@@ -43,7 +43,7 @@ impl BlackHole {
     }
 }
 
-/// An address that refuses connections, and that nobody else can take: a socket that has it and does not listen.
+/// A port that refuses connections, and that nobody else gets meanwhile: bound, without a listener.
 pub struct Refusing {
     addr: SocketAddr,
     _socket: OwnedFd,
@@ -65,7 +65,7 @@ impl Refusing {
     }
 }
 
-/// A TCP socket with an address on loopback.
+/// A socket that has a port on loopback and does not listen yet.
 fn bound() -> (OwnedFd, SocketAddr) {
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
