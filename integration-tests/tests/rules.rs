@@ -7,6 +7,8 @@ use std::time::Duration;
 use integration_tests::prometheus::Prometheus;
 use integration_tests::{Director, Sandbox, Sshd, wait};
 
+use crate::leases::age;
+
 /// The rules with short limits, evaluated each 2 s.
 fn rules() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../resources/prometheus/rules.yml");
@@ -154,6 +156,7 @@ fn faults_of_locks_peers_and_instances_alert_within_two_evaluations() {
     wait::until("two hold their locks", || sandbox.exists("a.lock") && sandbox.exists("c.lock"));
     let gone = dying.metrics_addr();
     dying.kill();
+    age(&sandbox.path("c.lock"));
     heir.hup();
     sandbox.remove("a.lock");
 
