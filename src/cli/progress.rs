@@ -1,13 +1,15 @@
 //! What `run --once` shows on a terminal while it works: a line per job that waits or acts, with a bar for a sync.
 //!
 //! The lines stand below the log ([`crate::logging::Log::attach_progress`]) and disappear with their job. Nothing is
-//! drawn between events, so there is no thread and no timer here.
+//! drawn between events, so there is no timer here. A thread of its own draws: a terminal may stop taking anything (Ctrl-S, a
+//! connection that died), and nobody who runs jobs and keeps their locks fresh waits for it.
 
 mod terminal;
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -30,7 +32,22 @@ const BAR: &str = "{prefix} [{bar:14}] {percent:>3}% {wide_msg}";
 #[derive(Debug)]
 pub struct ProgressBars {
     bars: MultiProgress,
-    jobs: Mutex<HashMap<JobId, ProgressBar>>,
+    wanted: Arc<Wanted>,
+}
+
+/// What is to be drawn.
+#[derive(Debug, Default)]
+struct Wanted {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The latest line of each job of which something else was drawn last; `None` is no line.
+    lines: Vec<(JobId, Option<Line>)>,
+    /// Some that were here are being drawn.
+    drawing: bool,
 }
 
 impl ProgressBars {
@@ -41,11 +58,16 @@ impl ProgressBars {
             return None;
         }
         let terminal = Terminal::new(Stderr::new(), Some(terminal::stderr_size));
-        Some(Self::new(ProgressDrawTarget::term_like_with_hz(Box::new(terminal), HERTZ)))
+        Self::new(ProgressDrawTarget::term_like_with_hz(Box::new(terminal), HERTZ)).ok()
     }
 
-    fn new(target: ProgressDrawTarget) -> Self {
-        Self { bars: MultiProgress::with_draw_target(target), jobs: Mutex::default() }
+    fn new(target: ProgressDrawTarget) -> std::io::Result<Self> {
+        let bars = MultiProgress::with_draw_target(target);
+        let wanted = Arc::new(Wanted::default());
+        let ours = (bars.clone(), Arc::clone(&wanted));
+        // Ends with the process: it may be stuck in a write.
+        thread::Builder::new().name("bars".into()).spawn(move || draw(&ours.0, &ours.1))?;
+        Ok(Self { bars, wanted })
     }
 
     /// The bars, for [`crate::logging::Log::attach_progress`].
@@ -53,21 +75,65 @@ impl ProgressBars {
         self.bars.clone()
     }
 
+    /// Waits until all is drawn, for `patience` at most.
+    pub fn flush(&self, patience: Duration) {
+        let busy = |state: &mut State| state.drawing || !state.lines.is_empty();
+        drop(self.wanted.changed.wait_timeout_while(self.wanted.lock(), patience, busy));
+    }
+
     fn show(&self, job: &JobId, line: Line) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = jobs.entry(job.clone()).or_insert_with(|| self.bars.add(ProgressBar::new(100)));
-        bar.set_style(style(if line.percent.is_some() { BAR } else { LINE }));
-        bar.set_prefix(line.prefix);
-        bar.set_message(line.message);
-        bar.set_position(u64::from(line.percent.unwrap_or(0)));
-        bar.tick();
+        self.want(job, Some(line));
     }
 
     fn clear(&self, job: &JobId) {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = jobs.remove(job) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
+        self.want(job, None);
+    }
+
+    fn want(&self, job: &JobId, line: Option<Line>) {
+        let mut state = self.wanted.lock();
+        match state.lines.iter_mut().find(|(other, _)| other == job) {
+            Some((_, latest)) => *latest = line,
+            None => state.lines.push((job.clone(), line)),
+        }
+        drop(state);
+        self.wanted.changed.notify_all();
+    }
+}
+
+impl Wanted {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to draw, when all before is drawn.
+    fn next(&self) -> Vec<(JobId, Option<Line>)> {
+        let mut state = self.lock();
+        state.drawing = false;
+        self.changed.notify_all();
+        let idle = |state: &mut State| state.lines.is_empty();
+        let mut state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.drawing = true;
+        std::mem::take(&mut state.lines)
+    }
+}
+
+fn draw(bars: &MultiProgress, wanted: &Wanted) -> ! {
+    let mut jobs: HashMap<JobId, ProgressBar> = HashMap::new();
+    loop {
+        for (job, line) in wanted.next() {
+            let Some(line) = line else {
+                if let Some(bar) = jobs.remove(&job) {
+                    bar.finish_and_clear();
+                    bars.remove(&bar);
+                }
+                continue;
+            };
+            let bar = jobs.entry(job).or_insert_with(|| bars.add(ProgressBar::new(100)));
+            bar.set_style(style(if line.percent.is_some() { BAR } else { LINE }));
+            bar.set_prefix(line.prefix);
+            bar.set_message(line.message);
+            bar.set_position(u64::from(line.percent.unwrap_or(0)));
+            bar.tick();
         }
     }
 }
@@ -152,15 +218,17 @@ mod tests {
 
     fn bars(out: &Shared) -> ProgressBars {
         // Unlimited redraws, so that what is shown does not depend on time.
-        ProgressBars::new(ProgressDrawTarget::term_like(Box::new(Terminal::new(out.clone(), None))))
+        ProgressBars::new(ProgressDrawTarget::term_like(Box::new(Terminal::new(out.clone(), None)))).expect("a thread")
     }
 
     fn photos() -> ActionId {
         ActionId::new("photos")
     }
 
+    /// Sends an event and waits until it is drawn.
     fn send(bars: &ProgressBars, event: JobEvent) {
         bars.observe(Timestamp::UNIX_EPOCH, &job_event("nightly", event));
+        bars.flush(Duration::from_secs(60));
     }
 
     /// The last line that was drawn.
@@ -227,10 +295,30 @@ mod tests {
         }
         assert!(screen(&out.text()).starts_with("nightly/photos ["), "{}", screen(&out.text()));
         send(&bars, JobEvent::ActionFinished { action: photos(), report: sync_report() });
-        assert!(bars.jobs.lock().expect("no panic").is_empty());
         assert_eq!(screen(&out.text()), "");
         send(&bars, JobEvent::Finished { outcome: JobOutcome::Succeeded, duration: Duration::ZERO });
         assert_eq!(screen(&out.text()), "");
+    }
+
+    #[test]
+    fn a_terminal_that_takes_nothing_delays_nobody() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let bars =
+            ProgressBars::new(ProgressDrawTarget::term_like(Box::new(Terminal::new(writer, None)))).expect("a thread");
+        for percent in (0..100).cycle().take(20_000) {
+            let progress = Progress { percent, ..PROGRESS };
+            bars.observe(
+                Timestamp::UNIX_EPOCH,
+                &job_event("nightly", JobEvent::Progress { action: photos(), progress }),
+            );
+        }
+        bars.flush(Duration::from_millis(20));
+        assert!(bars.wanted.lock().drawing, "it takes all of them");
+        assert_eq!(bars.wanted.lock().lines.len(), 1);
+        let reading = thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        bars.flush(Duration::from_secs(60));
+        assert!(bars.wanted.lock().lines.is_empty());
+        drop(reading);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::progress::ProgressBars;
 use super::summary::Summary;
@@ -12,6 +13,9 @@ use crate::daemon::{self, StartError};
 use crate::director::{Ending, Mode, Signals};
 use crate::event::Observer;
 use crate::logging::{self, EventLog, Log};
+
+/// How long the end of the process waits for a slow terminal.
+const BARS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Arguments of `run`.
 #[derive(Debug, Default, clap::Args)]
@@ -86,6 +90,9 @@ fn prepare_and_run(args: Args) -> Result<Exit, Exit> {
     let result = runtime.block_on(daemon::run(&config, options, log.clone(), signals));
     // Nothing is left on the blocking threads but, at worst, a file system that does not answer.
     runtime.shutdown_background();
+    if let Some(bars) = bars {
+        bars.flush(BARS_PATIENCE);
+    }
     let exit = finish(result, &log, summary.as_deref());
     log.flush();
     exit

@@ -5,8 +5,7 @@
 //! lines at once). Each becomes an entry in one of three [`Format`]s; an entry is one line, whatever its text holds,
 //! because control characters and invalid UTF-8 are escaped.
 //!
-//! Absent on purpose: log files and rotation (systemd and logrotate have them), spans, a queue (a slow reader of
-//! standard error slows the writer, memory does not grow), and environment variables of children.
+//! Absent on purpose: log files and rotation (systemd and logrotate have them), spans, and environment variables of children.
 
 mod escape;
 mod events;
