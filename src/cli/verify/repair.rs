@@ -5,11 +5,13 @@
 //! that is asked for, and what nothing is known of.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use std::{io, thread};
 
 use super::{Chosen, Desk, Repair, confirmed, listed::Listed, read_list};
 use jiff::Timestamp;
@@ -208,7 +210,25 @@ fn action(sync: &Sync, root: &OsStr, step: Step, number: usize) -> Action {
 
 /// Says what a repair waits for and what fails. What its rsyncs say otherwise, the verification after it says better: each deletion makes rsync
 /// speak of files that vanished.
-struct Teller;
+///
+/// A thread of its own writes it: standard error may be a terminal that takes nothing, and the locks are to be kept fresh.
+struct Teller(mpsc::Sender<String>);
+
+/// How long the end of a repair waits until all is said.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Teller {
+    /// With what tells, by an error, when all is said after it is gone.
+    fn start() -> io::Result<(Self, mpsc::Receiver<Infallible>)> {
+        let (tell, told) = mpsc::channel::<String>();
+        let (over, is_over) = mpsc::channel();
+        thread::Builder::new().name("tell".into()).spawn(move || {
+            told.iter().for_each(|text| complain_of(&text));
+            drop(over);
+        })?;
+        Ok((Self(tell), is_over))
+    }
+}
 
 impl Observer for Teller {
     fn observe(&self, _at: Timestamp, event: &RunEvent) {
@@ -228,7 +248,8 @@ impl Observer for Teller {
             }
             _ => return,
         };
-        complain_of(&escaped(&text));
+        // Nobody listens: the thread is gone.
+        let _ = self.0.send(escaped(&text).into_owned());
     }
 }
 
@@ -236,14 +257,18 @@ impl Observer for Teller {
 async fn perform(desk: &Desk<'_>, chosen: &Chosen, actions: Vec<Action>) -> Result<(), String> {
     let of_sync = desk.config.jobs.iter().find(|job| job.id == chosen.verify.job).unwrap_or(&chosen.job);
     let job = Job { actions, ..(**of_sync).clone() };
+    let (teller, is_over) = Teller::start().map_err(|error| format!("could not start a thread: {error}"))?;
     let performer = Performer {
-        runner: Runner { events: Events::new(vec![Arc::new(Teller)]), ..desk.runner.clone() },
+        runner: Runner { events: Events::new(vec![Arc::new(teller)]), ..desk.runner.clone() },
         stores: daemon::stores(desk.runner.pool.clone()),
         identity: daemon::identity(desk.config),
         lease: desk.config.lease,
     };
     let run = RunId(u64::try_from(clock::now().as_millisecond()).unwrap_or_default());
-    match performer.perform(run, Trigger::Now, &job, &desk.stop, &Stop::default()).await {
+    let outcome = performer.perform(run, Trigger::Now, &job, &desk.stop, &Stop::default()).await;
+    drop(performer);
+    let _ = is_over.recv_timeout(LAST_WORDS);
+    match outcome {
         JobOutcome::Succeeded => Ok(()),
         JobOutcome::Failed(failure) => Err(format!("the repair failed: {}", failure.as_str())),
         JobOutcome::Skipped(reason) => Err(format!("the repair was not begun: {}", reason.as_str())),
