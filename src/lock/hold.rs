@@ -134,14 +134,18 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::super::backend::{Answers, LockBackend, Op};
     use super::super::record::tests::record;
     use super::super::set::Attempt;
     use super::super::stores::Stores;
     use super::*;
+    use crate::config::Via;
     use crate::event::Events;
     use crate::metrics::tests::config;
     use crate::ssh::Pool;
+    use crate::ssh::test_sshd::TestSshd;
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -157,6 +161,49 @@ mod tests {
             };
             Box::pin(std::future::ready(Ok(batch.into_iter().map(answer).collect())))
         }
+    }
+
+    /// A lock on a peer that does at once whatever it is asked for by who has logged in.
+    fn taking_from(sshd: &TestSshd) -> (LockSet, Pool) {
+        let place = Place::Remote(sshd.peer(), Via::Auto);
+        let location = Location { place: place.clone(), path: "/lock".into() };
+        let pool = Pool::new(sshd.policy(), Events::new(Vec::new()));
+        let stores = Stores::new(pool.clone(), SOON, "here".into()).served_by(place, Arc::new(Prompt));
+        (LockSet::new(stores, record(""), SOON, [location]), pool)
+    }
+
+    const LOGIN: Duration = Duration::from_secs(1);
+    /// Makes the next login take at least [`LOGIN`].
+    fn delay(sshd: &TestSshd) {
+        let pid = Pid::from_raw(sshd.pid().cast_signed()).expect("a pid");
+        kill_process(pid, Signal::STOP).expect("stopped");
+        std::thread::spawn(move || {
+            std::thread::sleep(LOGIN);
+            kill_process(pid, Signal::CONT)
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_lease_counts_from_after_the_login() {
+        let sshd = TestSshd::start();
+        let (set, _) = taking_from(&sshd);
+        let began = Ticks::now();
+        delay(&sshd);
+        let Attempt::Taken { since, .. } = set.take(&[]).await else { panic!("it is free") };
+        let held = since.elapsed();
+        assert!(held + LOGIN <= began.elapsed(), "{held:?} of {:?}", began.elapsed());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_login_may_take_longer_than_an_answer() {
+        let sshd = TestSshd::start();
+        let (set, pool) = taking_from(&sshd);
+        assert!(matches!(set.take(&[]).await, Attempt::Taken { .. }));
+        pool.close(SOON).await;
+        delay(&sshd);
+        let place = set.location(0).place.clone();
+        let asked = set.renew_at(&place, 0..1, LOGIN / 10).await;
+        assert!(asked.is_ok(), "{asked:?}");
     }
 
     /// As on a host that goes on after a suspend: what is to be done asks first, and only then the refresher gets its turn.
