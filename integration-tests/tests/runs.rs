@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use integration_tests::{Finished, Sandbox, wait};
+use integration_tests::{Finished, Sandbox};
 use serde_json::Value;
 
 fn history(sandbox: &Sandbox, config: &Path) -> Vec<(String, String, String)> {
@@ -100,7 +100,8 @@ fn a_run_that_was_missed_while_the_daemon_was_down_is_made_good_once() {
     let mut director = sandbox.start(&config);
     director.wait_for_metric("rsyncdirector_job_runs_total job_id=j trigger=catch_up", 1.0);
     director.wait_for_metric("rsyncdirector_job_missed_total job_id=j", 6.0);
-    wait::until("it ran", || sandbox.exists("ran"));
+    director.wait_for_runs(1);
+    assert_eq!(sandbox.lines("ran").len(), 1);
     director.stop();
     let mut director = sandbox.start(&config);
     assert_eq!(director.metric("rsyncdirector_job_missed_total job_id=j"), 0.0, "once is enough");
