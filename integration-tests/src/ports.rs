@@ -1,18 +1,14 @@
 //! Ports for servers that choose none themselves.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Child;
 
 use crate::{procs, wait};
 
-/// A loopback address that nobody listens on at this moment.
-pub fn free_addr() -> SocketAddr {
-    free_addr_on(Ipv4Addr::LOCALHOST.into())
-}
-
-fn free_addr_on(ip: IpAddr) -> SocketAddr {
+/// An address that nobody listens on at this moment.
+fn free_addr(ip: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).expect("a free port");
     listener.local_addr().expect("its address")
 }
@@ -23,7 +19,7 @@ fn free_addr_on(ip: IpAddr) -> SocketAddr {
 /// When it ends for any other reason.
 pub fn start(what: &str, ip: IpAddr, log: &Path, launch: impl Fn(SocketAddr, File) -> Child) -> (Child, SocketAddr) {
     wait::eventually(&format!("{what} finds a free port"), || {
-        let addr = free_addr_on(ip);
+        let addr = free_addr(ip);
         start_at(what, addr, log, |log| launch(addr, log)).map(|child| (child, addr))
     })
 }

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Signal;
 
-pub use crate::ports::free_addr;
 use crate::sandbox::{Sandbox, user};
 use crate::{keys, ports, procs, wait};
 

@@ -1,8 +1,5 @@
 //! A peer whose key is good for lock files and for rsync in some directories alone.
 
-use std::fs::File;
-use std::time::Duration;
-
 use integration_tests::gate::{gated, put_behind, ssh};
 use integration_tests::{Director, Sandbox, Sshd, wait};
 
@@ -180,21 +177,13 @@ fn nothing_else_is_to_be_had_with_the_key() {
     assert!(!sandbox.exists("escaped"));
 }
 
-/// Lets a lock file look as if it had not been refreshed for an hour.
-fn grow_old(sandbox: &Sandbox, lock: &str) {
-    let file = File::options().write(true).open(sandbox.path(lock)).expect("the lock file");
-    let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("its time");
-    file.set_modified(modified - Duration::from_secs(3600)).expect("another time");
-}
-
 #[test]
 fn locks_behind_it_exclude_and_are_taken_over() {
     let (sandbox, _peer) = with_gate(POLICY);
     sandbox.define_hold();
     let holding = |command: &str| {
         format!(
-            "lease: 60
-jobs:
+            "jobs:
 - {{id: j, type: local, lock_files: [{{type: remote, <peer>, path: @/locks/a.lock, wait_time: 1}}], actions: [
     {{action: command, id: c, command: '{command}'}}]}}
 "
@@ -205,7 +194,6 @@ jobs:
     wait::until("the action runs", || sandbox.exists("started"));
     killed.kill();
     assert!(sandbox.exists("locks/a.lock"), "a killed director cannot give its lock back");
-    grow_old(&sandbox, "locks/a.lock");
     one_takes_over(&sandbox, &holding("<record>"));
 }
 
