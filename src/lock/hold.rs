@@ -52,8 +52,8 @@ impl LockSet {
             clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
             let left = fence.saturating_sub(fresh.elapsed());
             let began = Ticks::now();
-            let answer = tokio::time::timeout(left, self.renew_at(place, locks.clone(), every)).await;
-            let problem = match answer.unwrap_or_else(|_elapsed| Err(no_answer())) {
+            let answer = within(left, self.renew_at(place, locks.clone(), every)).await;
+            let problem = match answer.unwrap_or_else(|| Err(no_answer())) {
                 Ok(asked) if warrant.refreshed(index, asked) => {
                     (fresh, pause) = (asked, every);
                     continue;
@@ -80,8 +80,17 @@ impl LockSet {
         let start = locks.start;
         self.stores.warm(place).await.map_err(|error| Problem::passing(start, error.why))?;
         let asked = Ticks::now();
-        let answers = tokio::time::timeout(patience, self.renew(locks)).await;
-        answers.unwrap_or_else(|_elapsed| Err(Problem::passing(start, "no answer"))).map(|()| asked)
+        let answers = within(patience, self.renew(locks)).await;
+        answers.unwrap_or_else(|| Err(Problem::passing(start, "no answer"))).map(|()| asked)
+    }
+}
+
+/// What comes of it by then; a suspend counts.
+async fn within<T>(bound: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = clock::sleep(bound) => None,
     }
 }
 
@@ -143,7 +152,7 @@ mod tests {
     use crate::metrics::tests::config;
     use crate::ssh::Pool;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(60);
 
     /// A host that does at once whatever it is asked for.
     struct Prompt;
@@ -159,18 +168,61 @@ mod tests {
         }
     }
 
+    /// A host that gives a lock and is not heard of again.
+    struct Silent;
+
+    impl LockBackend for Silent {
+        fn perform(&self, batch: Vec<Op>) -> Answers {
+            match batch.iter().any(|op| matches!(op, Op::Refresh { .. })) {
+                true => Box::pin(std::future::pending()),
+                false => Prompt.perform(batch),
+            }
+        }
+    }
+
+    /// A set of one lock here, stored by this host.
+    fn set(host: impl LockBackend + 'static, fence: Duration) -> LockSet {
+        let pool = Pool::new(config().ssh, Events::new(Vec::new()));
+        let stores = Stores::new(pool, SOON, "here".into()).served_by(Place::Local, Arc::new(host));
+        LockSet::new(stores, record(""), fence, [location()])
+    }
+
+    fn location() -> Location {
+        Location { place: Place::Local, path: "/lock".into() }
+    }
+
+    /// As during a suspend the clock of the runtime stands still: what blocks keeps it from going on by itself.
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_told_by_the_clock_that_counts_through_a_suspend_also_during_a_refresh() {
+        let (resume, suspended) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || suspended.recv());
+        let mut set = set(Silent, Duration::from_millis(400));
+        assert!(matches!(set.take(&[]).await, Attempt::Taken { .. }), "it is free");
+        // The refresh begins at a quarter of the lease, before the fence.
+        set.record.lease_seconds = 1;
+        let mut held = set.hold(Ticks::now());
+        let warrant = held.warrant().clone();
+        let told = async {
+            warrant.lost().await;
+            held.loss().await
+        };
+        let loss = tokio::select! {
+            loss = told => loss.expect("it is lost"),
+            () = clock::sleep(SOON) => panic!("nobody hears of it"),
+        };
+        assert_eq!(loss.location, location());
+        drop(resume);
+    }
+
     /// As on a host that goes on after a suspend: what is to be done asks first, and only then the refresher gets its turn.
     #[tokio::test]
     async fn who_found_a_lock_lost_is_told_of_the_loss_though_it_could_still_be_refreshed() {
-        let location = Location { place: Place::Local, path: "/lock".into() };
-        let pool = Pool::new(config().ssh, Events::new(Vec::new()));
-        let stores = Stores::new(pool, SOON, "here".into()).served_by(Place::Local, Arc::new(Prompt));
-        let set = LockSet::new(stores, record(""), Duration::from_millis(20), [location.clone()]);
+        let set = set(Prompt, Duration::from_millis(20));
         let Attempt::Taken { since, .. } = set.take(&[]).await else { panic!("it is free") };
         let mut held = set.hold(since);
         while !held.warrant().is_lost() {}
         let loss = tokio::time::timeout(SOON, held.loss()).await.expect("it is told").expect("it is lost");
-        assert_eq!(loss.location, location);
+        assert_eq!(loss.location, location());
         assert!(held.release(SOON, &CancellationToken::new()).await.is_empty());
     }
 }
