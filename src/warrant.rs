@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Ticks;
+use crate::clock::{self, Ticks};
 
 /// The right to act. Clones share it.
 #[derive(Debug, Clone)]
@@ -64,9 +64,14 @@ impl Warrant {
         self.lost.cancel();
     }
 
-    /// Completes as soon as a lock is lost.
+    /// Completes as soon as a lock is lost: when somebody says so, or by the clock. So nothing that is under way delays it.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        while !self.is_lost() {
+            tokio::select! {
+                () = self.lost.cancelled() => {}
+                () = clock::sleep(self.fence.saturating_sub(self.age())) => {}
+            }
+        }
     }
 
     /// Whether a lock is lost. Tells it also in the moment in which a host goes on that was suspended.
@@ -127,6 +132,13 @@ mod tests {
         let other = warrant.clone();
         let telling = async { warrant.expired() };
         tokio::join!(other.lost(), telling);
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_it_also_when_nobody_says_so() {
+        let warrant = Warrant::new(1, Ticks::now(), Duration::from_millis(20), LONG);
+        tokio::time::timeout(Duration::from_secs(60), warrant.lost()).await.expect("the clock tells");
+        assert!(warrant.is_lost());
     }
 
     #[test]

@@ -52,8 +52,8 @@ impl LockSet {
             clock::sleep(pause.min(fence.saturating_sub(fresh.elapsed()))).await;
             let left = fence.saturating_sub(fresh.elapsed());
             let began = Ticks::now();
-            let answer = tokio::time::timeout(left, self.renew_at(place, locks.clone(), every)).await;
-            let problem = match answer.unwrap_or_else(|_elapsed| Err(no_answer())) {
+            let answer = within(left, self.renew_at(place, locks.clone(), every)).await;
+            let problem = match answer.unwrap_or_else(|| Err(no_answer())) {
                 Ok(asked) if warrant.refreshed(index, asked) => {
                     (fresh, pause) = (asked, every);
                     continue;
@@ -80,8 +80,17 @@ impl LockSet {
         let start = locks.start;
         self.stores.warm(place).await.map_err(|error| Problem::passing(start, error.why))?;
         let asked = Ticks::now();
-        let answers = tokio::time::timeout(patience, self.renew(locks)).await;
-        answers.unwrap_or_else(|_elapsed| Err(Problem::passing(start, "no answer"))).map(|()| asked)
+        let answers = within(patience, self.renew(locks)).await;
+        answers.unwrap_or_else(|| Err(Problem::passing(start, "no answer"))).map(|()| asked)
+    }
+}
+
+/// What comes of it by then; a suspend counts.
+async fn within<T>(bound: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answer = answer => Some(answer),
+        () = clock::sleep(bound) => None,
     }
 }
 
@@ -147,7 +156,9 @@ mod tests {
     use crate::ssh::Pool;
     use crate::ssh::test_sshd::TestSshd;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(60);
+    /// Longer than a login to an sshd here takes by itself.
+    const LOGIN: Duration = Duration::from_secs(1);
 
     /// A host that does at once whatever it is asked for.
     struct Prompt;
@@ -163,16 +174,23 @@ mod tests {
         }
     }
 
-    /// A lock on a peer that does at once whatever it is asked for by who has logged in.
-    fn taking_from(sshd: &TestSshd) -> (LockSet, Pool) {
-        let place = Place::Remote(sshd.peer(), Via::Auto);
+    /// One lock at a place that this host stands for.
+    fn set(place: Place, pool: Pool, host: impl LockBackend + 'static, fence: Duration) -> LockSet {
         let location = Location { place: place.clone(), path: "/lock".into() };
-        let pool = Pool::new(sshd.policy(), Events::new(Vec::new()));
-        let stores = Stores::new(pool.clone(), SOON, "here".into()).served_by(place, Arc::new(Prompt));
-        (LockSet::new(stores, record(""), SOON, [location]), pool)
+        let stores = Stores::new(pool, SOON, "here".into()).served_by(place, Arc::new(host));
+        LockSet::new(stores, record(""), fence, [location])
     }
 
-    const LOGIN: Duration = Duration::from_secs(1);
+    fn set_here(host: impl LockBackend + 'static, fence: Duration) -> LockSet {
+        set(Place::Local, Pool::new(config().ssh, Events::new(Vec::new())), host, fence)
+    }
+
+    /// It does at once whatever it is asked for by who has logged in.
+    fn set_there(sshd: &TestSshd) -> (LockSet, Pool) {
+        let pool = Pool::new(sshd.policy(), Events::new(Vec::new()));
+        (set(Place::Remote(sshd.peer(), Via::Auto), pool.clone(), Prompt, SOON), pool)
+    }
+
     /// Makes the next login take at least [`LOGIN`].
     fn delay(sshd: &TestSshd) {
         let pid = Pid::from_raw(sshd.pid().cast_signed()).expect("a pid");
@@ -186,7 +204,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_lease_counts_from_after_the_login() {
         let sshd = TestSshd::start();
-        let (set, _) = taking_from(&sshd);
+        let (set, _) = set_there(&sshd);
         let began = Ticks::now();
         delay(&sshd);
         let Attempt::Taken { since, .. } = set.take(&[]).await else { panic!("it is free") };
@@ -197,7 +215,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_login_may_take_longer_than_an_answer() {
         let sshd = TestSshd::start();
-        let (set, pool) = taking_from(&sshd);
+        let (set, pool) = set_there(&sshd);
         assert!(matches!(set.take(&[]).await, Attempt::Taken { .. }));
         pool.close(SOON).await;
         delay(&sshd);
@@ -206,18 +224,50 @@ mod tests {
         assert!(asked.is_ok(), "{asked:?}");
     }
 
+    /// A host that gives a lock and is not heard of again.
+    struct Silent;
+
+    impl LockBackend for Silent {
+        fn perform(&self, batch: Vec<Op>) -> Answers {
+            match batch.iter().any(|op| matches!(op, Op::Refresh { .. })) {
+                true => Box::pin(std::future::pending()),
+                false => Prompt.perform(batch),
+            }
+        }
+    }
+
+    /// As during a suspend the clock of the runtime stands still: what blocks keeps it from going on by itself.
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_told_by_the_clock_that_counts_through_a_suspend_also_during_a_refresh() {
+        let (resume, suspended) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || suspended.recv());
+        let mut set = set_here(Silent, Duration::from_millis(400));
+        assert!(matches!(set.take(&[]).await, Attempt::Taken { .. }), "it is free");
+        // The refresh begins at a quarter of the lease, before the fence.
+        set.record.lease_seconds = 1;
+        let mut held = set.hold(Ticks::now());
+        let warrant = held.warrant().clone();
+        let told = async {
+            warrant.lost().await;
+            held.loss().await
+        };
+        let loss = tokio::select! {
+            loss = told => loss.expect("it is lost"),
+            () = clock::sleep(SOON) => panic!("nobody hears of it"),
+        };
+        assert_eq!(loss.location.place, Place::Local);
+        drop(resume);
+    }
+
     /// As on a host that goes on after a suspend: what is to be done asks first, and only then the refresher gets its turn.
     #[tokio::test]
     async fn who_found_a_lock_lost_is_told_of_the_loss_though_it_could_still_be_refreshed() {
-        let location = Location { place: Place::Local, path: "/lock".into() };
-        let pool = Pool::new(config().ssh, Events::new(Vec::new()));
-        let stores = Stores::new(pool, SOON, "here".into()).served_by(Place::Local, Arc::new(Prompt));
-        let set = LockSet::new(stores, record(""), Duration::from_millis(20), [location.clone()]);
+        let set = set_here(Prompt, Duration::from_millis(20));
         let Attempt::Taken { since, .. } = set.take(&[]).await else { panic!("it is free") };
         let mut held = set.hold(since);
         while !held.warrant().is_lost() {}
         let loss = tokio::time::timeout(SOON, held.loss()).await.expect("it is told").expect("it is lost");
-        assert_eq!(loss.location, location);
+        assert_eq!(loss.location.place, Place::Local);
         assert!(held.release(SOON, &CancellationToken::new()).await.is_empty());
     }
 }

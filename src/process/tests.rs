@@ -149,6 +149,27 @@ async fn an_escape_by_setsid_is_found_and_ended() {
     assert_gone(&output);
 }
 
+/// The end of the last one in the group wakes nobody then: it is not of the group any more.
+#[tokio::test]
+async fn who_leaves_the_group_when_the_leader_has_ended_is_found_and_ended() {
+    let late = r#"use POSIX; if (my $child = fork) { $| = 1; print "$child\n"; exit 3 }
+        select undef, undef, undef, .05; POSIX::setsid(); sleep 100"#;
+    let spec = Spec { program: "perl".into(), args: vec!["-e".into(), late.into()], ..sh("") };
+    let (exit, output) = tokio::time::timeout(Duration::from_secs(60), run(&spec)).await.expect("it ends");
+    assert_eq!(exit, code(3));
+    assert_gone(&output);
+}
+
+#[tokio::test]
+async fn an_escape_that_nobody_waits_for_is_found_and_ended() {
+    let spec = sh("setsid sleep 100 & echo $!; exit 0");
+    for _ in 0..100 {
+        let (exit, output) = tokio::time::timeout(Duration::from_secs(60), run(&spec)).await.expect("it ends");
+        assert_eq!(exit, code(0));
+        assert_gone(&output);
+    }
+}
+
 #[tokio::test]
 async fn an_escape_that_ignores_term_is_killed() {
     let script = "setsid sh -c 'trap \"\" TERM; echo $$; echo up; while :; do sleep 1; done' & wait";

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpgid};
 use tokio::sync::mpsc;
@@ -9,6 +10,10 @@ use tokio::sync::mpsc;
 use super::spawn::Groups;
 use super::sweep::{self, Sweep};
 use crate::event::ExitStatus;
+
+/// Pauses between two looks at what a leader left behind in its group: each is twice the one before, up to the longest.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
 
 /// What becomes known of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +44,23 @@ pub(super) fn watch(leader: Pid, groups: Groups, sweep: Sweep) -> io::Result<mps
 
 /// Reaps children of the group until there are none. A member whose parent lives is not our child yet, but becomes it when
 /// that parent ends.
+///
+/// When the leader has ended, it looks again and again: the last one may leave the group by setsid(2), which wakes nobody who waits for it, and
+/// neither does its end then. The leader itself cannot.
 fn reap(leader: Pid, tell: &mpsc::UnboundedSender<News>) {
+    let mut options = WaitOptions::empty();
+    let mut pause = LOOK_AGAIN;
     loop {
-        match waitpgid(leader, WaitOptions::empty()) {
+        match waitpgid(leader, options) {
             Ok(Some((pid, status))) if pid == leader => {
                 let _ = tell.send(News::Leader(exit_status(status)));
+                options = WaitOptions::NOHANG;
             }
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => {
+                thread::sleep(pause);
+                pause = (pause * 2).min(LOOK_AGAIN_MAX);
+            }
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Err(_no_child_any_more) => return,
         }
     }
