@@ -6,15 +6,18 @@
 //! [`read`] asks questions; it opens the database for reading only, while it is written.
 //!
 //! No trouble with the database is ever trouble of a run: one that cannot be read is set aside and begun anew; one that cannot be
-//! written is said once, and tried again with the next run.
+//! written is said once, and tried again with the next run. What ended meanwhile is interrupted there (`rows` knows what goes on), and a
+//! job's last times are caught up on (`times`).
 //!
 //! Deliberately absent: progress, which nobody wants to know afterwards, and a record of every look at a block.
 
 mod capture;
 pub mod read;
+mod rows;
 pub mod schema;
 #[cfg(test)]
 mod tests;
+mod times;
 mod writer;
 
 use std::collections::HashMap;

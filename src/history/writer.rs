@@ -1,15 +1,16 @@
 //! The thread that writes.
 
-use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::capture::{Capture, Captured};
+use super::rows::{Rows, id};
+use super::times::Times;
 use super::{Note, Options, Waiting, schema};
-use crate::config::{ActionId, JobId};
+use crate::config::JobId;
 use crate::event::{ActionReport, ExitStatus, JobEvent, JobOutcome, RunEvent, RunId, SkipReason};
 use crate::logging::{Causes, skip_text};
 
@@ -24,10 +25,14 @@ const RUNS_AT_ONCE: u32 = 100;
 /// 20 ms (`bench/noop.py`).
 const GATHER: Duration = Duration::from_millis(200);
 
+/// Why a job's end is not known.
+const ENDED: &str = "the director ended in the middle of it";
+const NOT_WRITTEN: &str = "its end could not be recorded";
+
 /// Writes what it is told until nobody is left to tell; sooner, and all of it, for whoever waits for that.
 pub(super) fn run(options: Options, notes: &Receiver<Note>, hurry: &Receiver<Waiting>) {
-    let mut writer = Writer { options, database: None, said: false, causes: Causes::default(), open: Rows::default() };
-    writer.begin();
+    let mut writer = Writer::new(options);
+    writer.begin(ENDED);
     gather(notes, hurry, |batch| writer.write(batch));
 }
 
@@ -52,8 +57,14 @@ fn gather(notes: &Receiver<Note>, hurry: &Receiver<Waiting>, mut write: impl FnM
     }
 }
 
-/// What was told, and when.
-type Told = (Timestamp, Box<RunEvent>, Option<Capture>);
+/// What was told.
+struct Told {
+    at: Timestamp,
+    event: Box<RunEvent>,
+    output: Option<Capture>,
+    /// Of a job that is over, why it did not succeed.
+    detail: Option<String>,
+}
 
 struct Writer {
     options: Options,
@@ -63,20 +74,21 @@ struct Writer {
     said: bool,
     causes: Causes,
     open: Rows,
-}
-
-/// The rows of what is under way.
-#[derive(Default)]
-struct Rows {
-    jobs: HashMap<(RunId, JobId), i64>,
-    actions: HashMap<(RunId, JobId, ActionId), i64>,
+    times: Times,
 }
 
 impl Writer {
-    fn begin(&mut self) {
+    fn new(options: Options) -> Self {
+        let (causes, open, times) = (Causes::default(), Rows::default(), Times::default());
+        Self { options, database: None, said: false, causes, open, times }
+    }
+
+    /// Opens the database. Whatever is under way in it, and not in this process, has no end to come: `why` is for people.
+    fn begin(&mut self, why: &str) {
         match schema::open(&self.options.path) {
-            Ok(database) => {
-                let interrupted = interrupt(&database, &self.open);
+            Ok(mut database) => {
+                self.open.confine_to(&database);
+                let interrupted = self.open.interrupt_others(&mut database, why);
                 self.database = Some(database);
                 self.settle(interrupted);
             }
@@ -96,25 +108,21 @@ impl Writer {
         self.database = None;
         if schema::is_corrupt(&error) {
             schema::set_aside(&self.options.path, &format!("the history cannot be read: {error}"));
-            return self.begin();
+            return self.begin(NOT_WRITTEN);
         }
         self.complain(&format!("{}: {error}", self.options.path.display()));
     }
 
     /// Writes what has gathered in one transaction.
     fn write(&mut self, notes: Vec<Note>) {
-        let told = notes.into_iter().filter_map(|note| match note {
-            Note::Event { at, event, output } => Some((at, event, output)),
-            Note::Hurry => None,
-        });
-        let events: Vec<Told> = told.collect();
-        let begins = events.iter().any(|(_, event, _)| matches!(**event, RunEvent::RunStarted { .. }));
+        let mut told: Vec<Told> = notes.into_iter().filter_map(|note| self.told(note)).collect();
+        let begins = told.iter().any(|told| matches!(*told.event, RunEvent::RunStarted { .. }));
         if begins && self.database.is_none() {
-            self.begin();
+            self.begin(NOT_WRITTEN);
         }
-        let ended = events.iter().rev().find(|(_, event, _)| matches!(**event, RunEvent::RunFinished { .. }));
-        let ended = ended.map(|(at, ..)| *at);
-        let result = self.transaction(events);
+        let ended = told.iter().rev().find(|told| matches!(*told.event, RunEvent::RunFinished { .. }));
+        let ended = ended.map(|told| told.at);
+        let result = self.record(&mut told);
         if result.is_ok() && self.database.is_some() && std::mem::take(&mut self.said) {
             tracing::info!("the history is kept again");
         }
@@ -125,41 +133,46 @@ impl Writer {
         }
     }
 
-    fn transaction(&mut self, events: Vec<Told>) -> rusqlite::Result<()> {
-        let transaction = self.database.as_mut().map(Connection::transaction).transpose()?;
-        for (at, event, output) in events {
-            self.causes.observe(&event);
-            if let Some(transaction) = &transaction {
-                write(transaction, &mut self.open, &mut self.causes, at.as_millisecond(), &event, output)?;
+    fn told(&mut self, note: Note) -> Option<Told> {
+        let Note::Event { at, event, output } = note else { return None };
+        self.causes.observe(&event);
+        let mut detail = None;
+        if let RunEvent::Job { job, event, .. } = &*event {
+            self.times.observe(at.as_millisecond(), job, event);
+            if let JobEvent::Finished { outcome, .. } = event {
+                detail = self.causes.explain(job, outcome);
             }
         }
-        transaction.map_or(Ok(()), Transaction::commit)
+        Some(Told { at, event, output, detail })
+    }
+
+    /// All of it or, when that fails, nothing: then no row of it is left here either.
+    fn record(&mut self, told: &mut [Told]) -> rusqlite::Result<()> {
+        let mut open = self.open.clone();
+        let recorded = self.database.as_mut().map(|database| transaction(database, &mut open, &self.times, told));
+        if let Some(Ok(())) = recorded {
+            self.open = open;
+            self.times.clear();
+        } else {
+            told.iter().for_each(|told| self.open.observe(&told.event));
+        }
+        recorded.unwrap_or(Ok(()))
     }
 }
 
-/// Whatever is under way in the database, and not in this process, was when its process ended.
-fn interrupt(database: &Connection, open: &Rows) -> rusqlite::Result<()> {
-    if !open.jobs.is_empty() {
-        return Ok(());
+fn transaction(database: &mut Connection, open: &mut Rows, times: &Times, told: &mut [Told]) -> rusqlite::Result<()> {
+    let transaction = database.transaction()?;
+    for told in told {
+        write(&transaction, open, told)?;
+        open.observe(&told.event);
     }
-    database.execute_batch(
-        "BEGIN;
-         UPDATE action_run SET outcome = 'interrupted' WHERE outcome IS NULL;
-         UPDATE job_run SET outcome = 'interrupted', detail = 'the director ended in the middle of it' WHERE outcome IS NULL;
-         UPDATE run SET outcome = 'interrupted' WHERE outcome IS NULL;
-         COMMIT;",
-    )
+    times.write(&transaction)?;
+    transaction.commit()
 }
 
-fn write(
-    database: &Connection,
-    open: &mut Rows,
-    causes: &mut Causes,
-    at: i64,
-    event: &RunEvent,
-    output: Option<Capture>,
-) -> rusqlite::Result<()> {
-    match event {
+fn write(database: &Connection, open: &mut Rows, told: &mut Told) -> rusqlite::Result<()> {
+    let (at, output) = (told.at.as_millisecond(), told.output.take());
+    match &*told.event {
         RunEvent::RunStarted { run, trigger } => {
             let row = params![id(*run), trigger.as_str(), at];
             database
@@ -170,33 +183,39 @@ fn write(
             let row = params![at, id(*run)];
             database.prepare_cached("UPDATE run SET ended = ?, outcome = 'ended' WHERE id = ?")?.execute(row)?;
         }
-        RunEvent::Job { run: Some(run), job, event } => {
-            return in_run(database, open, causes, at, (*run, job), event, output);
+        RunEvent::Job { run: Some(run), job, event: JobEvent::Started { trigger } } => {
+            let row = job_started(database, at, *run, job, trigger.as_str())?;
+            open.jobs.insert((*run, job.clone()), row);
         }
-        RunEvent::Job { run: None, job, event } => return outside(database, at, job, event),
+        RunEvent::Job { run: Some(run), job, event } => match open.jobs.get(&(*run, job.clone())) {
+            Some(&row) => in_run(database, open, at, (*run, job, row), event, output, told.detail.as_deref())?,
+            None => outside(database, at, job, event)?,
+        },
+        RunEvent::Job { run: None, job, event } => outside(database, at, job, event)?,
         RunEvent::PeerConnected { .. } | RunEvent::PeerFailed { .. } => {}
     }
     Ok(())
+}
+
+fn job_started(database: &Connection, at: i64, run: RunId, job: &JobId, trigger: &str) -> rusqlite::Result<i64> {
+    // What began the run may not have been recorded.
+    let insert = "INSERT OR IGNORE INTO run (id, trigger, started) VALUES (?, ?, ?)";
+    database.prepare_cached(insert)?.execute(params![id(run), trigger, at])?;
+    let insert = "INSERT INTO job_run (run, job, trigger, started) VALUES (?, ?, ?, ?)";
+    database.prepare_cached(insert)?.execute(params![id(run), job.as_str(), trigger, at])?;
+    Ok(database.last_insert_rowid())
 }
 
 /// Something in a job of a run.
 fn in_run(
     database: &Connection,
     open: &mut Rows,
-    causes: &mut Causes,
     at: i64,
-    (run, job): (RunId, &JobId),
+    (run, job, row): (RunId, &JobId, i64),
     event: &JobEvent,
     output: Option<Capture>,
+    detail: Option<&str>,
 ) -> rusqlite::Result<()> {
-    if let JobEvent::Started { trigger } = event {
-        let insert = "INSERT INTO job_run (run, job, trigger, started) VALUES (?, ?, ?, ?)";
-        database.prepare_cached(insert)?.execute(params![id(run), job.as_str(), trigger.as_str(), at])?;
-        open.jobs.insert((run, job.clone()), database.last_insert_rowid());
-        state(database, job, "last_start", at)?;
-        return Ok(());
-    }
-    let Some(&row) = open.jobs.get(&(run, job.clone())) else { return outside(database, at, job, event) };
     match event {
         JobEvent::BlocksDone { waited } => set(database, row, "blocked_ms", waited.as_millis())?,
         JobEvent::Locked { waited, .. } => set(database, row, "locking_ms", waited.as_millis())?,
@@ -211,15 +230,11 @@ fn in_run(
             }
         }
         JobEvent::ActionFinished { action, report } => {
-            if let Some(row) = open.actions.remove(&(run, job.clone(), action.clone())) {
-                action_finished(database, row, at, report, output)?;
+            if let Some(row) = open.actions.get(&(run, job.clone(), action.clone())) {
+                action_finished(database, *row, at, report, output)?;
             }
         }
-        JobEvent::Finished { outcome, .. } => {
-            open.jobs.remove(&(run, job.clone()));
-            let detail = causes.explain(job, outcome);
-            job_finished(database, row, at, job, outcome, detail)?;
-        }
+        JobEvent::Finished { outcome, .. } => job_finished(database, row, at, outcome, detail)?,
         _ => {}
     }
     Ok(())
@@ -276,9 +291,8 @@ fn job_finished(
     database: &Connection,
     row: i64,
     at: i64,
-    job: &JobId,
     outcome: &JobOutcome,
-    detail: Option<String>,
+    detail: Option<&str>,
 ) -> rusqlite::Result<()> {
     let (outcome, reason) = match outcome {
         JobOutcome::Succeeded => ("succeeded", None),
@@ -286,33 +300,16 @@ fn job_finished(
         JobOutcome::Skipped(reason) => ("skipped", Some(reason.as_str())),
     };
     let update = "UPDATE job_run SET ended = ?, outcome = ?, reason = ?, detail = ? WHERE id = ?";
-    database.prepare_cached(update)?.execute(params![at, outcome, reason, detail, row])?;
-    if outcome != "skipped" {
-        state(database, job, "last_completion", at)?;
-    }
-    if outcome == "succeeded" {
-        state(database, job, "last_success", at)?;
-    }
-    Ok(())
-}
-
-/// A time of a job that is never forgotten.
-fn state(database: &Connection, job: &JobId, column: &'static str, at: i64) -> rusqlite::Result<()> {
-    let upsert = format!(
-        "INSERT INTO job_state (job, {column}) VALUES (?1, ?2) ON CONFLICT (job) DO UPDATE SET {column} = excluded.{column}"
-    );
-    database.prepare_cached(&upsert)?.execute(params![job.as_str(), at]).map(drop)
+    database.prepare_cached(update)?.execute(params![at, outcome, reason, detail, row]).map(drop)
 }
 
 /// What was due and did not even start.
 fn outside(database: &Connection, at: i64, job: &JobId, event: &JobEvent) -> rusqlite::Result<()> {
     let (trigger, outcome, reason, detail) = match event {
-        JobEvent::Late { .. } => return state(database, job, "last_late", at),
         JobEvent::NotRun { reason, trigger } => {
             (trigger.as_str(), "skipped", reason.as_str(), skip_text(*reason).into())
         }
         JobEvent::Missed { count } => ("cron", "missed", "missed", format!("{count} scheduled times passed")),
-        JobEvent::NextRun(_) => return state(database, job, "seen_until", at),
         _ => return Ok(()),
     };
     // The end of the daemon is not the end of a schedule.
@@ -349,39 +346,5 @@ fn forget(database: &Connection, options: &Options, now: Timestamp) -> rusqlite:
     Ok(())
 }
 
-fn id(run: RunId) -> i64 {
-    i64::try_from(run.0).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::Sender;
-    use std::sync::{Arc, mpsc};
-
-    use super::*;
-
-    #[test]
-    fn who_begins_to_wait_while_others_are_served_is_served_too() {
-        let (queue, notes) = mpsc::channel();
-        let (hurry, hurried) = mpsc::channel::<Waiting>();
-        let served = Arc::new(AtomicUsize::new(0));
-        let call = |queue: &Sender<Note>, hurry: &Sender<Waiting>| {
-            let served = Arc::clone(&served);
-            let done = move || {
-                served.fetch_add(1, Ordering::Relaxed);
-            };
-            hurry.send(Box::new(done)).expect("it listens");
-            queue.send(Note::Hurry).expect("it listens");
-        };
-        call(&queue, &hurry);
-        // One more comes with each of the first writes.
-        let mut late = vec![(queue, hurry); 3];
-        gather(&notes, &hurried, |_| {
-            if let Some((queue, hurry)) = late.pop() {
-                call(&queue, &hurry);
-            }
-        });
-        assert_eq!(served.load(Ordering::Relaxed), 4);
-    }
-}
+mod tests;

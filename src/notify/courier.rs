@@ -31,6 +31,9 @@ const WAY_MAX: Duration = Duration::from_secs(3600);
 /// A retry's pause doubles up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// How long the end waits for programs that are killed: one that hangs in the kernel does not die.
+const KILL_MAX: Duration = Duration::from_secs(1);
+
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
@@ -184,11 +187,8 @@ impl Courier {
 impl Carrier {
     async fn carry(&self, (target, notice): &Letter) {
         let (kind, way) = (target.way.kind(), &target.way);
-        match AssertUnwindSafe(self.attempts(target, notice))
-            .catch_unwind()
-            .await
-            .unwrap_or(Err(DeliveryError::Internal))
-        {
+        let attempts = AssertUnwindSafe(self.attempts(target, notice)).catch_unwind();
+        match self.unless_killed(attempts.map(|told| told.unwrap_or(Err(DeliveryError::Internal)))).await {
             Ok(()) => {
                 self.counts.count(kind, Telling::Sent);
                 tracing::debug!(job = %notice.job, "told of {}: {way}", notice.event);
@@ -198,6 +198,22 @@ impl Carrier {
                 let why = crate::error_chain(&error);
                 tracing::error!(job = %notice.job, "could not tell of {}: {way}: {why}", notice.event);
             }
+        }
+    }
+
+    /// What attempts come to; they are given up when they go on after they were told to end.
+    async fn unless_killed(
+        &self,
+        attempts: impl Future<Output = Result<(), DeliveryError>>,
+    ) -> Result<(), DeliveryError> {
+        let killed = async {
+            self.stop.kill.cancelled().await;
+            clock::sleep(KILL_MAX).await;
+        };
+        tokio::select! {
+            biased;
+            told = attempts => told,
+            () = killed => Err(DeliveryError::Ended),
         }
     }
 
@@ -303,5 +319,15 @@ mod tests {
         let counts = carry(vec![target], "", Duration::from_secs(30)).await;
         assert_eq!(counts, ["{result=\"failed\",target=\"command\"} 1"]);
         assert_eq!(std::fs::read_to_string(file).expect("told"), "x\nx\n");
+    }
+
+    #[tokio::test]
+    async fn the_end_does_not_wait_for_a_program_that_cannot_be_killed() {
+        let metrics = Metrics::new(&config(), "2");
+        let (_queue, incoming) = mpsc::channel(1);
+        let courier = Courier::new(incoming, Spawner::start().expect("a thread"), metrics.notifications());
+        courier.carrier.stop.kill.cancel();
+        let told = courier.carrier.unless_killed(std::future::pending()).await;
+        assert!(matches!(told, Err(DeliveryError::Ended)), "{told:?}");
     }
 }

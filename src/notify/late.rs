@@ -18,7 +18,7 @@ use crate::config::{Config, JobId};
 use crate::event::{Events, JobEvent, JobOutcome, Observer, RunEvent};
 use crate::history::read::Last;
 
-/// The jobs of an instance that have a `max_age`.
+/// The jobs of an instance: also those without a `max_age`, which may get one.
 pub struct Lateness {
     jobs: Mutex<HashMap<JobId, Age>>,
     changed: Notify,
@@ -27,35 +27,29 @@ pub struct Lateness {
 /// How old a job's last success is, and may be.
 #[derive(Debug, Clone, Copy)]
 struct Age {
-    max: Duration,
+    max: Option<Duration>,
     success: Option<Timestamp>,
     /// What counts for a job that never succeeded.
     since: Timestamp,
-    /// When it was last told.
-    told: Option<Timestamp>,
+    /// Whether it was told since.
+    told: bool,
 }
 
 impl Lateness {
     /// The jobs of a configuration; `last` is what is known of them from before.
     pub fn new(config: &Config, last: &[(String, Last)], now: Timestamp) -> Arc<Self> {
-        let lateness = Self { jobs: Mutex::default(), changed: Notify::new() };
-        lateness.reload(config, last, now);
+        let known = last.iter().map(|(job, last)| (JobId::new(job.as_str()), Age::remembered(last, now)));
+        let lateness = Self { jobs: Mutex::new(known.collect()), changed: Notify::new() };
+        lateness.reload(config, now);
         Arc::new(lateness)
     }
 
-    /// Takes another configuration of the instance; what is known of its jobs stays, and of new ones `last` counts.
-    pub fn reload(&self, config: &Config, last: &[(String, Last)], now: Timestamp) {
+    /// Takes another configuration of the instance; what is known of its jobs stays.
+    pub fn reload(&self, config: &Config, now: Timestamp) {
         let mut jobs = self.jobs();
-        let mut before = std::mem::take(&mut *jobs);
+        jobs.values_mut().for_each(|age| age.max = None);
         for job in &config.jobs {
-            let Some(max) = job.max_age else { continue };
-            let known = before.remove(&job.id).map(|age| Age { max, ..age });
-            let remembered = || {
-                let last = last.iter().find(|(id, _)| id == job.id.as_str()).map(|(_, last)| *last);
-                let Last { success, late: told, first_start, .. } = last.unwrap_or_default();
-                Age { max, success, since: first_start.unwrap_or(now).min(now), told }
-            };
-            jobs.insert(job.id.clone(), known.unwrap_or_else(remembered));
+            jobs.entry(job.id.clone()).or_insert_with(|| Age::new(now)).max = job.max_age;
         }
         drop(jobs);
         self.changed.notify_one();
@@ -79,10 +73,11 @@ impl Lateness {
     /// What is to be told now, and is told then.
     fn told_at(&self, now: Timestamp) -> Vec<(JobId, JobEvent)> {
         let mut jobs = self.jobs();
-        let late = jobs.iter_mut().filter(|(_, age)| age.due().is_some_and(|due| due <= now));
-        let told = late.map(|(job, age)| {
-            age.told = Some(now);
-            (job.clone(), JobEvent::Late { last_success: age.success, max_age: age.max })
+        let told = jobs.iter_mut().filter_map(|(job, age)| {
+            age.confine_to(now);
+            let max_age = age.max.filter(|_| age.due().is_some_and(|due| due <= now))?;
+            age.told = true;
+            Some((job.clone(), JobEvent::Late { last_success: age.success, max_age }))
         });
         told.collect()
     }
@@ -93,20 +88,39 @@ impl Lateness {
 }
 
 impl Age {
-    /// When it gets late; `None` when that is told already.
+    /// Of a job of which nothing is known from before.
+    fn new(now: Timestamp) -> Self {
+        Self { max: None, success: None, since: now, told: false }
+    }
+
+    fn remembered(last: &Last, now: Timestamp) -> Self {
+        let since = last.first_start.unwrap_or(now);
+        let mut age = Self { success: last.success, since, ..Self::new(now) };
+        age.confine_to(now);
+        age.told = last.late.is_some_and(|late| late > age.from() && late <= now);
+        age
+    }
+
+    /// What seems to come was under a clock that was ahead, and counts from now.
+    fn confine_to(&mut self, now: Timestamp) {
+        self.success = self.success.map(|success| success.min(now));
+        self.since = self.since.min(now);
+    }
+
+    fn from(&self) -> Timestamp {
+        self.success.unwrap_or(self.since)
+    }
+
+    /// When it gets late; `None` when that is told already, or it may be of any age.
     fn due(&self) -> Option<Timestamp> {
-        let from = self.success.unwrap_or(self.since);
-        if self.told.is_some_and(|told| told > from) {
-            return None;
-        }
-        let max = SignedDuration::try_from(self.max).ok()?;
-        from.checked_add(max).ok()
+        let max = self.max.filter(|_| !self.told)?;
+        self.from().checked_add(SignedDuration::try_from(max).ok()?).ok()
     }
 }
 
 impl Observer for Lateness {
     fn configured(&self, config: &Config) {
-        self.reload(config, &[], clock::now());
+        self.reload(config, clock::now());
     }
 
     fn observe(&self, at: Timestamp, event: &RunEvent) {
@@ -114,7 +128,7 @@ impl Observer for Lateness {
             return;
         };
         if let Some(age) = self.jobs().get_mut(job) {
-            age.success = Some(at);
+            (age.success, age.told) = (Some(at), false);
             self.changed.notify_one();
         }
     }
@@ -130,11 +144,15 @@ mod tests {
         Timestamp::from_second(second).expect("a time")
     }
 
-    fn lateness(last: Last) -> Arc<Lateness> {
+    fn bounded() -> Config {
         let mut config = config();
         let job = crate::config::Job { max_age: Some(Duration::from_secs(100)), ..(*config.jobs[0]).clone() };
         config.jobs = vec![Arc::new(job)];
-        Lateness::new(&config, &[("photos".into(), last)], at(1000))
+        config
+    }
+
+    fn lateness(last: Last) -> Arc<Lateness> {
+        Lateness::new(&bounded(), &[("photos".into(), last)], at(1000))
     }
 
     /// At which of these seconds it is told that the job is late.
@@ -172,6 +190,44 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_or_succeeded_while_the_clock_was_ahead_does_not_silence() {
+        let told = || Last { success: Some(at(500)), late: Some(at(9000)), ..Last::default() };
+        check(&lateness(told()), &[1000, 1001], &[1000]);
+        let ahead = lateness(Last { success: Some(at(8000)), ..told() });
+        check(&ahead, &[1099, 1100, 1101], &[1100]);
+        let running = lateness(Last { success: Some(at(950)), ..Last::default() });
+        check(&running, &[9000], &[9000]);
+        succeed(&running, 2000);
+        check(&running, &[2099, 2100, 2101], &[2100]);
+        succeed(&running, 9000);
+        check(&running, &[3000, 3099, 3100, 3101], &[3100]);
+    }
+
+    #[test]
+    fn a_max_age_that_comes_later_counts_from_the_last_success() {
+        let later = |last: &[(String, Last)], success| {
+            let lateness = Lateness::new(&config(), last, at(1000));
+            if let Some(second) = success {
+                succeed(&lateness, second);
+            }
+            check(&lateness, &[5000], &[]);
+            lateness.reload(&bounded(), at(5000));
+            lateness
+        };
+        let last = Last { success: Some(at(500)), ..Last::default() };
+        check(&later(&[("photos".into(), last)], None), &[5000, 5001], &[5000]);
+        check(&later(&[], Some(4950)), &[5049, 5050, 5051], &[5050]);
+        check(&later(&[], None), &[5000], &[5000]);
+    }
+
+    #[test]
+    fn one_whose_max_age_goes_is_not_late() {
+        let lateness = lateness(Last { success: Some(at(500)), ..Last::default() });
+        lateness.reload(&config(), at(1000));
+        check(&lateness, &[1000], &[]);
+    }
+
+    #[test]
     fn one_that_never_succeeded_counts_from_when_it_was_first_known() {
         check(&lateness(Last::default()), &[1000, 1099, 1100], &[1100]);
         check(&lateness(Last { first_start: Some(at(10)), ..Last::default() }), &[1000], &[1000]);
@@ -195,7 +251,7 @@ mod tests {
         let (sender, mut sent) = tokio::sync::mpsc::unbounded_channel();
         let events = Events::new(vec![Arc::new(Sent(std::sync::Mutex::new(sender)))]);
         let lateness = lateness(Last { success: Some(clock::now()), ..Last::default() });
-        lateness.jobs().values_mut().for_each(|age| age.max = Duration::from_millis(30));
+        lateness.jobs().values_mut().for_each(|age| age.max = Some(Duration::from_millis(30)));
         let end = CancellationToken::new();
         let first = async {
             let event = sent.recv().await;

@@ -158,7 +158,7 @@ fn acting(
     let usual = usual(seen.recent.get(&job.job).map_or(&[], Vec::as_slice));
     let run_for = job.since.map_or(lasted, |since| between(since, seen.at));
     let (share, left) = match (&progress, usual) {
-        (Some(known), _) => (Some(f64::from(known.percent)), by_rate(known)),
+        (Some(known), _) => (Some(f64::from(known.percent.min(100))), by_rate(known)),
         // The job as a whole, by how long it took before.
         (None, Some(usual)) if usual > run_for => {
             (Some(100.0 * run_for.as_secs_f64() / usual.as_secs_f64()), Some(usual - run_for))
@@ -184,7 +184,7 @@ fn acting(
     }
     put!(html, "<p class=\"note\"><b>{}</b> ", action);
     if let Some(known) = &progress {
-        put!(html, "{} % · ", known.percent);
+        put!(html, "{} % · ", known.percent.min(100));
     }
     let bytes = progress.map(|p| p.bytes).or(moved.map(|moved| moved.bytes));
     if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
@@ -203,13 +203,13 @@ fn acting(
     put!(html, "</p>");
 }
 
-/// The time that an rsync still needs at its present rate.
+/// The time that an rsync still needs at its present rate; not told of one at its end, where rsync counts beyond 100 % what it sends again.
 fn by_rate(progress: &Progress) -> Option<Duration> {
-    if progress.rate == 0 || progress.percent == 0 {
+    if progress.rate == 0 || progress.percent == 0 || progress.percent >= 100 {
         return None;
     }
     let whole = progress.bytes as f64 * 100.0 / f64::from(progress.percent);
-    Some(Duration::from_secs_f64((whole - progress.bytes as f64) / progress.rate as f64))
+    Duration::try_from_secs_f64((whole - progress.bytes as f64) / progress.rate as f64).ok()
 }
 
 /// How long a job usually takes: the median of its last successes, of which there must be three.

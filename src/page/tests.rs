@@ -112,6 +112,13 @@ fn time_left_is_by_rate_where_rsync_tells_and_by_habit_where_it_does_not() {
 }
 
 #[test]
+fn an_rsync_that_tells_more_than_100_percent_has_no_time_left() {
+    let told = acting(Some(Progress { bytes: 260_000_000, percent: 130, rate: 1_000_000 }));
+    let page = show(vec![job("photos", told)], &[], overview).into_string();
+    assert!(page.contains("value=\"100\"") && page.contains("100 % · 260 MB at 1.0 MB/s · for 90 s</p>"), "{page}");
+}
+
+#[test]
 fn what_an_overview_says_of_the_last_run_is_this_process_s_or_the_history_s() {
     let new = JobStatus { last: None, ..job("photos", State::Idle) };
     let page = show(vec![new.clone()], &[("photos", vec![outcome("interrupted", 5)])], overview).into_string();
