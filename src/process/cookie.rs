@@ -32,9 +32,11 @@ pub(super) enum Carries {
 pub(super) fn carries(pid: Pid, is_it: impl Fn(&[u8]) -> bool) -> Carries {
     match fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) {
         Ok(environ) if environ.split(|&byte| byte == 0).any(is_it) => Carries::Yes,
-        Ok(environ) if !environ.is_empty() => Carries::No,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Carries::No,
-        _ => Stat::of(pid).map_or(Carries::Ended, |stat| stat.without_environment()),
+        other => {
+            let read = other.map_or(0, |environ| environ.len() as u64);
+            Stat::of(pid).map_or(Carries::Ended, |stat| stat.without_cookie_in(read))
+        }
     }
 }
 
@@ -44,6 +46,7 @@ pub(super) struct Stat {
     pub(super) ppid: i32,
     pub(super) pgrp: i32,
     flags: u64,
+    end_code: u64,
     env_start: u64,
     env_end: u64,
 }
@@ -61,18 +64,23 @@ impl Stat {
             ppid: field(4)?.parse().ok()?,
             pgrp: field(5)?.parse().ok()?,
             flags: number(9)?,
+            end_code: number(27)?,
             env_start: number(50)?,
             env_end: number(51)?,
         })
     }
 
-    /// What is to be said of a process of which no environment could be read just before.
-    fn without_environment(&self) -> Carries {
-        match (self.env_start, self.env_end) {
-            _ if matches!(self.state, 'Z' | 'X') => Carries::Ended,
+    /// What is to be said of a process of which so many bytes of the environment were read just before, without a cookie in them.
+    fn without_cookie_in(&self, read: u64) -> Carries {
+        // The kernel sets this when it has put the environment in its place; before, that looks empty for a moment.
+        let executes = self.end_code == 0;
+        // What is read while a program is executed ends where that happens.
+        let is_all = self.env_end.checked_sub(self.env_start) == Some(read);
+        match self.state {
+            'Z' | 'X' => Carries::Ended,
             _ if self.flags & KERNEL_THREAD != 0 => Carries::No,
-            (start, end) if end != 0 && start == end => Carries::No,
-            _ => Carries::Unknown,
+            _ if executes || !is_all => Carries::Unknown,
+            _ => Carries::No,
         }
     }
 }
@@ -107,13 +115,15 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_of_the_kernel_carries_nothing() {
-        let flags = KERNEL_THREAD | 0x40;
-        let stat = |flags| Stat { state: 'S', ppid: 0, pgrp: 0, flags, env_start: 0, env_end: 0 };
-        assert_eq!(stat(flags).without_environment(), Carries::No);
-        assert_eq!(stat(0x40).without_environment(), Carries::Unknown);
+    fn what_was_not_read_whole_is_not_known_unless_it_is_a_thread_of_the_kernel_s() {
+        let stat = |flags| Stat { state: 'S', ppid: 0, pgrp: 0, flags, end_code: 0, env_start: 0, env_end: 0 };
+        assert_eq!(stat(KERNEL_THREAD | 0x40).without_cookie_in(0), Carries::No);
+        assert_eq!(stat(0x40).without_cookie_in(0), Carries::Unknown);
         let stat = Stat::of(rustix::process::getpid()).expect("we live");
         assert_eq!(stat.flags & KERNEL_THREAD, 0);
-        assert!(stat.env_start < stat.env_end);
+        let size = stat.env_end - stat.env_start;
+        assert!(size > 0);
+        assert_eq!(stat.without_cookie_in(size), Carries::No);
+        assert_eq!(stat.without_cookie_in(size - 1), Carries::Unknown, "it may be in what was not read");
     }
 }
