@@ -252,8 +252,7 @@ impl Course<'_> {
         let sample = self.sample()?;
         let mut report = std::mem::take(&mut self.tally).report(&self, before.as_ref());
         if self.order.restore > 0 {
-            let scans: Vec<_> = self.pairs.iter().map(|pair| pair.source.clone()).collect();
-            let drill = drill::drill(self.order, &sample, self.sides.source.as_mut(), &scans);
+            let drill = drill::drill(self.order, &sample, &mut self.sides, &self.pairs);
             report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
         }
         report.seconds = ticks.elapsed().as_secs_f64();
