@@ -4,6 +4,9 @@
 //! differences of each replica's last one. Times are milliseconds since the Unix epoch.
 
 use std::cmp::Ordering;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +68,12 @@ pub enum StoreError {
     /// A later release has made it.
     #[error("the verifications in {0} are those of a later release")]
     Later(PathBuf),
+}
+
+/// Makes an instance's directory of state where there is none: without a history, verifications are all that is in it.
+pub(super) fn make_directory(state: &Path) -> io::Result<()> {
+    // As that of a unit: what is in it says what is copied where.
+    DirBuilder::new().recursive(true).mode(0o750).create(state)
 }
 
 /// The database.
