@@ -388,6 +388,20 @@ mod tests {
     }
 
     #[test]
+    fn who_opens_it_waits_for_another_that_begins_it() {
+        let state = tempfile::tempdir().expect("a directory");
+        let other = Connection::open(state.path().join(FILE)).expect("made");
+        // With tables already, so that the kind of journal is the first that is in the way.
+        other.execute_batch("CREATE TABLE other (id INTEGER); BEGIN IMMEDIATE").expect("begun");
+        thread::scope(|scope| {
+            let open = scope.spawn(|| Store::open(state.path()).map(drop));
+            thread::sleep(AGAIN * 4);
+            other.execute_batch("COMMIT").expect("ended");
+            open.join().expect("no panic").expect("opened");
+        });
+    }
+
+    #[test]
     fn what_was_found_waits_for_another_that_writes() {
         let state = tempfile::tempdir().expect("a directory");
         let mut store = Store::open(state.path()).expect("made");
