@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -116,6 +116,30 @@ fn what_a_job_copied_is_in_step_and_each_difference_has_its_line() {
     assert!(!listed.stdout.contains("z.keep"), "{}", listed.stdout);
     // Less closely, less is seen.
     assert!(!verify(&sandbox, &["--diff", "--level", "quick"]).stdout.contains("\nmeta "));
+}
+
+#[test]
+fn root_leaves_nothing_in_another_users_directory_of_state() {
+    let sandbox = replica(LOCAL);
+    let (all, own) = (sandbox.path("state"), sandbox.path("state/main"));
+    let deep = || {
+        let verified = verify(&sandbox, &["--level", "deep", "--restore", "2"]);
+        verified.expect_code(0).expect_printed("j/copy: in step, 100 % of");
+        verified
+    };
+    // Of the instance, and of all instances before this one has its own.
+    for directory in [&own, &all] {
+        fs::remove_dir_all(&all).expect("removed");
+        fs::create_dir_all(directory).expect("made");
+        chown(directory, Some(1), Some(1)).expect("it runs as root");
+        deep().expect_said("what is found is not kept").expect_said("belongs to another user");
+        let left: Vec<_> = fs::read_dir(directory).expect("read").collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    fs::remove_dir_all(&all).expect("removed");
+    let kept = deep();
+    assert!(!kept.stderr.contains("not kept"), "{}", kept.stderr);
+    assert!(own.join("verify.sqlite").exists() && own.join("verify/j.copy").exists());
 }
 
 #[test]

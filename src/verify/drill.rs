@@ -2,7 +2,8 @@
 //!
 //! Some of the files that seem to be in step are drawn while the trees are walked ([`Sample`]). [`drill`] brings them back by one rsync into a private
 //! directory, as a person would who needs them, reads what came, and has the source read the same files. One that the source cannot tell, or has
-//! changed meanwhile, is compared with what both sides had when they were last read; without that it proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
+//! changed meanwhile, is compared with what both sides had when they were last read; without that, or when a sync may have changed the replica, too,
+//! it proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -15,13 +16,16 @@ use std::thread;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::engine::Sides;
+use super::engine::pairs::Pair;
 use super::order::{Elsewhere, Order};
 use super::report::Drill;
-use super::side::{Read, Scan, Side, SideError, State, Wanted};
+use super::side::{Read, SideError, State, Wanted};
 use crate::human;
 use crate::random::{self, Sequence};
 use crate::rsync::args;
 use crate::rsync::options::{self, COMPRESSION, Opt, REACH};
+use crate::scan::Entry;
 use crate::ssh::transport;
 
 /// What the names of the private directories begin with.
@@ -38,6 +42,8 @@ pub struct Sampled {
     pub path: Vec<u8>,
     /// As the source has it.
     pub state: State,
+    /// As the target has it.
+    pub target: State,
     /// The digest of this state when source and target were last seen to agree, if they were.
     pub agreed: Option<[u8; 32]>,
 }
@@ -79,9 +85,8 @@ impl Sample {
     }
 }
 
-/// Copies files back and compares them; the sample is in the order of pairs and paths. `scans` are those of the source, by pair. What cannot be
-/// brought back is part of what came of it.
-pub fn drill(order: &Order, sample: &[Sampled], source: &mut dyn Side, scans: &[Scan]) -> Drill {
+/// Copies files back and compares them; the sample is in the order of pairs and paths. What cannot be brought back is part of what came of it.
+pub(super) fn drill(order: &Order, sample: &[Sampled], sides: &mut Sides, pairs: &[Pair]) -> Drill {
     let mut drill = Drill { files: sample.len() as u64, ..Drill::default() };
     drill.bytes = sample.iter().map(|sampled| sampled.state.size).sum();
     if sample.is_empty() {
@@ -99,30 +104,66 @@ pub fn drill(order: &Order, sample: &[Sampled], source: &mut dyn Side, scans: &[
             return drill;
         }
     };
-    for (pair, scan) in scans.iter().enumerate() {
-        let mut of_pair = sample.iter().filter(|sampled| sampled.pair as usize == pair);
-        let mut compare = |sampled: &Sampled, read: Option<[u8; 32]>| match read.or(sampled.agreed) {
-            Some(expected) => compare(&scratch.path, &sampled.path, expected, &said, &mut drill),
-            None => drill.skipped += 1,
-        };
-        if !source.reads() {
-            of_pair.for_each(|sampled| compare(sampled, None));
-            continue;
-        }
-        let wanted = |sampled: &Sampled| Wanted { path: sampled.path.clone(), state: sampled.state };
-        let mut all_wanted = of_pair.clone().map(wanted);
-        let compared = source.hash(scan, &mut all_wanted, order.rate, &mut |_, read| {
-            // They are told in their order.
-            if let Some(sampled) = of_pair.next() {
-                compare(sampled, if let Read::Digest(digest) = read { Some(digest) } else { None });
+    for (number, pair) in pairs.iter().enumerate() {
+        let of_pair: Vec<&Sampled> = sample.iter().filter(|sampled| sampled.pair as usize == number).collect();
+        let (expected, problem) = expected(order, &of_pair, sides, pair);
+        for (sampled, expected) in of_pair.iter().zip(expected) {
+            match expected {
+                Some(expected) => compare(&scratch.path, &sampled.path, expected, &said, &mut drill),
+                None => drill.skipped += 1,
             }
-            Ok(())
-        });
-        if let Err(error) = compared {
-            drill.failed.push((".".into(), format!("the source could not be read: {}", crate::error_chain(&error))));
         }
+        drill.failed.extend(problem.map(|problem| (".".into(), problem)));
     }
     drill
+}
+
+/// What each should have come back as, `None` where that is not known; only the first ones where something failed, and then what.
+fn expected(
+    order: &Order,
+    sample: &[&Sampled],
+    sides: &mut Sides,
+    pair: &Pair,
+) -> (Vec<Option<[u8; 32]>>, Option<String>) {
+    let (mut expected, mut problem) = (Vec::new(), None);
+    if sides.source.reads() {
+        let wanted = |sampled: &&Sampled| Wanted { path: sampled.path.clone(), state: sampled.state };
+        // They are told in their order.
+        let read = sides.source.hash(&pair.source, &mut sample.iter().map(wanted), order.rate, &mut |_, read| {
+            expected.push(if let Read::Digest(digest) = read { Some(digest) } else { None });
+            Ok(())
+        });
+        problem = read.err().map(|error| format!("the source could not be read: {}", crate::error_chain(&error)));
+    } else {
+        expected.resize(sample.len(), None);
+    }
+    let unsure = sample.iter().zip(&mut expected).filter(|(sampled, read)| read.is_none() && sampled.agreed.is_some());
+    let (unsure, expected_of): (Vec<&Sampled>, Vec<_>) = unsure.map(|(sampled, read)| (*sampled, read)).unzip();
+    match stands_still(&unsure, sides, pair) {
+        Ok(still) => {
+            let agreed = unsure.iter().zip(still).map(|(sampled, still)| sampled.agreed.filter(|_| still));
+            expected_of.into_iter().zip(agreed).for_each(|(expected, agreed)| *expected = agreed);
+        }
+        Err(why) => problem = problem.or(Some(why)),
+    }
+    (expected, problem)
+}
+
+/// Of each whether what came back is what was sampled: it changed neither at the source, or else no sync has brought that to the target.
+fn stands_still(sample: &[&Sampled], sides: &mut Sides, pair: &Pair) -> Result<Vec<bool>, String> {
+    if sample.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |side| move |error| format!("the {side} could not be looked at: {}", crate::error_chain(&error));
+    let paths: Vec<_> = sample.iter().map(|sampled| sampled.path.clone()).collect();
+    let source = sides.source.look(&pair.source, &paths).map_err(failed("source"))?;
+    let target = sides.target.look(&pair.target, &paths).map_err(failed("target"))?;
+    let is_still = |(sampled, (source, target)): (&&Sampled, (Option<Entry>, Option<Entry>))| {
+        let of_content = |state: State| (state.mtime, state.size);
+        source.is_some_and(|source| State::of(&source) == sampled.state)
+            || target.is_some_and(|target| of_content(State::of(&target)) == of_content(sampled.target))
+    };
+    Ok(sample.iter().zip(source.into_iter().zip(target)).map(is_still).collect())
 }
 
 /// One file that came back, or did not.
@@ -248,8 +289,12 @@ fn remove_left(base: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::super::here::Here;
     use super::super::order::Replica;
+    use super::super::report::By;
+    use super::super::side::{About, Entries, Scan, Side};
     use super::*;
     use crate::rsync::filter::{Filters, Side as End};
     use crate::scan::Attributes;
@@ -267,21 +312,43 @@ mod tests {
     }
 
     fn sampled(base: &Path, name: &[u8]) -> Sampled {
-        let scan = scan(base);
-        let entry = Here::default().look(&scan, &[name.to_vec()]).expect("looked").remove(0).expect("there");
-        Sampled { pair: 0, path: name.to_vec(), state: State::of(&entry), agreed: None }
+        let state = |scan: &Scan| {
+            let looks = Here::default().look(scan, &[name.to_vec()]).expect("looked");
+            State::of(looks[0].as_ref().expect("there"))
+        };
+        let Pair { source, target } = pair(base);
+        Sampled { pair: 0, path: name.to_vec(), state: state(&source), target: state(&target), agreed: None }
     }
 
-    fn scan(base: &Path) -> Scan {
-        Scan {
-            root: base.join("source").into_os_string().into_vec(),
+    fn pair(base: &Path) -> Pair {
+        let scan = |tree, end| Scan {
+            root: base.join(tree).into_os_string().into_vec(),
             only: Vec::new(),
             filters: Filters::default(),
-            end: End::Sender,
+            end,
             one_file_system: false,
             meta: false,
             attributes: Attributes::default(),
-        }
+        };
+        Pair { source: scan("source", End::Sender), target: scan("replica", End::Receiver) }
+    }
+
+    fn sides() -> Sides {
+        Sides { source: Box::new(Here::default()), target: Box::new(Here::default()), by: By::Here }
+    }
+
+    /// Other content, as of another time.
+    fn change(file: &Path) {
+        fs::write(file, "since then").expect("written");
+        fs::File::options().write(true).open(file).expect("opened").set_modified(UNIX_EPOCH).expect("set");
+    }
+
+    /// Other content, and nothing else to be seen of it.
+    fn rot(file: &Path) {
+        let before = fs::metadata(file).and_then(|about| about.modified()).expect("its time");
+        let rotten: Vec<u8> = fs::read(file).expect("read").iter().map(|byte| byte ^ 1).collect();
+        fs::write(file, rotten).expect("written");
+        fs::File::options().write(true).open(file).expect("opened").set_modified(before).expect("set");
     }
 
     #[test]
@@ -291,8 +358,19 @@ mod tests {
         for name in ["source/deep", "replica/deep", "state"] {
             fs::create_dir_all(base.join(name)).expect("made");
         }
-        let names: [&[u8]; 7] =
-            [b"#good", b"deep/new\nline", b"rotten", b"gone", b"changed", b"changed known", b"changed rotten"];
+        // From the sixth on it is known what both sides had.
+        let names: [&[u8]; 10] = [
+            b"#good",
+            b"deep/new\nline",
+            b"rotten",
+            b"gone",
+            b"changed",
+            b"changed known",
+            b"changed rotten",
+            b"synced change",
+            b"synced deletion",
+            b"known gone",
+        ];
         for name in names {
             for tree in ["source", "replica"] {
                 fs::write(base.join(tree).join(OsStr::from_bytes(name)), name).expect("written");
@@ -302,24 +380,88 @@ mod tests {
         for (sampled, name) in sample.iter_mut().zip(names).skip(5) {
             sampled.agreed = Some(blake3::hash(name).into());
         }
-        fs::write(base.join("replica/rotten"), "ROTTEN").expect("written");
-        fs::remove_file(base.join("replica/gone")).expect("removed");
-        fs::write(base.join("replica/changed rotten"), "since when?").expect("written");
+        for name in ["rotten", "changed rotten"] {
+            rot(&base.join("replica").join(name));
+        }
         for name in ["changed", "changed known", "changed rotten"] {
-            fs::write(base.join("source").join(name), "since then").expect("written");
+            change(&base.join("source").join(name));
+        }
+        for tree in ["source", "replica"] {
+            change(&base.join(tree).join("synced change"));
+            fs::remove_file(base.join(tree).join("synced deletion")).expect("removed");
+        }
+        for name in ["gone", "known gone"] {
+            fs::remove_file(base.join("replica").join(name)).expect("removed");
         }
         let left = base.join("state").join(format!("{PREFIX}left"));
         fs::create_dir(&left).expect("made");
 
-        let drill = drill(&order(base), &sample, &mut Here::default(), &[scan(base)]);
+        let drill = drill(&order(base), &sample, &mut sides(), &[pair(base)]);
         let bytes = names.iter().map(|name| name.len() as u64).sum();
-        assert_eq!((drill.files, drill.bytes, drill.skipped), (7, bytes, 1));
         let failed: Vec<_> = drill.failed.iter().map(|(path, why)| (path.as_str(), why.as_str())).collect();
-        assert_eq!(failed.len(), 3, "{failed:?}");
+        assert_eq!((drill.files, drill.bytes, drill.skipped), (10, bytes, 3), "{failed:?}");
+        assert_eq!(failed.len(), 4, "{failed:?}");
         assert_eq!(failed[0], ("rotten", "its content is not what it should be"));
         assert!(failed[1].0 == "gone" && failed[1].1.starts_with("it did not come back: "), "{failed:?}");
-        assert_eq!(failed[2].0, "changed rotten");
+        assert_eq!((failed[2].0, failed[3].0), ("changed rotten", "known gone"));
         assert_eq!(fs::read_dir(base.join("state")).expect("read").count(), 0, "nothing stays behind");
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_does_not_hide_what_the_replica_lost() {
+        let base = tempfile::tempdir().expect("a directory");
+        let base = base.path();
+        let names = ["good", "lost", "synced"];
+        for name in ["source", "replica", "state"] {
+            fs::create_dir_all(base.join(name)).expect("made");
+        }
+        for (tree, name) in ["source", "replica"].into_iter().flat_map(|tree| names.map(|name| (tree, name))) {
+            fs::write(base.join(tree).join(name), name).expect("written");
+        }
+        let agreed = |name: &str| Sampled {
+            agreed: Some(blake3::hash(name.as_bytes()).into()),
+            ..sampled(base, name.as_bytes())
+        };
+        let sample = names.map(agreed);
+        fs::remove_file(base.join("replica/lost")).expect("removed");
+        for tree in ["source", "replica"] {
+            change(&base.join(tree).join("synced"));
+        }
+        let mut sides = Sides { source: Box::new(Unread(Here::default())), ..sides() };
+        let drill = drill(&order(base), &sample, &mut sides, &[pair(base)]);
+        assert_eq!((drill.failed.len(), drill.skipped), (1, 1), "{:?}", drill.failed);
+        assert_eq!(drill.failed[0].0, "lost");
+    }
+
+    /// A source that rsync looks at.
+    struct Unread(Here);
+
+    impl Side for Unread {
+        fn about(&self) -> About {
+            self.0.about()
+        }
+
+        fn scan(&mut self, scan: &Scan) -> Result<Entries<'_>, SideError> {
+            self.0.scan(scan)
+        }
+
+        fn look(&mut self, scan: &Scan, paths: &[Vec<u8>]) -> Result<Vec<Option<Entry>>, SideError> {
+            self.0.look(scan, paths)
+        }
+
+        fn reads(&self) -> bool {
+            false
+        }
+
+        fn hash(
+            &mut self,
+            _: &Scan,
+            _: &mut (dyn Iterator<Item = Wanted> + Send),
+            _: Option<u64>,
+            _: &mut (dyn FnMut(Wanted, Read) -> Result<(), SideError> + Send),
+        ) -> Result<(), SideError> {
+            unreachable!("it cannot read")
+        }
     }
 
     #[test]
@@ -356,7 +498,8 @@ mod tests {
         for _ in 0..2000 {
             let mut sample = Sample::of(5);
             for n in 0..20_u8 {
-                sample.offer(|| Sampled { pair: 0, path: vec![n], state: State::default(), agreed: None });
+                let (state, target) = (State::default(), State::default());
+                sample.offer(|| Sampled { pair: 0, path: vec![n], state, target, agreed: None });
             }
             let taken = sample.taken();
             assert_eq!(taken.len(), 5);

@@ -24,6 +24,8 @@ pub struct Latest(Arc<Inner>);
 struct Inner {
     state: Option<PathBuf>,
     seen: Mutex<Stamp>,
+    /// Why nothing was known when it was last looked at; said once, and not whenever somebody looks.
+    complaint: Mutex<Option<String>>,
     tell: Box<Tell>,
 }
 
@@ -31,7 +33,7 @@ impl Latest {
     /// That of an instance; `tell` is given all reports whenever one is new.
     pub fn new(config: &Config, tell: impl Fn(&[Report]) + Send + Sync + 'static) -> Self {
         let (state, tell) = (config.history.directory.clone(), Box::new(tell));
-        Self(Arc::new(Inner { state, seen: Mutex::default(), tell }))
+        Self(Arc::new(Inner { state, seen: Mutex::default(), complaint: Mutex::default(), tell }))
     }
 
     /// Looks whether there is something new, on a thread for that if there is.
@@ -60,11 +62,20 @@ impl Inner {
 
     fn look(&self) {
         let Some((state, now)) = self.news() else { return };
-        match latest(state) {
-            Ok(reports) => (self.tell)(&reports),
-            Err(error) => tracing::warn!("what verifications found is not known: {}", crate::error_chain(&error)),
+        let complaint = match latest(state) {
+            Ok(reports) => {
+                (self.tell)(&reports);
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                None
+            }
+            // What is asked next may be answered, though the files are the same.
+            Err(error) => Some(crate::error_chain(&error)),
+        };
+        let mut said = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = complaint.as_ref().filter(|_| *said != complaint) {
+            tracing::warn!("what verifications found is not known: {why}");
         }
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *said = complaint;
     }
 }
 
@@ -106,5 +117,36 @@ mod tests {
             latest.look_now();
         }
         assert_eq!(*told.lock().expect("not poisoned"), [vec![Verdict::Drift], vec![Verdict::InStep]]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_once_is_asked_for_again() {
+        let state = tempfile::tempdir().expect("a directory");
+        let report = Report::sample("j", "s", Verdict::Drift, &[]);
+        let mut store = Store::open(state.path()).expect("made");
+        store.record(&report, std::iter::empty(), Duration::from_secs(9)).expect("recorded");
+        drop(store);
+        let file = state.path().join(FILE);
+        let good = fs::read(&file).expect("read");
+        let changed = fs::metadata(&file).and_then(|about| about.modified()).expect("its time");
+        let write = |content: &[u8]| {
+            fs::write(&file, content).expect("written");
+            let file = fs::File::options().write(true).open(&file).expect("opened");
+            file.set_modified(changed).expect("its time is set");
+            stamp(state.path())
+        };
+        let broken = write(&vec![b'x'; good.len()]);
+        let mut config = config();
+        config.history.directory = Some(state.path().to_owned());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let teller = Arc::clone(&told);
+        let latest = Latest::new(&config, move |reports: &[Report]| {
+            teller.lock().expect("not poisoned").push(reports.len());
+        });
+        latest.look_now();
+        assert!(told.lock().expect("not poisoned").is_empty());
+        assert_eq!(write(&good), broken, "nothing is to be seen of the files");
+        latest.look_now();
+        assert_eq!(*told.lock().expect("not poisoned"), [1]);
     }
 }

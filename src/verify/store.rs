@@ -4,15 +4,19 @@
 //! differences of each replica's last one. Times are milliseconds since the Unix epoch.
 
 use std::cmp::Ordering;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{io, thread};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, TransactionBehavior, params};
 
 use super::compare::{Class, Difference};
 use super::order::Replica;
 use super::report::Report;
+use crate::clock::Ticks;
 use crate::scan::order;
 
 mod differences;
@@ -23,6 +27,13 @@ pub use differences::Most;
 pub const FILE: &str = "verify.sqlite";
 /// So many differences of a replica are kept.
 pub const DIFFERENCES_MAX: u64 = 1_000_000;
+
+/// Who writes waits so long for another who does: a million differences take their time at the lowest priority, and what was found took longer.
+const WRITER_WAITS: Duration = Duration::from_secs(600);
+/// Who asks waits so long: somebody waits for the answer.
+const READER_WAITS: Duration = Duration::from_secs(5);
+/// Pause before what SQLite does not wait for itself is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 const VERSION: usize = 1;
 const TABLES: &str = "
@@ -65,6 +76,12 @@ pub enum StoreError {
     /// A later release has made it.
     #[error("the verifications in {0} are those of a later release")]
     Later(PathBuf),
+}
+
+/// Makes an instance's directory of state where there is none: without a history, verifications are all that is in it.
+pub(super) fn make_directory(state: &Path) -> io::Result<()> {
+    // As that of a unit: what is in it says what is copied where.
+    DirBuilder::new().recursive(true).mode(0o750).create(state)
 }
 
 /// The database.
@@ -120,17 +137,15 @@ impl Store {
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let path = state.join(FILE);
         let failed = |error| StoreError::Database(path.clone(), error);
-        let connection = Connection::open(&path).map_err(failed)?;
+        let mut connection = Connection::open(&path).map_err(failed)?;
         prepare(&connection).map_err(failed)?;
-        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        if version > VERSION {
-            return Err(StoreError::Later(path));
+        if version(&connection).map_err(failed)? == 0 {
+            make_tables(&mut connection).map_err(failed)?;
         }
-        if version == 0 {
-            let make = format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;");
-            connection.execute_batch(&make).map_err(failed)?;
+        match version(&connection).map_err(failed)? {
+            VERSION => Ok(Self { path, connection }),
+            _ => Err(StoreError::Later(path)),
         }
-        Ok(Self { path, connection })
     }
 
     /// Opens it for questions; `None` when there is none yet.
@@ -145,9 +160,8 @@ impl Store {
         let failed = |error| StoreError::Database(path.clone(), error);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(failed)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-        let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        match version {
+        connection.busy_timeout(READER_WAITS).map_err(failed)?;
+        match version(&connection).map_err(failed)? {
             0 => Ok(None),
             VERSION => Ok(Some(Self { path, connection })),
             _ => Err(StoreError::Later(path)),
@@ -179,7 +193,7 @@ impl Store {
         differences: impl Iterator<Item = Difference>,
         keep: Duration,
     ) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let Replica { job, sync } = &report.replica;
         for table in ["difference", "run"] {
             let older =
@@ -256,12 +270,41 @@ impl Store {
     }
 }
 
+/// Sets it up. Of two that change the kind of journal at once, SQLite sends one away at once.
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(WRITER_WAITS)?;
+    let began = Ticks::now();
+    loop {
+        match set(connection) {
+            Err(error) if is_busy(&error) && began.elapsed() < WRITER_WAITS => thread::sleep(AGAIN),
+            result => return result,
+        }
+    }
+}
+
+fn set(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Makes the tables, unless another has made them meanwhile.
+fn make_tables(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version(&transaction)? == 0 {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
 }
 
 fn millis(at: Timestamp) -> i64 {
@@ -274,6 +317,8 @@ fn timestamp(millis: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::super::report::{Count, Verdict};
     use super::*;
     use crate::scan::{Entry, Kind};
@@ -321,6 +366,54 @@ mod tests {
             store.by_directory(&replica, b"a", Most::Bytes, 1).expect("read"),
             [(b"b".to_vec(), Count { entries: 1, bytes: 10 })]
         );
+    }
+
+    #[test]
+    fn verifications_that_end_together_make_one_database() {
+        for _ in 0..20 {
+            let state = tempfile::tempdir().expect("a directory");
+            let together = Barrier::new(8);
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        together.wait();
+                        let mut store = Store::open(state.path()).expect("opened");
+                        store.record(&report(1), std::iter::empty(), Duration::from_secs(9)).expect("written");
+                    });
+                }
+            });
+            let store = Store::open_read_only(state.path()).expect("no error").expect("there");
+            assert_eq!(store.series(&report(1).replica, timestamp(0)).expect("read").len(), 8);
+        }
+    }
+
+    #[test]
+    fn who_opens_it_waits_for_another_that_begins_it() {
+        let state = tempfile::tempdir().expect("a directory");
+        let other = Connection::open(state.path().join(FILE)).expect("made");
+        // With tables already, so that the kind of journal is the first that is in the way.
+        other.execute_batch("CREATE TABLE other (id INTEGER); BEGIN IMMEDIATE").expect("begun");
+        thread::scope(|scope| {
+            let open = scope.spawn(|| Store::open(state.path()).map(drop));
+            thread::sleep(AGAIN * 4);
+            other.execute_batch("COMMIT").expect("ended");
+            open.join().expect("no panic").expect("opened");
+        });
+    }
+
+    #[test]
+    fn what_was_found_waits_for_another_that_writes() {
+        let state = tempfile::tempdir().expect("a directory");
+        let mut store = Store::open(state.path()).expect("made");
+        let other = Store::open(state.path()).expect("opened");
+        other.connection.execute_batch("BEGIN IMMEDIATE").expect("begun");
+        thread::scope(|scope| {
+            let record = scope.spawn(|| store.record(&report(1), std::iter::empty(), Duration::from_secs(9)));
+            // Longer than who only asks would wait.
+            thread::sleep(READER_WAITS + Duration::from_secs(1));
+            other.connection.execute_batch("COMMIT").expect("ended");
+            record.join().expect("no panic").expect("written");
+        });
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod repair;
 mod show;
 
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -248,7 +249,7 @@ impl<'a> Desk<'a> {
             progress: false,
             home: account::home(),
             env: Vec::new(),
-            state: daemon::state_of(config).filter(|(directory, _)| is_usable(directory)),
+            state: daemon::state_of(config).filter(|(directory, _)| keeps(directory)),
         };
         Ok(Self { config, args, runner, stop, _signals: signals })
     }
@@ -371,10 +372,31 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// The instance's state may be another user's: then nothing is kept.
-fn is_usable(directory: &Path) -> bool {
-    let is_there = directory.is_dir() || std::fs::create_dir_all(directory).is_ok();
-    is_there && rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok()
+/// Whether what is found is kept in the instance's directory of state; if not, that is said.
+fn keeps(directory: &Path) -> bool {
+    let why = match belongs_to_us(directory) {
+        Ok(true) => return true,
+        Ok(false) => "belongs to another user".to_owned(),
+        Err(error) => format!("cannot be written: {error}"),
+    };
+    complain_of(&format!(
+        "what is found is not kept, since {} {why}; an action `verify` of the instance keeps it",
+        escaped(&directory.display().to_string())
+    ));
+    false
+}
+
+/// Whether a directory that we write, or make, is ours. Root may write that of another user, who could not change any more what root makes there.
+fn belongs_to_us(directory: &Path) -> std::io::Result<bool> {
+    let (directory, user) = (std::path::absolute(directory)?, rustix::process::geteuid());
+    let there = directory.ancestors().find(|place| place.exists()).unwrap_or(&directory);
+    let is_ours = std::fs::metadata(there)?.uid() == user.as_raw();
+    // What others make in a directory is their own, whoever has that.
+    if !is_ours && (there == directory || user.is_root()) {
+        return Ok(false);
+    }
+    rustix::fs::access(there, rustix::fs::Access::WRITE_OK)?;
+    Ok(true)
 }
 
 /// The first signal stops politely, the second at once.

@@ -5,7 +5,10 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::iter::Peekable;
 
+use jiff::Timestamp;
+
 use super::{Candidate, Course, Phase, Progress, VerifyError};
+use crate::clock;
 use crate::scan::{Entry, Mtime, order};
 use crate::verify::compare::{Class, Judge, Judged, Pair};
 use crate::verify::records::Reader;
@@ -14,6 +17,8 @@ use crate::verify::terms::Promise;
 
 /// So many are looked at together.
 const BATCH: usize = 512;
+/// A change may seem to be so far in the future, seconds: clocks are compared over a network, and a file system may have one of its own.
+const AHEAD: i64 = 600;
 
 impl Course<'_> {
     /// Looks at both kinds of candidates, in the order of places; what differs after all.
@@ -26,7 +31,6 @@ impl Course<'_> {
         let mut all = Merged { one: differing.peekable(), other: contents.peekable() }.peekable();
         // Names of one file are recognised by a whole walk only.
         let promise = Promise { hard_links: false, ..self.promise.clone() };
-        let began = (began(self.began, &self.about.0), began(self.began, &self.about.1));
         let mut entries = 0;
         loop {
             let batch = batch(&mut all)?;
@@ -36,10 +40,12 @@ impl Course<'_> {
             let source = self.sides.source.look(&scans.source, &paths).map_err(VerifyError::source)?;
             let target = self.sides.target.look(&scans.target, &paths).map_err(VerifyError::target)?;
             let mut judge = Judge::new(&promise, self.order.depth).with_names(&self.about.0, &self.about.1);
-            for (candidate, now) in batch.into_iter().zip(source.into_iter().zip(target)) {
+            let now = clock::now();
+            let times = (Time::between(self.began, now, &self.about.0), Time::between(self.began, now, &self.about.1));
+            for (candidate, looks) in batch.into_iter().zip(source.into_iter().zip(target)) {
                 entries += 1;
                 let size = candidate.source.as_ref().map_or(0, |source| source.size);
-                match settle(candidate, now, &mut judge, began) {
+                match settle(candidate, looks, &mut judge, times) {
                     Settled::Differs(candidate) => {
                         self.tally.differs(&candidate);
                         found.write(&candidate)?;
@@ -54,13 +60,31 @@ impl Course<'_> {
     }
 }
 
-/// When it began, by the clock of a side; 0 where its clock is not known.
-fn began(began: jiff::Timestamp, about: &About) -> Mtime {
-    let Some(offset) = about.clock_offset else { return Mtime { seconds: i64::MAX, nanos: 0 } };
-    let offset = jiff::SignedDuration::try_from_secs_f64(offset).unwrap_or_default();
-    let there = began.checked_add(offset).unwrap_or(began);
-    // Before 1970 no verification begins.
-    Mtime { seconds: there.as_second(), nanos: there.subsec_nanosecond().unsigned_abs() }
+/// From the beginning of the verification to the second look, by the clock of a side.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    began: Mtime,
+    now: Mtime,
+}
+
+impl Time {
+    /// No time where the clock of the side is not known.
+    fn between(began: Timestamp, now: Timestamp, about: &About) -> Option<Self> {
+        let offset = jiff::SignedDuration::try_from_secs_f64(about.clock_offset?).unwrap_or_default();
+        let there = |at: Timestamp| {
+            let there = at.checked_add(offset).unwrap_or(at);
+            // Before 1970 nothing is verified.
+            Mtime { seconds: there.as_second(), nanos: there.subsec_nanosecond().unsigned_abs() }
+        };
+        Some(Self { began: there(began), now: there(now) })
+    }
+
+    /// Whether something changed in it. What stands still and claims to have changed later did so when the clock was wrong.
+    fn has(self, entry: &Entry) -> bool {
+        let changed = entry.ctime.max(entry.mtime_if_alone());
+        let latest = Mtime { seconds: self.now.seconds.saturating_add(AHEAD), ..self.now };
+        (self.began..=latest).contains(&changed)
+    }
 }
 
 /// The next that are of one pair of trees.
@@ -91,13 +115,13 @@ fn settle(
     first: Candidate,
     (source, target): (Option<Entry>, Option<Entry>),
     judge: &mut Judge<'_>,
-    began: (Mtime, Mtime),
+    times: (Option<Time>, Option<Time>),
 ) -> Settled {
     let is_still = is_same(first.source.as_ref(), source.as_ref()) && is_same(first.target.as_ref(), target.as_ref());
     let is_new =
-        |entry: Option<&Entry>, began| entry.is_some_and(|entry| entry.ctime.max(entry.mtime_if_alone()) >= began);
+        |entry: Option<&Entry>, time: Option<Time>| entry.zip(time).is_some_and(|(entry, time)| time.has(entry));
     if is_still && first.class != Class::InFlight {
-        let in_flight = is_new(source.as_ref(), began.0) || is_new(target.as_ref(), began.1);
+        let in_flight = is_new(source.as_ref(), times.0) || is_new(target.as_ref(), times.1);
         // What cannot be read is not known, whether it changes or not.
         let class = if in_flight && first.class != Class::Unreadable { Class::InFlight } else { first.class };
         return Settled::Differs(Box::new(Candidate { class, ..first }));
@@ -158,5 +182,41 @@ where
                 (Err(error), _) | (_, Err(error)) => Some(Err(error)),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::Kind;
+    use crate::verify::terms::Depth;
+
+    /// What a file is told as that is missing at the target, and changed so long after the verification began, seconds.
+    fn check(changed: i64, offset: Option<f64>) -> Class {
+        let at = |seconds| Mtime { seconds, nanos: 0 };
+        let (began, now) = (1_800_000_000, 1_800_000_100);
+        let timestamp = |seconds| Timestamp::from_second(seconds).expect("a time");
+        let time = Time::between(timestamp(began), timestamp(now), &About { clock_offset: offset, ..About::default() });
+        let source = Entry { ctime: at(began + changed), mtime: at(1), ..Entry::of(b"a".into(), Kind::File) };
+        let (class, detail) = (Class::Missing, String::new());
+        let candidate = Candidate { pair: 0, class, detail, source: Some(source.clone()), target: None };
+        let promise = Promise::of(&["-a".into()]).expect("a promise");
+        let mut judge = Judge::new(&promise, Depth::Quick);
+        match settle(candidate, (Some(source), None), &mut judge, (time, time)) {
+            Settled::Differs(candidate) => candidate.class,
+            Settled::InStep | Settled::Gone => unreachable!("it differs"),
+        }
+    }
+
+    #[test]
+    fn what_changed_since_the_beginning_is_in_flight_and_what_changed_in_the_future_is_not() {
+        const YEAR: i64 = 365 * 86_400;
+        assert_eq!(check(-1, Some(0.0)), Class::Missing);
+        assert_eq!(check(0, Some(0.0)), Class::InFlight);
+        assert_eq!(check(99, Some(0.0)), Class::InFlight);
+        assert_eq!(check(100 + AHEAD, Some(0.0)), Class::InFlight);
+        assert_eq!(check(YEAR, Some(0.0)), Class::Missing);
+        assert_eq!(check(YEAR + 50, Some(YEAR as f64)), Class::InFlight);
+        assert_eq!(check(50, None), Class::Missing);
     }
 }

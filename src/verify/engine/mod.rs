@@ -31,7 +31,7 @@ use super::order::Order;
 use super::records::{Reader, Writer};
 use super::report::{By, Report};
 use super::side::{About, Side, SideError};
-use super::store::{Store, StoreError};
+use super::store::{self, Store, StoreError};
 use super::terms::{Depth, NotVerifiable, Promise};
 use crate::clock::{self, Ticks};
 use crate::rsync::filter::FilterError;
@@ -64,6 +64,9 @@ pub enum VerifyError {
         #[source]
         error: SideError,
     },
+    /// The instance's directory of state.
+    #[error("could not make {}", .0.display())]
+    Directory(PathBuf, #[source] io::Error),
     /// What is known of it cannot be had.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -177,6 +180,9 @@ impl Outcome {
 /// [`VerifyError`]: then nothing can be said, and nothing is kept.
 pub fn verify(order: &Order, sides: Sides, tell: &mut dyn FnMut(Progress)) -> Result<Outcome, VerifyError> {
     let ticks = Ticks::now();
+    if let Some(state) = &order.state {
+        store::make_directory(state).map_err(|error| VerifyError::Directory(state.clone(), error))?;
+    }
     let (source, target) = (sides.source.about(), sides.target.about());
     let promise = Promise::of(&order.opts)?.between(source.user, target.user);
     let manifest = match (&order.state, order.depth) {
@@ -252,8 +258,7 @@ impl Course<'_> {
         let sample = self.sample()?;
         let mut report = std::mem::take(&mut self.tally).report(&self, before.as_ref());
         if self.order.restore > 0 {
-            let scans: Vec<_> = self.pairs.iter().map(|pair| pair.source.clone()).collect();
-            let drill = drill::drill(self.order, &sample, self.sides.source.as_mut(), &scans);
+            let drill = drill::drill(self.order, &sample, &mut self.sides, &self.pairs);
             report.took_back(drill, before.as_ref().and_then(|before| before.last_agreement));
         }
         report.seconds = ticks.elapsed().as_secs_f64();

@@ -92,7 +92,7 @@ impl Course<'_> {
                     }
                     Judged::InStep => {
                         let (Some(source), Some(target)) = pair.sides() else { continue };
-                        tally.in_step(number, source);
+                        tally.in_step(number, source, target);
                         if let Some(contents) = &mut contents
                             && let Some(detail) = contents.weigh(number, (source, target), true, &mut to_read, tally)?
                         {

@@ -29,7 +29,8 @@ impl Share {
     /// Whether a file is to be read that was read at this time, if it ever was.
     pub(super) fn is_due(&self, path: &[u8], read: Option<i64>) -> bool {
         let phase = i64::from(phase(path)) * self.window / (i64::from(u32::MAX) + 1);
-        let read = read.unwrap_or(self.before);
+        // What was read in the future was read when the clock was wrong: nobody knows when.
+        let read = read.filter(|at| *at <= self.now).unwrap_or(self.before);
         // The last moment at which it was due.
         let due = self.now - (self.now - phase).rem_euclid(self.window);
         due > read
@@ -52,8 +53,13 @@ mod tests {
 
     /// How often each of a thousand files is read by passes at these times, and how many the greatest pass reads.
     fn read_by(part: f64, passes: impl Iterator<Item = i64>) -> (Vec<u32>, usize) {
+        read_since(None, part, passes)
+    }
+
+    /// The same, when each was read before.
+    fn read_since(read: Option<i64>, part: f64, passes: impl Iterator<Item = i64>) -> (Vec<u32>, usize) {
         let paths: Vec<Vec<u8>> = (0..1000).map(|n| format!("file {n}").into_bytes()).collect();
-        let (mut times, mut last_read, mut last, mut most) = (vec![0; 1000], vec![None; 1000], None, 0);
+        let (mut times, mut last_read, mut last, mut most) = (vec![0; 1000], vec![read; 1000], read, 0);
         for now in passes {
             let share = Share::new(part, now, last);
             let mut count = 0;
@@ -75,6 +81,14 @@ mod tests {
         assert!(most < 100, "about fifty a day: {most}");
         let (times, _) = read_by(0.05, (0..60).map(|day| start + day * DAY));
         assert!(times.iter().all(|&n| n == 3));
+    }
+
+    #[test]
+    fn what_was_read_while_the_clock_was_ahead_is_read_within_the_window() {
+        let start = 1_700_000_000;
+        let (times, most) = read_since(Some(start + 3650 * DAY), 0.05, (0..20).map(|day| start + day * DAY));
+        assert!(times.iter().all(|&n| n == 1), "each once in twenty days");
+        assert!(most < 100, "about fifty a day: {most}");
     }
 
     #[test]

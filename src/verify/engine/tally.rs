@@ -38,10 +38,11 @@ impl Tally {
         Self { sample, ..Self::default() }
     }
 
-    pub(super) fn in_step(&mut self, pair: u32, source: &Entry) {
+    pub(super) fn in_step(&mut self, pair: u32, source: &Entry, target: &Entry) {
         self.in_step.add(source.size);
         if source.kind == Kind::File {
-            self.sample.offer(|| Sampled { pair, path: source.path.clone(), state: State::of(source), agreed: None });
+            let (state, target) = (State::of(source), State::of(target));
+            self.sample.offer(|| Sampled { pair, path: source.path.clone(), state, target, agreed: None });
         }
     }
 

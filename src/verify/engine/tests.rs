@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -98,6 +99,17 @@ fn what_rsync_made_is_in_step_and_faults_are_named() {
     assert_eq!(later.last_agreement, Some(report.at));
     let directories: Vec<_> = later.directories.iter().map(|d| (d.path.as_str(), d.drift.entries)).collect();
     assert_eq!(directories, [("sub", 2), ("", 1)]);
+}
+
+#[test]
+fn the_directory_of_state_is_made_for_all_but_others() {
+    let mut case = Case::new(Depth::Quick);
+    let state = case.path("no/history/here");
+    case.order.state = Some(state.clone());
+    assert_eq!(case.verify().verdict, Verdict::InStep);
+    let mode = fs::metadata(&state).expect("made").permissions().mode();
+    assert_eq!(mode & 0o777 & !0o750, 0, "{mode:o}");
+    assert!(Store::open_read_only(&state).expect("no error").is_some());
 }
 
 #[test]
