@@ -27,8 +27,8 @@ pub enum ExpandError {
         /// As written.
         path: OsString,
     },
-    /// A directory cannot be read.
-    #[error("could not read directory {}", path.display())]
+    /// A directory cannot be read, or a match not be looked at.
+    #[error("could not look at {}", path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -109,15 +109,26 @@ fn matches(pattern: &[u8]) -> Result<Vec<OsString>, ExpandError> {
                 next.push([&base[..], part, if is_last { b"" } else { b"/" }].concat());
             }
         }
-        // What stands before a slash must be a directory; this drops the matches of `*/x` that have no `x`, too.
-        next.retain(|path| path.is_empty() || fs::metadata(OsStr::from_bytes(path)).is_ok() || is_link(path));
-        found = next;
+        found = Vec::new();
+        for path in next {
+            if path.is_empty() || is_there(&path)? {
+                found.push(path);
+            }
+        }
     }
     Ok(found.into_iter().map(OsString::from_vec).collect())
 }
 
-fn is_link(path: &[u8]) -> bool {
-    !path.ends_with(b"/") && fs::symlink_metadata(OsStr::from_bytes(path)).is_ok()
+/// Whether there is such a file, or such a directory where the path ends with a slash: `*/x` also gives paths of directories that have no `x`. What
+/// cannot be looked at is not taken for missing: rsync would run without it, and `--delete` would remove it at the other side.
+fn is_there(path: &[u8]) -> Result<bool, ExpandError> {
+    let is_directory = path.ends_with(b"/");
+    let path = Path::new(OsStr::from_bytes(path));
+    match if is_directory { fs::metadata(path) } else { fs::symlink_metadata(path) } {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(source) => Err(ExpandError::Read { path: path.to_owned(), source }),
+    }
 }
 
 /// The names in `directory` that match, in the order of their bytes.
@@ -273,6 +284,17 @@ mod tests {
     fn a_pattern_without_a_match_is_an_error() {
         let error = expand_sources(&["/nowhere-*/x".into()], None).unwrap_err();
         assert_eq!(error.to_string(), "nothing matches /nowhere-*/x");
+    }
+
+    #[test]
+    fn a_match_that_cannot_be_looked_at_is_an_error() {
+        let tree = Tree::new();
+        std::os::unix::fs::symlink("loop", tree.0.path().join("loop")).unwrap();
+        let below = expand_sources(&[tree.0.path().join("*/f1").into()], None);
+        let Err(ExpandError::Read { path, source }) = below else { panic!("{below:?}") };
+        assert_eq!(path, tree.0.path().join("loop/"));
+        assert_eq!(source.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+        tree.check("l*", &[b"li[t]eral", b"loop"]);
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! stops altogether: no question is asked or answered any more, and sshd takes us for dead (ClientAliveInterval). So no bytes
 //! are read while as much as [`FULL`] packets wait ([`Intake`]): TCP holds the peer back, and all that we have to say is still said.
 //!
+//! Still, what we have to say may itself wait for the peer's word: for room in its window, or for its part in a renewal of keys, and that
+//! word comes behind what we do not read. An rsync that cannot write does not read either, so neither would ever go on. When the output was not
+//! taken for [`PATIENCE`] and there is something to say, reading goes on until that is said, and what comes is kept here (`pipe`).
+//!
 //! **May we go on?** While an rsync has the connection, each write asks whether the warrant by which it acts still holds, by the clock that goes
 //! on while a host sleeps. Here is the last place before the kernel: whatever waits in buffers of rsync's, ours or the library's while a host
 //! is suspended is not said to the peer when it wakes and the locks may be another's.
@@ -41,27 +45,81 @@ const ABSENT: Duration = Duration::from_secs(5);
 const FULL: isize = 64;
 /// When so few are left, reading goes on.
 const LOW: isize = FULL / 2;
+/// Output that nobody takes for this long may wait for what we have to say.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What has come in for a channel and was not taken yet, in packets.
+/// What has come in for a channel and was not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
-    /// Below zero while one was taken before it was counted.
+    /// Packets. Below zero while one was taken before it was counted.
     waiting: AtomicIsize,
+    /// Their bytes.
+    bytes: AtomicIsize,
+    /// Reading goes on up to so many bytes while it must.
+    most: AtomicIsize,
+    /// Whether what came in was not taken for [`PATIENCE`].
+    is_stuck: AtomicBool,
+    /// Whether something is to be said that cannot be said yet.
+    has_to_say: AtomicBool,
     held: AtomicBool,
     reader: AtomicWaker,
 }
 
 impl Intake {
-    /// A packet has come in.
-    pub(super) fn came(&self) {
+    /// Another command begins, of whose output so many bytes may wait here while it must be read.
+    pub(super) fn begin(&self, most: isize) {
+        self.most.store(most, Ordering::Release);
+        // The one before may have been given up.
+        self.is_stuck.store(false, Ordering::Release);
+        self.has_to_say.store(false, Ordering::Release);
+    }
+
+    /// A packet of so many bytes has come in.
+    pub(super) fn came(&self, bytes: usize) {
+        self.bytes.fetch_add(signed(bytes), Ordering::AcqRel);
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A packet was taken.
-    pub(super) fn taken(&self) {
+    /// A packet of so many bytes was taken.
+    pub(super) fn taken(&self, bytes: usize) {
+        self.bytes.fetch_sub(signed(bytes), Ordering::AcqRel);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == LOW + 1 {
             self.reader.wake();
         }
+    }
+
+    /// Waits for who takes a packet.
+    pub(super) async fn until_taken<T>(&self, taking: impl Future<Output = T>) -> T {
+        tokio::pin!(taking);
+        if let Ok(taken) = tokio::time::timeout(PATIENCE, &mut taking).await {
+            return taken;
+        }
+        self.note(&self.is_stuck, true);
+        let taken = taking.await;
+        self.note(&self.is_stuck, false);
+        taken
+    }
+
+    /// Waits until something is said.
+    pub(super) async fn until_said<T>(&self, saying: impl Future<Output = T>) -> T {
+        self.note(&self.has_to_say, true);
+        let said = saying.await;
+        self.note(&self.has_to_say, false);
+        said
+    }
+
+    fn note(&self, what: &AtomicBool, is_so: bool) {
+        what.store(is_so, Ordering::Release);
+        if self.must_read() {
+            self.reader.wake();
+        }
+    }
+
+    /// Whether reading goes on, however much waits.
+    fn must_read(&self) -> bool {
+        self.is_stuck.load(Ordering::Acquire)
+            && self.has_to_say.load(Ordering::Acquire)
+            && self.bytes.load(Ordering::Acquire) < self.most.load(Ordering::Acquire)
     }
 
     /// Whether reading waits.
@@ -76,11 +134,16 @@ impl Intake {
         if waits {
             self.reader.register(cx.waker());
             // It may have been taken before we could be woken.
-            waits = self.waiting.load(Ordering::Acquire) > LOW;
+            waits = self.waiting.load(Ordering::Acquire) > LOW && !self.must_read();
         }
         self.held.store(waits, Ordering::Release);
         if waits { Poll::Pending } else { Poll::Ready(()) }
     }
+}
+
+/// A packet's length.
+fn signed(bytes: usize) -> isize {
+    isize::try_from(bytes).unwrap_or(isize::MAX)
 }
 
 /// What the user of a line knows of it.
@@ -308,19 +371,53 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_is_read_while_much_waits() {
         let (mut line, mut far, terms) = line();
-        (0..FULL).for_each(|_| terms.intake.came());
+        (0..FULL).for_each(|_| terms.intake.came(1));
         far.write_all(b"x").await.unwrap();
         assert!(timeout(LONG, line.read_u8()).await.is_err());
         let mut reading = JoinSet::new();
         reading.spawn(async move { line.read_u8().await });
         assert!(timeout(LONG, reading.join_next()).await.is_err());
-        (0..FULL - LOW - 1).for_each(|_| terms.intake.taken());
+        (0..FULL - LOW - 1).for_each(|_| terms.intake.taken(1));
         assert!(timeout(LONG, reading.join_next()).await.is_err());
         assert!(terms.intake.is_held(), "until little is left");
-        terms.intake.taken();
+        terms.intake.taken(1);
         let read = timeout(LONG, reading.join_next()).await.expect("it is woken").expect("it runs");
         assert_eq!(read.unwrap().unwrap(), b'x');
         assert!(!terms.intake.is_held());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_goes_on_while_what_we_say_waits_and_nobody_takes() {
+        let (mut line, mut far, terms) = line();
+        let intake = &terms.intake;
+        intake.begin(FULL + 10);
+        (0..FULL).for_each(|_| intake.came(1));
+        let never = || intake.until_taken(std::future::pending::<()>());
+        far.write_all(b"xyz").await.unwrap();
+        let read = tokio::select! {
+            () = never() => None,
+            read = timeout(LONG, line.read_u8()) => read.ok(),
+        };
+        assert!(read.is_none(), "nothing is to be said");
+        intake.begin(FULL + 10);
+        let read = tokio::select! {
+            () = intake.until_said(std::future::pending()) => None,
+            read = timeout(LONG, line.read_u8()) => read.ok(),
+        };
+        assert!(read.is_none(), "nobody was given the time to take it");
+        intake.begin(FULL + 10);
+        let reading = async {
+            assert_eq!(line.read_u8().await.unwrap(), b'x');
+            intake.came(9);
+            assert_eq!(line.read_u8().await.unwrap(), b'y');
+            intake.came(1);
+            assert!(timeout(LONG, line.read_u8()).await.is_err(), "as much as may wait does");
+        };
+        let said = tokio::select! {
+            () = never() => false,
+            () = intake.until_said(reading) => true,
+        };
+        assert!(said, "woken when it was stuck");
     }
 
     #[tokio::test(start_paused = true)]
@@ -328,9 +425,9 @@ mod tests {
         let (mut line, mut far, terms) = line();
         for pause in [10, 31, 3600] {
             assert!(timeout(Duration::from_secs(1), line.read_u8()).await.is_err());
-            (0..FULL).for_each(|_| terms.intake.came());
+            (0..FULL).for_each(|_| terms.intake.came(1));
             assert!(timeout(Duration::from_secs(pause), line.read_u8()).await.is_err());
-            (0..FULL).for_each(|_| terms.intake.taken());
+            (0..FULL).for_each(|_| terms.intake.taken(1));
             assert!(timeout(Duration::from_secs(29), line.read_u8()).await.is_err(), "after {pause} s");
             far.write_u8(b'x').await.unwrap();
             line.read_u8().await.unwrap();

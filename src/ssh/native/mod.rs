@@ -23,14 +23,14 @@ use std::time::Duration;
 
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{Channel, ChannelId, Preferred, SshId, cipher};
+use russh::{Channel, ChannelId, Limits, Preferred, SshId, cipher};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
-pub(super) use pipe::{Begun, Ends, Passed};
+pub(super) use pipe::{Begun, Ends};
 pub(super) use sftp::SftpChannel;
 
 use self::line::{SILENCE_MAX, Terms};
@@ -73,13 +73,18 @@ impl Use {
     }
 
     /// Bytes that the peer may send before we take them: on a line of 20 ms, 2 MiB allow a third of what 16 do.
-    fn window(self) -> u32 {
+    const fn window(self) -> u32 {
         match self {
             Self::Commands => 2 << 20,
             Self::Data => 16 << 20,
         }
     }
 }
+
+/// Keys are renewed after as many bytes of either direction (RFC 4253, section 9).
+const RENEWAL: usize = if cfg!(test) { 32 << 20 } else { 1 << 30 };
+/// And after this time.
+const RENEWAL_TIME: Duration = Duration::from_secs(3600);
 
 /// The largest that the library allows.
 const MAX_PACKET: u32 = 65_535;
@@ -226,6 +231,7 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
         // `line` judges.
         keepalive_max: 0,
         nodelay: true,
+        limits: Limits::new(RENEWAL, RENEWAL, RENEWAL_TIME),
         ..client::Config::default()
     }
 }
@@ -311,8 +317,8 @@ impl client::Handler for Gate {
     }
 
     /// After it was put into the channel's queue.
-    async fn data(&mut self, _: ChannelId, _: &[u8], _: &mut client::Session) -> Result<(), GateError> {
-        self.terms.iter().for_each(|terms| terms.intake.came());
+    async fn data(&mut self, _: ChannelId, data: &[u8], _: &mut client::Session) -> Result<(), GateError> {
+        self.terms.iter().for_each(|terms| terms.intake.came(data.len()));
         Ok(())
     }
 
@@ -320,10 +326,10 @@ impl client::Handler for Gate {
         &mut self,
         _: ChannelId,
         _: u32,
-        _: &[u8],
+        data: &[u8],
         _: &mut client::Session,
     ) -> Result<(), GateError> {
-        self.terms.iter().for_each(|terms| terms.intake.came());
+        self.terms.iter().for_each(|terms| terms.intake.came(data.len()));
         Ok(())
     }
 

@@ -15,11 +15,12 @@ use rustix::fs::FileType;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::exec::{Ending, ExecError, Started};
-use super::{KEEPALIVE_INTERVAL, Session, from_library};
-use crate::clock;
+use super::{KEEPALIVE_INTERVAL, Session, Use, from_library, protocol};
+use crate::clock::{self, Ticks};
 use crate::event::ExitStatus;
 use crate::ssh::error::SshError;
 use crate::ssh::precedence::Precedence;
@@ -30,6 +31,13 @@ const CHUNK: usize = 256 * 1024;
 
 /// A command that has ended its output and does not exit within this time is one that goes on without.
 const LINGER: Duration = Duration::from_secs(1);
+/// One that still writes when rsync here has not read for this long, since it has ended, is given up.
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+/// How much of what rsync's generator on the peer says may wait for the sender here, bytes: 20 for each new file, more for the checksums of one that
+/// has changed. A bound, since there must be one; nobody goes on when it is reached.
+const GENERATED_MAX: isize = 1 << 30;
+/// How much of other output may wait for what we say, bytes: what the peer may send until it hears that keys are renewed, and some more.
+const OUTPUT_MAX: isize = 2 * Use::Data.window() as isize;
 
 /// So often somebody looks whether the peer should be asked or told for a sign of life. A server that wants to hear of its clients more often
 /// than in twice this time is rare.
@@ -53,13 +61,6 @@ impl Ends {
     }
 }
 
-/// How a command ended.
-pub(in crate::ssh) struct Passed {
-    pub(in crate::ssh) status: ExitStatus,
-    /// Whether nothing of it is left on the connection.
-    pub(in crate::ssh) is_clean: bool,
-}
-
 /// A command that the peer was told to start, on a connection that was alive then.
 pub(in crate::ssh) struct Begun {
     started: Started,
@@ -72,6 +73,7 @@ impl Session {
     /// the input is lost: another connection can be tried.
     pub(in crate::ssh) async fn begin(&self, command: &[u8], ends: &mut Ends) -> Result<Begun, ExecError> {
         self.touch();
+        self.terms.intake.begin(output_max(command));
         let (channel, is_proven) = match self.take_ahead() {
             Some(channel) => (channel, false),
             None => (self.open_now().await?, true),
@@ -108,21 +110,36 @@ impl Session {
     }
 
     /// Passes on input, output and errors of a command, until the peer has closed it; other commands go first. May be dropped at any point; the connection
-    /// must then not be used again.
+    /// must then not be used again, and neither after an error.
     pub(in crate::ssh) async fn pass<F: Future<Output = io::Result<()>>>(
         &self,
         begun: Begun,
         ends: Ends,
         precedence: &Precedence,
         error: impl Fn(Vec<u8>) -> F,
-    ) -> Result<Passed, SshError> {
+    ) -> Result<ExitStatus, SshError> {
         let Begun { started: Started { reader, writer }, first } = begun;
+        let Ends { input, output, .. } = ends;
+        let (queue, heard) = mpsc::unbounded_channel();
+        let over = CancellationToken::new();
         self.terms.ask(true);
-        let take = self.take(reader, first, (&writer, precedence), ends.output, error);
-        let both = async { tokio::join!(take, self.open_ahead()).0 };
+        let hear = async {
+            let _over = over.clone().drop_guard();
+            Ok(self.hear(reader, first, queue).await)
+        };
+        let tell = self.tell(heard, output, precedence, error);
+        let feed = async {
+            tokio::select! {
+                never = self.feed(input, &writer, precedence) => match never {},
+                () = async { (over.cancelled().await, clock::sleep(LINGER).await).1 } => {}
+            }
+            // An rsync that still writes learns that nobody reads it; else it would never take what was said last.
+            std::future::pending().await
+        };
+        let both = async { tokio::join!(async { tokio::try_join!(hear, tell) }, self.open_ahead()).0 };
         let passed = tokio::select! {
-            passed = both => passed,
-            never = feed(ends.input, &writer, precedence) => match never {},
+            passed = both => passed.and_then(|(status, ())| status),
+            never = feed => match never {},
             never = self.keep_in_touch() => match never {},
         };
         self.terms.ask(false);
@@ -158,27 +175,49 @@ impl Session {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what the command says, until the peer has closed it.
-    async fn take<F: Future<Output = io::Result<()>>>(
+    /// Hears what the peer says of the command, until it has closed it. Never waits for who takes the output, since what is heard between may be what the
+    /// library needs to go on.
+    async fn hear(
         &self,
         mut reader: ChannelReadHalf,
         mut first: Option<ChannelMsg>,
-        (writer, precedence): (&ChannelWriteHalf<Msg>, &Precedence),
-        mut output: impl AsyncWrite + Unpin,
-        error: impl Fn(Vec<u8>) -> F,
-    ) -> Result<Passed, SshError> {
+        queue: mpsc::UnboundedSender<ChannelMsg>,
+    ) -> Result<ExitStatus, SshError> {
         let mut ending = Ending::new(self, DOING);
-        let mut is_clean = true;
-        let mut output_ended = false;
         loop {
-            let next = async {
-                match first.take() {
-                    Some(first) => Some(first),
-                    None => reader.wait().await,
-                }
+            let message = match first.take() {
+                Some(first) => Some(first),
+                None => reader.wait().await,
             };
+            match message {
+                Some(said @ (ChannelMsg::Data { .. } | ChannelMsg::ExtendedData { .. } | ChannelMsg::Eof)) => {
+                    // Who gives up to tell it ends this, too.
+                    let _ = queue.send(said);
+                }
+                other => {
+                    if ending.hears(other)? {
+                        return ending.status();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells what was heard, to its end.
+    async fn tell<F: Future<Output = io::Result<()>>>(
+        &self,
+        mut heard: mpsc::UnboundedReceiver<ChannelMsg>,
+        mut output: impl AsyncWrite + Unpin,
+        precedence: &Precedence,
+        error: impl Fn(Vec<u8>) -> F,
+    ) -> Result<(), SshError> {
+        let intake = &self.terms.intake;
+        let mut output_ended = false;
+        // Since when nobody reads the output any more.
+        let mut refused: Option<Ticks> = None;
+        loop {
             let message = tokio::select! {
-                message = next => message,
+                message = heard.recv() => message,
                 () = clock::sleep(LINGER), if output_ended => {
                     output_ended = false;
                     let _ = output.shutdown().await;
@@ -187,28 +226,54 @@ impl Session {
             };
             match message {
                 Some(ChannelMsg::Data { data }) => {
-                    precedence.give_way().await;
-                    // Nobody reads it any more: the peer learns that from its closed channel.
-                    if output.write_all(&data).await.is_err() {
-                        is_clean = false;
-                        let _ = writer.close().await;
+                    match refused {
+                        None => {
+                            precedence.give_way().await;
+                            let told = intake.until_taken(output.write_all(&data)).await;
+                            refused = told.is_err().then(Ticks::now);
+                        }
+                        // As with `ssh`: its last words are lost, its status counts.
+                        Some(since) if since.elapsed() < REFUSED_MAX => {}
+                        Some(_) => {
+                            let why = io::Error::other("the command goes on writing after rsync here has ended");
+                            return Err(protocol(&self.peer, DOING, why));
+                        }
                     }
-                    self.terms.intake.taken();
+                    intake.taken(data.len());
                 }
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    let _ = error(data.to_vec()).await;
-                    self.terms.intake.taken();
+                    let _ = intake.until_taken(error(data.to_vec())).await;
+                    intake.taken(data.len());
                 }
                 // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
-                Some(ChannelMsg::Eof) => output_ended = true,
-                other => {
-                    if ending.hears(other)? {
-                        break;
-                    }
-                }
+                Some(_) => output_ended = true,
+                None => return Ok(()),
             }
         }
-        Ok(Passed { status: ending.status()?, is_clean })
+    }
+
+    /// Passes input on; the command's end is told by its output.
+    async fn feed(
+        &self,
+        mut input: impl AsyncRead + Unpin,
+        writer: &ChannelWriteHalf<Msg>,
+        precedence: &Precedence,
+    ) -> Infallible {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        loop {
+            precedence.give_way().await;
+            buffer.reserve(CHUNK);
+            match input.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            let say = writer.data_bytes(buffer.split().freeze());
+            if self.terms.intake.until_said(say).await.is_err() {
+                break;
+            }
+        }
+        let _ = writer.eof().await;
+        std::future::pending().await
     }
 
     /// Asks a silent peer for a sign of life. One whose output nobody takes cannot answer: OpenSSH's server waits until its answer is
@@ -231,26 +296,10 @@ impl Session {
     }
 }
 
-/// Passes input on; the command's end is told by its output.
-async fn feed(
-    mut input: impl AsyncRead + Unpin,
-    writer: &ChannelWriteHalf<Msg>,
-    precedence: &Precedence,
-) -> Infallible {
-    let mut buffer = BytesMut::with_capacity(CHUNK);
-    loop {
-        precedence.give_way().await;
-        buffer.reserve(CHUNK);
-        match input.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        if writer.data_bytes(buffer.split().freeze()).await.is_err() {
-            break;
-        }
-    }
-    let _ = writer.eof().await;
-    std::future::pending().await
+/// How much output of a command may wait while it must be read.
+fn output_max(command: &[u8]) -> isize {
+    let has = |word: &[u8]| memchr::memmem::find(command, word).is_some();
+    if has(b" --server ") && !has(b" --sender ") { GENERATED_MAX } else { OUTPUT_MAX }
 }
 
 /// rsync gives a socket; others may give a pipe.

@@ -8,6 +8,7 @@ mod jumps;
 mod login;
 mod openssh;
 mod passphrases;
+mod pipe;
 mod sftp;
 mod trust;
 

@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use self::voice::Voice;
 use self::wire::Hello;
 use super::error::SshError;
-use super::native::{Begun, Ends, ExecError, Passed, Session};
+use super::native::{Begun, Ends, ExecError, Session};
 use super::pool::Pool;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
@@ -309,10 +309,8 @@ impl Transport {
         let session = Leased(Some(session));
         let voice = AsyncMutex::new(voice);
         let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
-        let Passed { status, is_clean } = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
-        if is_clean {
-            self.keep(&errand.peer, session.unharmed());
-        }
+        let status = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
+        self.keep(&errand.peer, session.unharmed());
         Ok(status)
     }
 
