@@ -63,6 +63,17 @@ impl Capture {
         }
     }
 
+    /// Memory that it takes, bytes.
+    pub(super) fn size(&self) -> usize {
+        self.head.len() + self.tail_size
+    }
+
+    /// Leaves out all of it.
+    pub(super) fn empty(&mut self) {
+        let kept = self.head.iter().filter(|&&byte| byte == b'\n').count() + self.tail.len();
+        *self = Self { dropped: self.dropped + kept as u64, ..Self::new(2 * self.half) };
+    }
+
     /// What is kept so far.
     pub(super) fn so_far(&self) -> Vec<OutputLine> {
         let text = self.tail.iter().fold(self.head.clone(), |mut text, line| {
@@ -113,6 +124,15 @@ mod tests {
         let (text, dropped, gap) = text(capture);
         assert_eq!(text, "oline 00\noline 01\noline 98\noline 99\n");
         assert_eq!((dropped, gap), (96, 18));
+    }
+
+    #[test]
+    fn of_one_that_is_emptied_the_gap_is_kept() {
+        let mut capture = Capture::new(40);
+        (0..100).for_each(|n| capture.add(false, format!("line {n:02}\n").as_bytes()));
+        assert_eq!(capture.size(), 36);
+        capture.empty();
+        assert_eq!((capture.size(), capture.so_far()), (0, vec![OutputLine::Gap(100)]));
     }
 
     #[test]

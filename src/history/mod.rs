@@ -22,7 +22,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,8 @@ use crate::logging::OutputTap;
 
 /// Events that wait for the disk; what comes while so many wait is not recorded.
 const WAITING_MAX: usize = 10_000;
+/// Bytes of output that wait for the disk; what actions print while so much waits is left out.
+const OUTPUT_WAITING_MAX: usize = 32 << 20;
 /// Those who wait for the disk at a time.
 const WAITERS_MAX: usize = 64;
 /// How long the next action waits for the record of the last: a kill then finds it written. A disk that takes longer delays nothing more.
@@ -67,8 +69,27 @@ pub struct History {
     hurry: SyncSender<Waiting>,
     output: Mutex<HashMap<Key, Capture>>,
     output_max: usize,
-    /// Whether it was said that the disk cannot keep up.
+    /// Bytes of output that wait for the disk.
+    waiting: Arc<AtomicUsize>,
+    /// Whether it was said that the disk cannot keep up: with what happens, and with what is printed.
     overflowed: AtomicBool,
+    output_overflowed: AtomicBool,
+}
+
+/// A part of the output that waits for the disk, bytes.
+struct Share(usize, Arc<AtomicUsize>);
+
+impl Share {
+    fn new(size: usize, waiting: &Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(size, Ordering::Relaxed);
+        Self(size, Arc::clone(waiting))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 /// Somebody who waits until all is written.
@@ -79,7 +100,7 @@ enum Note {
     Event {
         at: Timestamp,
         event: Box<RunEvent>,
-        output: Option<Capture>,
+        output: Option<(Capture, Share)>,
     },
     /// Somebody waits for what was told so far.
     Hurry,
@@ -96,7 +117,13 @@ impl History {
         if let Err(error) = spawned {
             tracing::error!("no history is kept: there is no thread to be had: {error}");
         }
-        Arc::new(Self { queue, hurry, output: Mutex::default(), output_max, overflowed: AtomicBool::new(false) })
+        Arc::new(Self::new(queue, hurry, output_max))
+    }
+
+    fn new(queue: SyncSender<Note>, hurry: SyncSender<Waiting>, output_max: usize) -> Self {
+        let (output, waiting) = (Mutex::default(), Arc::default());
+        let (overflowed, output_overflowed) = (AtomicBool::default(), AtomicBool::default());
+        Self { queue, hurry, output, output_max, waiting, overflowed, output_overflowed }
     }
 
     /// Waits, for a while, until all that was told is written.
@@ -129,6 +156,22 @@ impl History {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What an action that ended has printed, if anything, and its share of what waits: nothing of it where too much does.
+    fn take_output(&self, key: &Key) -> Option<(Capture, Share)> {
+        let mut capture = self.output().remove(key)?;
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if waiting == 0 {
+            self.output_overflowed.store(false, Ordering::Relaxed);
+        } else if waiting + capture.size() > OUTPUT_WAITING_MAX {
+            capture.empty();
+            if !self.output_overflowed.swap(true, Ordering::Relaxed) {
+                tracing::error!("the history cannot be written fast enough: what actions print now is not kept");
+            }
+        }
+        let share = Share::new(capture.size(), &self.waiting);
+        Some((capture, share))
+    }
+
     fn tell(&self, note: Note) {
         match self.queue.try_send(note) {
             Ok(()) => self.overflowed.store(false, Ordering::Relaxed),
@@ -155,7 +198,7 @@ impl Observer for History {
         let output = match (job_event, run) {
             (JobEvent::Progress { .. }, _) => return,
             (JobEvent::ActionFinished { action, .. }, Some(run)) => {
-                self.output().remove(&(*run, job.clone(), action.clone()))
+                self.take_output(&(*run, job.clone(), action.clone()))
             }
             _ => None,
         };

@@ -291,6 +291,9 @@ pub(super) fn lines(bytes: &[u8], dropped: u64, gap: usize) -> Vec<OutputLine> {
             None => {}
         }
     }
+    if offset == gap && dropped > 0 {
+        lines.push(OutputLine::Gap(dropped));
+    }
     lines
 }
 

@@ -307,3 +307,28 @@ fn the_size_is_bounded() {
     let size = std::fs::metadata(rig.path()).expect("there").len();
     assert!(size < 3 * limit / 2, "{size}");
 }
+
+#[test]
+fn what_is_printed_is_left_out_while_too_much_of_it_waits() {
+    const MIB: usize = 1 << 20;
+    let (queue, notes) = mpsc::sync_channel(WAITING_MAX);
+    let (hurry, _hurried) = mpsc::sync_channel(WAITERS_MAX);
+    let history = History::new(queue, hurry, 16 * MIB);
+    let end = || {
+        let (run, job, action) = (RunId(5), JobId::new("nightly"), ActionId::new("copy"));
+        let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
+        OutputTap::output(&history, run, &job, &action, false, &line.repeat(7 * MIB / 1024));
+        Teller::new(&history).job(5, "nightly", JobEvent::ActionFinished { action, report: report(None) });
+    };
+    let told = || {
+        notes.try_iter().map(|note| match note {
+            Note::Event { output: Some((capture, _)), .. } => capture.so_far().len(),
+            _ => panic!("an end with what was printed"),
+        })
+    };
+    (0..6).for_each(|_| end());
+    let lines = 7 * MIB / 1024;
+    assert_eq!(told().collect::<Vec<_>>(), [lines, lines, lines, lines, 1, 1]);
+    end();
+    assert_eq!(told().collect::<Vec<_>>(), [lines]);
+}

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::capture::{Capture, Captured};
 use super::rows::{Rows, id};
 use super::times::Times;
-use super::{Note, Options, Waiting, schema};
+use super::{Note, Options, Share, Waiting, schema};
 use crate::config::JobId;
 use crate::event::{ActionReport, ExitStatus, JobEvent, JobOutcome, RunEvent, RunId, SkipReason};
 use crate::logging::{Causes, skip_text};
@@ -61,7 +61,7 @@ fn gather(notes: &Receiver<Note>, hurry: &Receiver<Waiting>, mut write: impl FnM
 struct Told {
     at: Timestamp,
     event: Box<RunEvent>,
-    output: Option<Capture>,
+    output: Option<(Capture, Share)>,
     /// Of a job that is over, why it did not succeed.
     detail: Option<String>,
 }
@@ -213,7 +213,7 @@ fn in_run(
     at: i64,
     (run, job, row): (RunId, &JobId, i64),
     event: &JobEvent,
-    output: Option<Capture>,
+    output: Option<(Capture, Share)>,
     detail: Option<&str>,
 ) -> rusqlite::Result<()> {
     match event {
@@ -250,7 +250,7 @@ fn action_finished(
     row: i64,
     at: i64,
     report: &ActionReport,
-    output: Option<Capture>,
+    output: Option<(Capture, Share)>,
 ) -> rusqlite::Result<()> {
     let (code, signal) = match report.status {
         Some(ExitStatus::Code(code)) => (Some(code), None),
@@ -279,7 +279,8 @@ fn action_finished(
         ];
         database.prepare_cached(update)?.execute(row)?;
     }
-    if let Some(Captured { text, dropped, gap }) = output.map(Capture::finish) {
+    if let Some((capture, _share)) = output {
+        let Captured { text, dropped, gap } = capture.finish();
         let insert = "INSERT INTO output (action_run, text, dropped, gap) VALUES (?, ?, ?, ?)";
         let dropped = i64::try_from(dropped).unwrap_or(i64::MAX);
         database.prepare_cached(insert)?.execute(params![row, text, dropped, gap])?;
