@@ -22,6 +22,7 @@ pub mod agent;
 pub mod clock;
 pub mod descriptor;
 pub mod lock;
+pub mod patient;
 pub mod process;
 pub mod random;
 pub mod rsync;

@@ -163,6 +163,51 @@ fn reload_takes_a_right_file_and_refuses_a_wrong_one() {
     assert_eq!(results(&done), ["first removed", "third removed"]);
 }
 
+#[test]
+fn a_job_does_not_run_beside_itself_whatever_a_reload_makes_of_its_schedule() {
+    let (sandbox, config, _director) = started(JOBS);
+    let own = JOBS.replace("id: first,", "id: first, cron_schedule: '@yearly',");
+    let without =
+        "jobs: [{id: second, type: local, actions: [{action: command, id: c, command: 'echo second >> @/ran'}]}]\n";
+    let reload = |jobs: &str| {
+        sandbox.config(jobs);
+        json(&sandbox, &config, &["reload"])
+    };
+    json(&sandbox, &config, &["now", "first"]);
+    wait::until("it runs", || ran(&sandbox) == ["first"]);
+    reload(&own);
+    assert_eq!(results(&json(&sandbox, &config, &["now"])), ["second queued", "first queued"]);
+    assert_eq!(results(&reload(without)), ["first removed"]);
+    reload(&own);
+    assert_eq!(results(&json(&sandbox, &config, &["now", "first"])), ["first queued"]);
+    assert_eq!(results(&json(&sandbox, &config, &["cancel", "first"])), ["first cancelled", "first cancelled"]);
+    wait::until("what began before ended, and the other came", || ran(&sandbox) == ["first", "second"]);
+    wait::until("it is told", || why(&sandbox, &config, "first") == ("not_due".into(), "cancelled".into()));
+
+    json(&sandbox, &config, &["now", "first"]);
+    wait::until("it runs again", || ran(&sandbox).len() == 3);
+    reload(JOBS);
+    assert_eq!(results(&json(&sandbox, &config, &["now"])), ["first queued", "second started"]);
+    reload(without);
+    assert_eq!(results(&json(&sandbox, &config, &["cancel", "first"])), ["first cancelled"], "it still runs");
+    wait::until("it is over", || {
+        !json(&sandbox, &config, &["cancel"])["jobs"].as_array().is_some_and(|jobs| !jobs.is_empty())
+    });
+    ask(&sandbox, &config, &["cancel", "first"]).expect_code(1).expect_said("there is no job");
+    assert_eq!(ran(&sandbox).iter().filter(|job| *job == "first").count(), 2);
+}
+
+#[test]
+fn what_is_queued_behind_a_run_comes_to_the_lane_that_a_reload_gives_it() {
+    let (sandbox, config, _director) = started(JOBS);
+    json(&sandbox, &config, &["now", "first"]);
+    wait::until("it runs", || ran(&sandbox) == ["first"]);
+    assert_eq!(results(&json(&sandbox, &config, &["now", "second"])), ["second queued"]);
+    sandbox.config(&JOBS.replace("id: second,", "id: second, cron_schedule: '@yearly',"));
+    json(&sandbox, &config, &["reload"]);
+    wait::until("its own lane is free", || ran(&sandbox) == ["first", "second"]);
+}
+
 fn why_by_name(sandbox: &Sandbox, job: &str) -> String {
     let mut command = sandbox.command();
     command.args(["status", "-i", "main", "--json"]).env("XDG_RUNTIME_DIR", sandbox.path("xdg"));

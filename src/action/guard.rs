@@ -13,12 +13,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::attempt::{Attempt, Ended};
 use super::look::{goes_on, look};
 use crate::config::Sync;
 use crate::event::ActionFailure;
+use crate::patient;
 use crate::rsync::args::{self, Invocation, Remote};
 use crate::rsync::guard::{self, MaxDelete, Preview};
 
@@ -172,12 +173,13 @@ async fn list(attempt: &Attempt<'_>, listing: &Listing) -> Result<Found, Stopped
 /// and ends in its turn.
 async fn here(attempt: &Attempt<'_>, paths: &[OsString], follow: bool) -> Result<Found, Stopped> {
     let paths = paths.to_vec();
+    let about = paths.iter().map(PathBuf::from).collect();
     let look = move || {
         let unmounted = mounts::unmounted(&paths);
         (unmounted, paths.iter().map(|path| look_at(Path::new(path), follow)).max_by_key(|found| rank(*found)))
     };
     let looked = tokio::select! {
-        looked = tokio::task::spawn_blocking(look) => looked.ok(),
+        looked = patient::look(about, look) => looked.ok(),
         () = attempt.stop.term.cancelled() => None,
         () = attempt.out_of_patience() => None,
     };

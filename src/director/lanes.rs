@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::core::{JobPlan, LanePlan, Replan};
+use super::core::{JobPlan, LaneId, LanePlan, Replan};
 use super::run::Mode;
 use crate::config::{Config, Job, JobId};
 use crate::schedule::jitter_delay;
@@ -56,6 +56,7 @@ pub fn lanes(config: &Config, host: &str, mode: Mode, known: &Known) -> Vec<Lane
             catch_up: job.schedule.catch_up,
             paused: known.paused.contains_key(&job.id),
             seen_until: known.seen_until.get(&job.id).copied(),
+            elsewhere: None,
         });
         lane.jobs.push(Arc::clone(job));
     }
@@ -63,17 +64,29 @@ pub fn lanes(config: &Config, host: &str, mode: Mode, known: &Known) -> Vec<Lane
 }
 
 /// What makes the lanes that there are those of another configuration. Names and jobs are replaced; the core is still to be told.
-pub(super) fn replan(lanes: &mut Vec<(String, Vec<Arc<Job>>)>, new: Vec<Lane>) -> Vec<Replan> {
-    let plans = new.into_iter().map(|Lane { name, plan, jobs }| {
-        let before = lanes.iter().position(|(known, jobs)| *known == name && !jobs.is_empty());
+/// `under_way` are the lanes in whose run, which is under way, a job is.
+pub(super) fn replan(
+    lanes: &mut Vec<(String, Vec<Arc<Job>>)>,
+    new: Vec<Lane>,
+    under_way: impl Fn(&JobId) -> Vec<LaneId>,
+) -> Vec<Replan> {
+    let before: Vec<Vec<JobId>> =
+        lanes.iter().map(|(_, jobs)| jobs.iter().map(|job| job.id.clone()).collect()).collect();
+    let plans = new.into_iter().map(|Lane { name, mut plan, jobs }| {
+        let from = before.iter().position(|ids| jobs.iter().any(|job| ids.contains(&job.id)));
+        // One that has no jobs any more, too: it may still run.
+        let before = lanes.iter().position(|(known, _)| *known == name);
         let lane = before.unwrap_or(lanes.len());
+        for (job, plan) in jobs.iter().zip(&mut plan.jobs) {
+            plan.elsewhere = under_way(&job.id).into_iter().find(|run| *run != lane);
+        }
         if before.is_none() {
             lanes.push((name, Vec::new()));
         }
         let index = |id: &JobId| jobs.iter().position(|job| job.id == *id);
         let moved = lanes[lane].1.iter().map(|job| index(&job.id)).collect();
         lanes[lane].1 = jobs;
-        Replan { lane, plan, moved }
+        Replan { lane, plan, moved, from }
     });
     let plans: Vec<Replan> = plans.collect();
     for (lane, (_, jobs)) in lanes.iter_mut().enumerate() {

@@ -48,6 +48,13 @@ impl Open {
         self.lock().contains_key(job)
     }
 
+    /// Its jobs that are not done.
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        let mut jobs: Vec<JobId> = self.lock().keys().cloned().collect();
+        jobs.sort();
+        jobs
+    }
+
     fn stop(&self, job: &JobId) -> Stop {
         self.lock().get(job).cloned().unwrap_or_default()
     }

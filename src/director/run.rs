@@ -17,7 +17,7 @@ use super::paused::Paused;
 use super::signal::{Request, Signals};
 use crate::clock;
 use crate::config::{Config, Job, JobId};
-use crate::event::{JobEvent, RunEvent, RunId, Trigger};
+use crate::event::{JobEvent, RunEvent, RunId, SkipReason, Trigger};
 use crate::job::Performer;
 use crate::process::Stop;
 
@@ -234,7 +234,7 @@ impl Director {
     fn answer(&mut self, order: Order, reply: oneshot::Sender<Result<Done, Refusal>>) {
         let result = match order {
             Order::Now(jobs) => self.select(&jobs).map(|jobs| self.now(jobs)),
-            Order::Cancel(jobs) => self.select(&jobs).map(|jobs| self.cancel(jobs)),
+            Order::Cancel(jobs) => self.cancel(&jobs),
             Order::Pause(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, true)),
             Order::Resume(jobs) => self.select(&jobs).and_then(|jobs| self.pause(jobs, false)),
             Order::Reload(config) => Ok(self.reload(*config)),
@@ -264,11 +264,9 @@ impl Director {
         for (lane, jobs) in wanted {
             let queued = self.core.queued(lane);
             let commands = self.core.handle(Event::Now(vec![(lane, jobs.clone())]), clock::now());
-            if commands.iter().any(|command| matches!(command, Command::Queued { .. })) {
-                for job in jobs {
-                    let result = if queued.contains(&job) { "already queued" } else { "queued" };
-                    done.note(&self.lanes[lane].1[job].id, result, None);
-                }
+            for job in jobs.intersection(&self.core.queued(lane)) {
+                let result = if queued.contains(job) { "already queued" } else { "queued" };
+                done.note(&self.lanes[lane].1[*job].id, result, None);
             }
             self.obey(commands, &mut done);
         }
@@ -278,18 +276,35 @@ impl Director {
         done
     }
 
-    fn cancel(&mut self, unwanted: Vec<(LaneId, Jobs)>) -> Done {
+    /// Cancels what runs of these jobs, wherever they were when it began, and what is queued.
+    fn cancel(&mut self, ids: &[JobId]) -> Result<Done, Refusal> {
+        let runs = self.runs_under_way();
+        let is_gone = |id: &JobId| self.config.jobs.iter().all(|job| job.id != *id);
+        // A job that is no longer in the configuration may still run.
+        let (gone, known): (Vec<JobId>, Vec<JobId>) =
+            ids.iter().cloned().partition(|id| is_gone(id) && runs.iter().any(|(_, _, open)| open.contains(id)));
+        let unwanted = if known.is_empty() && !gone.is_empty() { Vec::new() } else { self.select(&known)? };
         let mut done = Done::default();
-        for (lane, jobs) in &unwanted {
-            let Some((run, open)) = self.running.get(lane) else { continue };
-            for job in self.jobs(*lane, jobs).iter().filter(|job| open.cancel(&job.id)) {
-                tracing::info!("{}: cancelled", job.id);
-                done.note(&job.id, "cancelled", Some(run.0));
-            }
+        let mut cancelled: Vec<(JobId, RunId)> = Vec::new();
+        for (_, run, open) in &runs {
+            let jobs = open.jobs().into_iter().filter(|job| ids.is_empty() || ids.contains(job));
+            cancelled.extend(jobs.filter(|job| open.cancel(job)).map(|job| (job, *run)));
+        }
+        cancelled.sort_by_key(|(id, _)| self.config.jobs.iter().position(|job| job.id == *id).unwrap_or(usize::MAX));
+        for (job, run) in cancelled {
+            tracing::info!("{job}: cancelled");
+            done.note(&job, "cancelled", Some(run.0));
         }
         let commands = self.core.handle(Event::Unqueue(unwanted), clock::now());
         self.obey(commands, &mut done);
-        done
+        Ok(done)
+    }
+
+    /// What runs, in the order of the lanes.
+    fn runs_under_way(&self) -> Vec<(LaneId, RunId, Open)> {
+        let mut runs: Vec<_> = self.running.iter().map(|(lane, (run, open))| (*lane, *run, open.clone())).collect();
+        runs.sort_by_key(|(lane, ..)| *lane);
+        runs
     }
 
     fn pause(&mut self, jobs: Vec<(LaneId, Jobs)>, pause: bool) -> Result<Done, Refusal> {
@@ -311,7 +326,8 @@ impl Director {
             }
         }
         self.paused.set(paused)?;
-        self.core.handle(Event::Pause(jobs, pause), now);
+        let commands = self.core.handle(Event::Pause(jobs, pause), now);
+        self.obey(commands, &mut Done::default());
         for job in done.jobs.iter().filter(|job| ["paused", "resumed"].contains(&&*job.result)) {
             let id = JobId::new(job.job.as_str());
             self.tell_job(&id, JobEvent::Paused { since: pause.then_some(now) });
@@ -331,11 +347,8 @@ impl Director {
             done.notes.push("nothing runs: it leaves now".to_owned());
             return done;
         }
-        let mut running: Vec<_> = self.running.iter().collect();
-        running.sort_by_key(|(lane, _)| **lane);
-        for (lane, (run, open)) in running {
-            let jobs = self.lanes[*lane].1.iter().filter(|job| open.contains(&job.id));
-            jobs.for_each(|job| done.note(&job.id, "waited for", Some(run.0)));
+        for (_, run, open) in self.runs_under_way() {
+            open.jobs().iter().for_each(|job| done.note(job, "waited for", Some(run.0)));
         }
         done.notes.push(RENEWS.to_owned());
         done
@@ -347,17 +360,46 @@ impl Director {
         self.performer.lease = config.lease;
         let known = Known { paused: self.paused.jobs().clone(), seen_until: BTreeMap::new() };
         let lanes = lanes::lanes(&config, &self.host, self.mode, &known);
+        let is_gone = |(id, _): &(JobId, Trigger)| config.jobs.iter().all(|job| job.id != *id);
+        let (gone, queued): (Vec<_>, Vec<_>) = self.queued().into_iter().partition(is_gone);
+        for (id, trigger) in gone {
+            self.tell_job(&id, JobEvent::NotRun { reason: SkipReason::Cancelled, trigger });
+        }
         self.performer.runner.events.configured(&config);
         (self.on_reload)(&config);
-        let plans = lanes::replan(&mut self.lanes, lanes);
+        let runs = self.runs_under_way();
+        let under_way =
+            |id: &JobId| runs.iter().filter(|(_, _, open)| open.contains(id)).map(|(lane, ..)| *lane).collect();
+        let plans = lanes::replan(&mut self.lanes, lanes, under_way);
         self.config = config;
         let commands = self.core.replan(plans, clock::now());
         self.obey(commands, &mut done);
+        self.requeue(queued);
         for (job, since) in self.paused.jobs() {
             self.tell_job(job, JobEvent::Paused { since: Some(*since) });
         }
         tracing::info!("the configuration was read anew: {}", orders::summary(&done));
         done
+    }
+
+    /// The jobs that are queued, and why.
+    fn queued(&self) -> Vec<(JobId, Trigger)> {
+        let of_lane = |lane: LaneId| {
+            let jobs = self.jobs(lane, &self.core.queued(lane));
+            let trigger = self.core.queued_by(lane);
+            jobs.into_iter().filter_map(move |job| Some((job.id.clone(), trigger?)))
+        };
+        (0..self.lanes.len()).flat_map(of_lane).collect()
+    }
+
+    /// Queues jobs where they are now that were queued before another configuration.
+    fn requeue(&mut self, before: Vec<(JobId, Trigger)>) {
+        let still = self.queued();
+        for (id, trigger) in before.into_iter().filter(|(id, _)| still.iter().all(|(still, _)| still != id)) {
+            for (lane, jobs) in self.select(&[id]).unwrap_or_default() {
+                self.handle(Event::Requeue(lane, jobs, trigger));
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::{fs, io};
 use crate::action::Runner;
 use crate::config::{Command, Condition};
 use crate::event::ExitStatus;
+use crate::patient;
 use crate::process::{EndedBy, Exit, OutputSink, Spec, Stop, Stream};
 
 /// A file system that does not answer within this time is not there.
@@ -48,7 +49,7 @@ async fn judge(condition: &Condition, runner: &Runner, stop: &Stop) -> Option<St
 async fn mounted(path: &Path) -> Option<String> {
     let shown = path.display();
     let owned = path.to_owned();
-    let look = tokio::task::spawn_blocking(move || {
+    let look = patient::look(vec![path.to_owned()], move || {
         // A look into it makes an automounter mount it.
         let _ = fs::read_dir(&owned);
         let path = fs::canonicalize(&owned)?;

@@ -1,7 +1,7 @@
 //! The four things that can be done to a lock file, whichever host stores it.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -50,6 +50,19 @@ pub enum Op {
         /// What to note.
         note: BreakNote,
     },
+}
+
+impl Op {
+    /// The file that it is about.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Look { path }
+            | Self::Take { path, .. }
+            | Self::Refresh { path, .. }
+            | Self::Remove { path, .. }
+            | Self::Break { path, .. } => path,
+        }
+    }
 }
 
 /// What came of one operation.

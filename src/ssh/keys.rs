@@ -125,6 +125,11 @@ impl Locked {
     }
 }
 
+/// Where a user's keys are, by default.
+fn default_keys(sources: &Sources) -> impl Iterator<Item = PathBuf> {
+    sources.home.iter().flat_map(|home| DEFAULT_KEYS.map(|name| home.join(".ssh").join(name)))
+}
+
 /// Whether a login with this private key can be tried: it is there, closed to others, of a type that is taken, and unlocked, or an
 /// agent is there to be asked.
 ///
@@ -155,6 +160,15 @@ impl Offer {
         Ok(offer)
     }
 
+    /// The private keys that are read for a peer, those that there are.
+    pub(super) fn files(peer: &Peer, sources: &Sources) -> Vec<PathBuf> {
+        match (&peer.private_key, &peer.reach.identities) {
+            (Some(file), _) => vec![file.clone()],
+            (None, Some(files)) => files.clone(),
+            (None, None) => default_keys(sources).collect(),
+        }
+    }
+
     fn configured(file: &Path, sources: &Sources) -> Result<Self, KeyError> {
         let mut offer = Self { agent: AgentUse::Nothing, keys: Vec::new(), passed_over: Vec::new() };
         match KeyFile::read(file, &Passphrases::new(sources.credentials.as_deref()))? {
@@ -174,7 +188,7 @@ impl Offer {
     }
 
     fn try_defaults(&mut self, sources: &Sources, passphrases: &Passphrases) {
-        for file in sources.home.iter().flat_map(|home| DEFAULT_KEYS.map(|name| home.join(".ssh").join(name))) {
+        for file in default_keys(sources) {
             match KeyFile::read(&file, passphrases) {
                 Err(KeyError::Unreadable { source, .. }) if is_missing(&*source) => {}
                 read => self.try_key(&file, read),

@@ -32,6 +32,7 @@ const LAYERS: [&[&str]; 7] = [
         "logging",
         "metrics",
         "notify",
+        "patient",
         "process",
         "random",
         "scan",

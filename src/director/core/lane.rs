@@ -10,25 +10,18 @@ use crate::schedule::count_between;
 const MISSED_CAP: u64 = 100_000;
 
 #[derive(Debug, Clone)]
-pub(super) enum State {
-    Idle,
-    Running {
-        /// What runs once more behind it, and why.
-        queued: Option<(Trigger, Jobs)>,
-    },
-}
-
-#[derive(Debug, Clone)]
 pub(super) struct Lane {
     pub(super) plan: LanePlan,
     /// The tick that is waited for, by the schedule; the delay is not in it.
     pub(super) tick: Option<Timestamp>,
-    pub(super) state: State,
+    pub(super) is_running: bool,
+    /// What runs once more behind that, or behind another lane's run that some of it is still part of; and why.
+    pub(super) queued: Option<(Trigger, Jobs)>,
 }
 
 impl Lane {
     pub(super) fn new(plan: LanePlan) -> Self {
-        Self { plan, tick: None, state: State::Idle }
+        Self { plan, tick: None, is_running: false, queued: None }
     }
 
     /// All of its jobs.
@@ -68,8 +61,17 @@ impl Lane {
         self.next_after(from).is_some_and(|tick| tick <= until)
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        matches!(self.state, State::Running { .. })
+    /// Whether a run that is under way has to end before these jobs of the lane may run.
+    pub(super) fn is_in_the_way_of(&self, job: &JobPlan) -> bool {
+        self.is_running || job.elsewhere.is_some()
+    }
+
+    /// The queue, as far as a run that is under way is not in the way of it; the rest stays queued.
+    pub(super) fn unqueue_ready(&mut self) -> Option<(Trigger, Jobs)> {
+        let (trigger, jobs) = self.queued.take()?;
+        let (waiting, ready) = self.part(jobs, |job| self.is_in_the_way_of(job));
+        self.queued = Some((trigger, waiting)).filter(|(_, jobs)| !jobs.is_empty());
+        Some((trigger, ready)).filter(|(_, jobs)| !jobs.is_empty())
     }
 
     /// Takes over another plan. Whether the ticks are others now.
@@ -79,25 +81,20 @@ impl Lane {
                 job.paused = before.paused;
             }
         }
-        if let State::Running { queued } = &mut self.state {
-            let jobs =
-                |jobs: Jobs| jobs.into_iter().filter_map(|job| moved.get(job).copied().flatten()).collect::<Jobs>();
-            *queued =
-                queued.take().map(|(trigger, queued)| (trigger, jobs(queued))).filter(|(_, jobs)| !jobs.is_empty());
-        }
-        let times = |plan: &LanePlan| (plan.schedule.clone(), plan.timezone.clone(), plan.delay);
+        let jobs = |jobs: Jobs| jobs.into_iter().filter_map(|job| moved.get(job).copied().flatten()).collect::<Jobs>();
+        let queued = self.queued.take();
+        self.queued = queued.map(|(trigger, queued)| (trigger, jobs(queued))).filter(|(_, jobs)| !jobs.is_empty());
+        let times = |plan: &LanePlan| (plan.schedule.clone(), plan.timezone.clone());
         let changed = times(&self.plan) != times(&plan);
         self.plan = plan;
         changed
     }
 
-    /// Never runs again.
+    /// Does not run any more, unless it gets another plan.
     pub(super) fn retire(&mut self) {
         self.plan.schedule = None;
         self.plan.jobs.clear();
         self.tick = None;
-        if let State::Running { queued } = &mut self.state {
-            *queued = None;
-        }
+        self.queued = None;
     }
 }

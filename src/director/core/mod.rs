@@ -2,7 +2,8 @@
 //!
 //! Jobs without a schedule of their own share a *lane* and run one after the other; a job with its own schedule is a lane of
 //! its own. A lane does one run at a time. While it runs, a tick of its schedule is skipped and said so, or queued for the jobs that want
-//! that (`overlap: queue`); SIGHUP, and whoever asks by name, queues exactly one more run.
+//! that (`overlap: queue`); SIGHUP, and whoever asks by name, queues exactly one more run. A job that another configuration moves to
+//! another lane while it runs waits there for the end of that run.
 //!
 //! A tick is on time up to [`GRACE`] late. Older ones were missed, since the daemon was not awake: they are counted, and made good once for
 //! the jobs that want that (`catch_up: one`). A clock set back does not run a tick twice, unless it was set back so far that the plan
@@ -18,7 +19,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use self::lane::{Lane, State};
+use self::lane::Lane;
 use crate::config::{CatchUp, Overlap};
 use crate::event::{RunId, SkipReason, Trigger};
 use crate::schedule::Schedule;
@@ -61,6 +62,8 @@ pub struct JobPlan {
     pub paused: bool,
     /// Up to when its ticks were dealt with before this process; `None` if it never was known.
     pub seen_until: Option<Timestamp>,
+    /// The other lane whose run, which is under way, it is still part of.
+    pub elsewhere: Option<LaneId>,
 }
 
 /// A lane as a new configuration has it.
@@ -72,6 +75,8 @@ pub struct Replan {
     pub plan: LanePlan,
     /// For each job that it had before: what its index is now.
     pub moved: Vec<Option<usize>>,
+    /// Of a new one: the lane that its jobs were part of before.
+    pub from: Option<LaneId>,
 }
 
 /// What the core is told.
@@ -87,6 +92,8 @@ pub enum Event {
     Hup,
     /// Somebody wants these jobs to run now, paused or not.
     Now(Vec<(LaneId, Jobs)>),
+    /// What was queued for these jobs before they came to this lane.
+    Requeue(LaneId, Jobs, Trigger),
     /// Somebody does not want these jobs to run that are queued.
     Unqueue(Vec<(LaneId, Jobs)>),
     /// The schedule of these jobs is suspended, or not any more.
@@ -194,15 +201,20 @@ impl Core {
 
     /// The jobs of a lane that run once more when it is free.
     pub fn queued(&self, lane: LaneId) -> Jobs {
-        match &self.lanes[lane].state {
-            State::Running { queued: Some((_, jobs)) } => jobs.clone(),
-            _ => Jobs::new(),
-        }
+        self.lanes[lane].queued.as_ref().map(|(_, jobs)| jobs.clone()).unwrap_or_default()
+    }
+
+    /// Why they do.
+    pub fn queued_by(&self, lane: LaneId) -> Option<Trigger> {
+        self.lanes[lane].queued.as_ref().map(|(trigger, _)| *trigger)
     }
 
     /// Takes in what happened at `now`; says what to do.
     pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
+        if self.phase == Phase::Working && self.last_seen.duration_since(now) > CORRECTION {
+            (0..self.lanes.len()).for_each(|lane| self.plan_after(lane, self.lanes[lane].line(now), &mut commands));
+        }
         match (event, self.phase) {
             (Event::Started, Phase::Working) => self.start_up(now, &mut commands),
             (Event::Once, Phase::Working) => {
@@ -224,8 +236,13 @@ impl Core {
                     self.start_or_queue(lane, jobs, Trigger::Now, now, &mut commands);
                 }
             }
+            (Event::Requeue(lane, jobs, trigger), Phase::Working) => {
+                self.start_or_queue(lane, jobs, trigger, now, &mut commands);
+            }
             (Event::Unqueue(unwanted), _) => {
-                unwanted.into_iter().for_each(|(lane, jobs)| self.unqueue(lane, &jobs, &mut commands));
+                for (lane, jobs) in unwanted {
+                    self.unqueue(lane, &jobs, SkipReason::Cancelled, &mut commands);
+                }
             }
             (Event::Pause(jobs, paused), _) => {
                 for (lane, jobs) in jobs {
@@ -235,6 +252,9 @@ impl Core {
             (Event::RunFinished(lane), _) => self.finished(lane, now, &mut commands),
             (Event::Terminate, Phase::Working | Phase::LastRun) => {
                 self.phase = Phase::Stopping;
+                for lane in 0..self.lanes.len() {
+                    self.unqueue(lane, &self.queued(lane), SkipReason::Shutdown, &mut commands);
+                }
                 commands.push(Command::Stop);
             }
             (Event::Terminate, Phase::Stopping) => {
@@ -244,7 +264,8 @@ impl Core {
             (Event::Renew, Phase::Working) => self.renewal = true,
             // The last run is under way or the end is near: nothing new begins.
             (Event::Terminate, Phase::Killing)
-            | (Event::Started | Event::Once | Event::Woke | Event::Hup | Event::Now(_) | Event::Renew, _) => {}
+            | (Event::Started | Event::Once | Event::Woke | Event::Hup | Event::Now(_), _)
+            | (Event::Requeue(..) | Event::Renew, _) => {}
         }
         self.last_seen = now;
         if self.phase != Phase::Working && !self.is_busy() {
@@ -257,7 +278,7 @@ impl Core {
     }
 
     fn is_busy(&self) -> bool {
-        self.lanes.iter().any(Lane::is_running)
+        self.lanes.iter().any(|lane| lane.is_running)
     }
 
     fn is_due_by(&self, time: Timestamp) -> bool {
@@ -269,17 +290,26 @@ impl Core {
     pub fn replan(&mut self, plans: Vec<Replan>, now: Timestamp) -> Vec<Command> {
         let mut commands = Vec::new();
         let named: BTreeSet<LaneId> = plans.iter().map(|plan| plan.lane).collect();
+        // Up to when ticks were dealt with, on the line of the schedule that they were of.
+        let lines: Vec<Timestamp> = self.lanes.iter().map(|lane| lane.line(now)).collect();
         for (id, lane) in self.lanes.iter_mut().enumerate() {
             if !named.contains(&id) {
                 lane.retire();
             }
         }
-        for Replan { lane, plan, moved } in plans {
-            if lane == self.lanes.len() {
-                self.lanes.push(Lane::new(plan));
-                self.plan_after(lane, now, &mut commands);
-            } else if self.lanes[lane].replan(plan, &moved) {
-                self.plan_after(lane, now, &mut commands);
+        for Replan { lane, plan, moved, from } in plans {
+            let changed = match self.lanes.get_mut(lane) {
+                Some(known) => known.replan(plan, &moved),
+                None => {
+                    self.lanes.push(Lane::new(plan));
+                    true
+                }
+            };
+            if changed {
+                let dealt_with = lines.get(from.unwrap_or(lane)).copied();
+                // A tick whose delay is not over is not lost.
+                let line = self.lanes[lane].line(now);
+                self.plan_after(lane, dealt_with.map_or(line, |dealt_with| line.max(dealt_with)), &mut commands);
             } else {
                 commands.push(Command::Due { lane, at: self.lanes[lane].due() });
             }
@@ -315,10 +345,6 @@ impl Core {
     }
 
     fn wake(&mut self, now: Timestamp, commands: &mut Vec<Command>) {
-        if self.last_seen.duration_since(now) > CORRECTION {
-            (0..self.lanes.len()).for_each(|lane| self.plan_after(lane, now, commands));
-            return;
-        }
         for lane in 0..self.lanes.len() {
             if self.lanes[lane].due().is_some_and(|due| due <= now) {
                 self.tick(lane, now, commands);
@@ -351,7 +377,7 @@ impl Core {
         let lane = &self.lanes[id];
         let (paused, ready) = lane.part(jobs, |job| job.paused);
         skip(id, paused, trigger, SkipReason::Paused, commands);
-        let is_in_the_way = |job: &JobPlan| lane.is_running() && job.overlap == Overlap::Skip;
+        let is_in_the_way = |job: &JobPlan| lane.is_in_the_way_of(job) && job.overlap == Overlap::Skip;
         let (overlapping, ready) = lane.part(ready, is_in_the_way);
         skip(id, overlapping, trigger, SkipReason::Overlap, commands);
         self.start_or_queue(id, ready, trigger, now, commands);
@@ -374,39 +400,46 @@ impl Core {
         if jobs.is_empty() {
             return;
         }
-        match &mut self.lanes[id].state {
-            State::Idle => self.start(id, jobs, trigger, now, commands),
-            State::Running { queued } => {
-                let (_, waiting) = queued.get_or_insert_with(|| (trigger, Jobs::new()));
-                let new = !jobs.is_subset(waiting);
-                waiting.extend(jobs);
-                commands.push(Command::Queued { lane: id, new });
-            }
+        let lane = &mut self.lanes[id];
+        let (held, ready) = lane.part(jobs, |job| lane.is_in_the_way_of(job));
+        if !held.is_empty() {
+            let (_, waiting) = lane.queued.get_or_insert_with(|| (trigger, Jobs::new()));
+            let new = !held.is_subset(waiting);
+            waiting.extend(held);
+            commands.push(Command::Queued { lane: id, new });
+        }
+        if !ready.is_empty() {
+            self.start(id, ready, trigger, now, commands);
         }
     }
 
-    fn unqueue(&mut self, id: LaneId, jobs: &Jobs, commands: &mut Vec<Command>) {
-        let State::Running { queued } = &mut self.lanes[id].state else { return };
+    fn unqueue(&mut self, id: LaneId, jobs: &Jobs, reason: SkipReason, commands: &mut Vec<Command>) {
+        let queued = &mut self.lanes[id].queued;
         let Some((trigger, waiting)) = queued else { return };
         let (trigger, gone) = (*trigger, waiting.intersection(jobs).copied().collect());
         waiting.retain(|job| !jobs.contains(job));
         if waiting.is_empty() {
             *queued = None;
         }
-        skip(id, gone, trigger, SkipReason::Cancelled, commands);
+        skip(id, gone, trigger, reason, commands);
     }
 
     fn start(&mut self, lane: LaneId, jobs: Jobs, trigger: Trigger, now: Timestamp, commands: &mut Vec<Command>) {
         let clock = u64::try_from(now.as_millisecond()).unwrap_or(0);
         self.last_run = RunId(clock.max(self.last_run.0 + 1));
-        self.lanes[lane].state = State::Running { queued: None };
+        self.lanes[lane].is_running = true;
         commands.push(Command::Start { lane, jobs, run: self.last_run, trigger });
     }
 
     fn finished(&mut self, lane: LaneId, now: Timestamp, commands: &mut Vec<Command>) {
-        let state = std::mem::replace(&mut self.lanes[lane].state, State::Idle);
-        if let (State::Running { queued: Some((trigger, jobs)) }, Phase::Working) = (state, self.phase) {
-            self.start(lane, jobs, trigger, now, commands);
+        self.lanes[lane].is_running = false;
+        for other in &mut self.lanes {
+            other.plan.jobs.iter_mut().for_each(|job| job.elsewhere = job.elsewhere.filter(|run| *run != lane));
+        }
+        for lane in 0..self.lanes.len() {
+            if let Some((trigger, jobs)) = self.lanes[lane].unqueue_ready() {
+                self.start(lane, jobs, trigger, now, commands);
+            }
         }
     }
 }

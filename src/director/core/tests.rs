@@ -88,7 +88,7 @@ fn terminate_stops_then_kills_and_leaves_when_nothing_runs() {
     let mut core = core(&["0 3 * * *"]);
     check(&mut core, Event::Hup, "2028-01-01T00:01:00Z", &["start 0 hup"]);
     check(&mut core, Event::Hup, "2028-01-01T00:01:01Z", &["queued 0 true"]);
-    check(&mut core, Event::Terminate, "2028-01-01T00:02:00Z", &["stop"]);
+    check(&mut core, Event::Terminate, "2028-01-01T00:02:00Z", &["skip 0 shutdown", "stop"]);
     check(&mut core, Event::Hup, "2028-01-01T00:02:00Z", &[]);
     check(&mut core, Event::Terminate, "2028-01-01T00:02:01Z", &["kill"]);
     check(&mut core, Event::RunFinished(0), "2028-01-01T00:02:02Z", &["exit"]);
@@ -341,15 +341,113 @@ fn another_configuration_changes_plans_and_leaves_runs_alone() {
     // The first is gone, the third is the first now, and a lane is new.
     let moved = vec![None, Some(1), Some(0)];
     let new = plan(Some("30 * * * *"), &TimeZone::UTC);
-    let plans =
-        vec![Replan { lane: 0, plan: hourly(2), moved }, Replan { lane: 1, plan: new.clone(), moved: Vec::new() }];
+    let plans = vec![replan(0, hourly(2), moved), replan(1, new.clone(), Vec::new())];
     core.replan(plans, at("2028-01-01T00:02:00Z"));
     check(&mut core, Event::RunFinished(0), "2028-01-01T00:03:00Z", &["start 0 now"]);
     check(&mut core, Event::RunFinished(0), "2028-01-01T00:04:00Z", &[]);
     check(&mut core, Event::Woke, "2028-01-01T00:30:00Z", &["start 1 cron"]);
     check(&mut core, Event::Woke, "2028-01-01T01:00:00Z", &["skip 0{1} paused", "start 0 cron"]);
     // The first lane is gone; what it runs ends in peace.
-    core.replan(vec![Replan { lane: 1, plan: new, moved: vec![Some(0)] }], at("2028-01-01T01:01:00Z"));
+    core.replan(vec![replan(1, new, vec![Some(0)])], at("2028-01-01T01:01:00Z"));
     check(&mut core, Event::RunFinished(0), "2028-01-01T01:02:00Z", &[]);
     assert_eq!(core.next_wakeup(), Some(at("2028-01-01T01:30:00Z")));
+}
+
+fn replan(lane: LaneId, plan: LanePlan, moved: Vec<Option<usize>>) -> Replan {
+    Replan { lane, plan, moved, from: None }
+}
+
+/// A job's own lane, while the job is still part of the run of the first lane.
+fn moved_away(overlap: Overlap) -> Replan {
+    let jobs = vec![JobPlan { overlap, elsewhere: Some(0), ..JobPlan::default() }];
+    Replan { from: Some(0), ..replan(1, LanePlan { jobs, ..plan(Some("30 * * * *"), &TimeZone::UTC) }, Vec::new()) }
+}
+
+#[test]
+fn a_job_that_gets_a_lane_of_its_own_while_it_runs_waits_there_for_its_end() {
+    let mut core = three();
+    let rest = || {
+        let jobs = vec![JobPlan::default(); 2];
+        replan(0, LanePlan { jobs, ..plan(Some("0 * * * *"), &TimeZone::UTC) }, vec![Some(0), Some(1), None])
+    };
+    check(&mut core, Event::Woke, "2028-01-01T01:00:00Z", &["start 0{0, 1, 2} cron"]);
+    core.replan(vec![rest(), moved_away(Overlap::Skip)], at("2028-01-01T01:01:00Z"));
+    check(&mut core, Event::Woke, "2028-01-01T01:30:00Z", &["skip 1 overlap"]);
+    check(&mut core, Event::Now(vec![(1, Jobs::from([0]))]), "2028-01-01T01:31:00Z", &["queued 1 true"]);
+    check(&mut core, Event::Hup, "2028-01-01T01:32:00Z", &["queued 0 true", "queued 1 false"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T01:40:00Z", &["start 0{0, 1} hup", "start 1 now"]);
+    // The next run of the first lane has nothing to do with it.
+    check(&mut core, Event::RunFinished(1), "2028-01-01T01:41:00Z", &[]);
+    check(&mut core, Event::Woke, "2028-01-01T02:00:00Z", &["skip 0{0, 1} overlap"]);
+    check(&mut core, Event::Woke, "2028-01-01T02:30:00Z", &["start 1 cron"]);
+
+    let mut core = three();
+    check(&mut core, Event::Now(of_lane(&[2])), "2028-01-01T00:10:00Z", &["start 0{2} now"]);
+    core.replan(vec![rest(), moved_away(Overlap::Queue)], at("2028-01-01T00:11:00Z"));
+    check(&mut core, Event::Woke, "2028-01-01T00:30:00Z", &["queued 1 true"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T00:40:00Z", &["start 1 cron"]);
+}
+
+#[test]
+fn a_job_that_comes_to_a_lane_while_it_runs_elsewhere_does_not_keep_the_others_there() {
+    let mut core = core(&["0 3 * * *", "0 3 * * *"]);
+    check(&mut core, Event::Now(vec![(1, Jobs::from([0]))]), "2028-01-01T01:00:00Z", &["start 1 now"]);
+    let jobs = vec![JobPlan::default(), JobPlan { elsewhere: Some(1), ..JobPlan::default() }];
+    let both = LanePlan { jobs, ..plan(Some("0 3 * * *"), &TimeZone::UTC) };
+    core.replan(vec![replan(0, both, vec![Some(0)])], at("2028-01-01T01:01:00Z"));
+    check(&mut core, Event::Hup, "2028-01-01T01:02:00Z", &["queued 0 true", "start 0 hup"]);
+    check(&mut core, Event::RunFinished(1), "2028-01-01T01:03:00Z", &[]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T01:04:00Z", &["start 0{1} hup"]);
+}
+
+#[test]
+fn what_is_queued_when_the_daemon_is_to_stop_is_told() {
+    let mut core = three();
+    check(&mut core, Event::Now(of_lane(&[0])), "2028-01-01T00:01:00Z", &["start 0 now"]);
+    check(&mut core, Event::Now(of_lane(&[1, 2])), "2028-01-01T00:01:01Z", &["queued 0 true"]);
+    check(&mut core, Event::Terminate, "2028-01-01T00:02:00Z", &["skip 0{1, 2} shutdown", "stop"]);
+    check(&mut core, Event::RunFinished(0), "2028-01-01T00:02:02Z", &["exit"]);
+}
+
+#[test]
+fn a_clock_set_back_by_hours_is_noticed_by_whatever_happens_first() {
+    let mut core = core(&["0 * * * *"]);
+    check(&mut core, Event::Woke, "2028-01-01T09:00:00Z", &["missed 0 8", "start 0 cron"]);
+    check(&mut core, Event::Hup, "2028-01-01T05:30:00Z", &["queued 0 true"]);
+    assert_eq!(core.next_wakeup(), Some(at("2028-01-01T06:00:00Z")));
+}
+
+/// A lane whose ticks come this much later than its schedule says.
+fn delayed(schedule: &str, minutes: u64) -> LanePlan {
+    LanePlan { delay: Duration::from_secs(60 * minutes), ..plan(Some(schedule), &TimeZone::UTC) }
+}
+
+#[test]
+fn another_configuration_neither_loses_nor_repeats_a_tick_whose_delay_is_not_over() {
+    let after = |reload: &str, replan: Replan| {
+        let mut core = begin(vec![delayed("0 * * * *", 10)]);
+        check(&mut core, Event::Woke, "2028-01-01T00:10:00Z", &["start 0 cron"]);
+        check(&mut core, Event::RunFinished(0), "2028-01-01T00:11:00Z", &[]);
+        check(&mut core, Event::Woke, reload, if reload >= "2028-01-01T01:10" { &["start 0 cron"] } else { &[] });
+        core.replan(vec![replan], at(reload));
+        core.next_wakeup().unwrap().to_string()
+    };
+    let kept = |schedule, minutes| replan(0, delayed(schedule, minutes), vec![Some(0)]);
+    assert_eq!(after("2028-01-01T01:05:00Z", kept("0,30 * * * *", 10)), "2028-01-01T01:10:00Z");
+    assert_eq!(after("2028-01-01T01:05:00Z", kept("0 * * * *", 20)), "2028-01-01T01:20:00Z");
+    assert_eq!(after("2028-01-01T01:10:30Z", kept("0 * * * *", 20)), "2028-01-01T02:20:00Z");
+    assert_eq!(after("2028-01-01T01:10:30Z", kept("0,30 * * * *", 20)), "2028-01-01T01:50:00Z");
+    let own = |minutes| Replan { from: Some(0), ..replan(1, delayed("0 * * * *", minutes), Vec::new()) };
+    assert_eq!(after("2028-01-01T01:05:00Z", own(20)), "2028-01-01T01:20:00Z");
+    assert_eq!(after("2028-01-01T01:10:30Z", own(20)), "2028-01-01T02:20:00Z");
+    let added = Replan { from: None, ..own(20) };
+    assert_eq!(after("2028-01-01T01:05:00Z", added), "2028-01-01T01:20:00Z");
+}
+
+#[test]
+fn a_clock_set_back_by_hours_does_not_lose_a_tick_whose_delay_is_not_over() {
+    let mut core = begin(vec![delayed("0 * * * *", 10)]);
+    check(&mut core, Event::Woke, "2028-01-01T09:10:00Z", &["missed 0 9", "start 0 cron"]);
+    check(&mut core, Event::Woke, "2028-01-01T05:05:00Z", &[]);
+    assert_eq!(core.next_wakeup(), Some(at("2028-01-01T05:10:00Z")));
 }

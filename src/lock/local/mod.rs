@@ -14,11 +14,12 @@ mod crash;
 mod files;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use self::age::age;
@@ -28,11 +29,17 @@ pub(super) use self::files::beside;
 use self::files::{Temporary, give_name};
 use super::backend::{Answer, Answers, LockBackend, Op, Unreachable};
 use super::record::{BreakNote, Content, Found, Record, describe_loss};
+use crate::patient;
 
 /// How much of a file is read to learn whose it is, bytes.
 pub(super) const CONTENT_LIMIT: u64 = 4096;
+/// How much of the notes beside a lock is read, the last of them, bytes.
+pub(super) const NOTES_LIMIT: u64 = 8 * CONTENT_LIMIT;
 /// What crashed contenders left beside a lock is removed when it is older than this.
 const LITTER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A look at a file of this host is answered within this time, or nothing is begun there.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
 
 /// This host's files.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,27 +47,57 @@ pub struct LocalBackend;
 
 impl LockBackend for LocalBackend {
     fn perform(&self, batch: Vec<Op>) -> Answers {
-        Box::pin(async move {
-            // File systems block, a network file system perhaps for ever: off the reactor.
-            tokio::task::spawn_blocking(move || perform(&batch))
-                .await
-                .map_err(|error| Unreachable::because(format!("lock operation broke off: {error}")))
-        })
+        Box::pin(perform_within(ANSWER_MAX, batch))
     }
+}
+
+/// [`LockBackend::perform`]. File systems block, a network file system perhaps for ever: off the reactor; and nothing is begun where a look
+/// is not answered in time. What has begun is waited for: a change that is given up could be done late.
+async fn perform_within(limit: Duration, batch: Vec<Op>) -> Result<Vec<Answer>, Unreachable> {
+    let looks = join_all(batch.iter().map(|op| look_within(limit, op.path().to_owned()))).await;
+    if batch.iter().all(|op| matches!(op, Op::Look { .. })) {
+        let or_failed = |looked| match looked {
+            Ok(looked) => or_failed(looked),
+            Err(why) => Answer::Failed(why),
+        };
+        return Ok(looks.into_iter().map(or_failed).collect());
+    }
+    if let Some(why) = looks.into_iter().find_map(Result::err) {
+        return Err(Unreachable::because(why));
+    }
+    let performed = tokio::task::spawn_blocking(move || perform(&batch)).await;
+    performed.map_err(|error| Unreachable::because(format!("lock operation broke off: {error}")))
+}
+
+/// Looks, or tells why that cannot be.
+async fn look_within(limit: Duration, path: PathBuf) -> Result<io::Result<Answer>, String> {
+    let for_thread = path.clone();
+    let looking = patient::look(vec![path.clone()], move || look(&for_thread).map(Answer::Found));
+    match tokio::time::timeout(limit, looking).await {
+        Ok(looked) => looked.map_err(|error| format!("lock operation broke off: {error}")),
+        Err(_) => Err(format!(
+            "no answer within {} s to a look at {} (is a file server off? see `df`)",
+            limit.as_secs(),
+            path.display()
+        )),
+    }
+}
+
+fn or_failed(answer: io::Result<Answer>) -> Answer {
+    answer.unwrap_or_else(|error| Answer::Failed(error.to_string()))
 }
 
 /// [`LockBackend::perform`], on the caller's thread.
 pub fn perform(batch: &[Op]) -> Vec<Answer> {
     let mut answers = Vec::with_capacity(batch.len());
     for op in batch {
-        let answer = match op {
+        let answer = or_failed(match op {
             Op::Look { path } => look(path).map(Answer::Found),
             Op::Take { path, record, replaces } => take(path, record, replaces.as_ref()),
             Op::Refresh { path, record } => refresh(path, record),
             Op::Remove { path, record } => remove(path, record),
             Op::Break { path, seen, age, note } => break_open(path, seen.as_ref(), *age, note),
-        }
-        .unwrap_or_else(|error| Answer::Failed(error.to_string()));
+        });
         let stop = matches!(op, Op::Take { .. }) && answer != Answer::Taken;
         answers.push(answer);
         if stop {
@@ -94,7 +131,10 @@ fn look(path: &Path) -> io::Result<Found> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Absent),
         // It exists, and that is what counts.
-        Err(_) => Ok(Found::File { content: Content::Foreign("unreadable".into()), age: age(path, &metadata) }),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(Found::File { content: Content::Foreign("unreadable".into()), age: age(path, &metadata) })
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -109,21 +149,22 @@ fn read(path: &Path, file: &mut File) -> io::Result<(Content, Duration)> {
 }
 
 /// Whether the file at `path` carries this token, and its age.
-fn holds(path: &Path, token: &str) -> Option<Duration> {
-    match look(path) {
-        Ok(Found::File { content: Content::Director(record), age }) if record.token == token => Some(age),
+fn holds(path: &Path, token: &str) -> io::Result<Option<Duration>> {
+    Ok(match look(path)? {
+        Found::File { content: Content::Director(record), age } if record.token == token => Some(age),
         _ => None,
-    }
+    })
 }
 
 fn take(path: &Path, record: &Record, replaces: Option<&Record>) -> io::Result<Answer> {
     match look(path)? {
         Found::Absent => {}
         found @ Found::File { .. } if replaces.is_some() => {
-            let stale = replaces.filter(|stale| holds(path, &stale.token).is_some_and(|age| age >= stale.lease()));
-            return match stale {
-                Some(stale) => replace(path, record, stale),
-                None => Ok(taken_or_found(path, record).unwrap_or(Answer::Found(found))),
+            let is_stale =
+                |stale: &Record| holds(path, &stale.token).map(|age| age.is_some_and(|age| age >= stale.lease()));
+            return match replaces {
+                Some(stale) if is_stale(stale)? => replace(path, record, stale),
+                _ => Ok(taken_or_found(path, record).unwrap_or(Answer::Found(found))),
             };
         }
         _ => return taken_or_found(path, record),
@@ -149,7 +190,7 @@ fn taken_or_found(path: &Path, record: &Record) -> io::Result<Answer> {
 fn replace(path: &Path, record: &Record, stale: &Record) -> io::Result<Answer> {
     let temporary = Temporary::write(beside(path, "", &record.token)?, record)?;
     if let Some(claim) = claim(path, stale)? {
-        match holds(path, &stale.token) {
+        match holds(path, &stale.token)? {
             None => claim.over(),
             Some(age) if age >= stale.lease() && claim.is_young() => {
                 fs::rename(&temporary.path, path)?;
@@ -181,11 +222,11 @@ fn remove_litter(path: &Path) {
 /// Removes one's own lock under the claim for it, however young it is: a removal that was asked for twice, or one that was slow, must
 /// not meet the next holder's.
 fn remove(path: &Path, record: &Record) -> io::Result<Answer> {
-    if holds(path, &record.token).is_none() {
+    if holds(path, &record.token)?.is_none() {
         return lost(path, record);
     }
     let Some(claim) = claim(path, record)? else { return lost(path, record) };
-    if holds(path, &record.token).is_none() {
+    if holds(path, &record.token)?.is_none() {
         claim.over();
         return lost(path, record);
     }
@@ -218,7 +259,7 @@ fn break_open(path: &Path, seen: Option<&Record>, seen_age: Duration, note: &Bre
         return unlink(path).map(|()| Answer::Removed);
     };
     let Some(claim) = claim(path, seen)? else { return Ok(Answer::Found(look(path)?)) };
-    if holds(path, &seen.token).is_none() {
+    if holds(path, &seen.token)?.is_none() {
         claim.over();
         return Ok(Answer::Found(look(path)?));
     }
@@ -233,19 +274,33 @@ fn break_open(path: &Path, seen: Option<&Record>, seen_age: Duration, note: &Bre
 
 fn write_note(path: &Path, note: &BreakNote) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o644).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.append(true).create(true).mode(0o644).custom_flags(flags.bits() as i32);
     options.open(notes(path)?)?.write_all(note.line().as_bytes())?;
     crash::point();
     Ok(())
 }
 
 /// The file that tells who broke a lock.
-pub(super) fn notes(path: &Path) -> io::Result<std::path::PathBuf> {
+pub(super) fn notes(path: &Path) -> io::Result<PathBuf> {
     beside(path, "broken", "")
 }
 
+/// The end of a file of notes. Others may have put something else in its place.
+fn last_of(notes: &Path) -> io::Result<String> {
+    let mut file = open(notes)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(NOTES_LIMIT)))?;
+    let mut bytes = Vec::new();
+    file.take(NOTES_LIMIT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn lost(path: &Path, record: &Record) -> io::Result<Answer> {
-    let notes = notes(path).and_then(fs::read_to_string).unwrap_or_default();
+    let notes = notes(path).and_then(|notes| last_of(&notes)).unwrap_or_default();
     let broken = notes.lines().rev().find_map(|line| BreakNote::of(line, record));
     Ok(Answer::Lost(match broken {
         Some(note) => note.describe(),
@@ -272,7 +327,7 @@ fn refresh(path: &Path, record: &Record) -> io::Result<Answer> {
     rustix::fs::futimens(&file, &Timestamps { last_access: keep, last_modification: now })?;
     crash::point();
     // Someone may have replaced the file between the look and the touch: then the touch went to a file without a name.
-    if holds(path, &record.token).is_some() { Ok(Answer::Refreshed) } else { lost(path, record) }
+    if holds(path, &record.token)?.is_some() { Ok(Answer::Refreshed) } else { lost(path, record) }
 }
 
 #[cfg(test)]

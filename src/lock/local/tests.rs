@@ -250,6 +250,79 @@ fn litter_of_crashes_goes_with_a_later_take_over_and_notes_stay() {
     assert_eq!(names(dir.path()), [".x.lock.broken", ".x.lock.fresh", ".y.old", "x.lock"]);
 }
 
+#[test]
+fn of_the_notes_beside_a_lock_the_last_are_read_and_a_pipe_in_their_place_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let refresh = || one(Op::Refresh { path: path.clone(), record: record("a") });
+    let notes = dir.path().join(".x.lock.broken");
+    let file = File::create(&notes).unwrap();
+    // More than there is memory for.
+    file.set_len(1 << 38).unwrap();
+    assert_eq!(refresh(), Lost("it was removed".into()));
+    let line = format!("\n{}", note(Some("a")).line());
+    OpenOptions::new().append(true).open(&notes).unwrap().write_all(line.as_bytes()).unwrap();
+    assert_eq!(refresh(), Lost("it was broken by ann@laptop at 1970-01-01T00:00:00Z".into()));
+    fs::remove_file(&notes).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &notes, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    assert_eq!(refresh(), Lost("it was removed".into()));
+}
+
+#[tokio::test]
+async fn where_a_look_is_not_answered_nothing_is_begun() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.lock");
+    let (answer, wait_for_answer) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let stuck = tokio::spawn(patient::look(vec![path.clone()], move || {
+        begin.send(()).unwrap();
+        wait_for_answer.recv()
+    }));
+    begun.await.unwrap();
+    let soon = Duration::from_millis(100);
+    let look = || vec![Op::Look { path: path.clone() }, Op::Look { path: dir.path().join("y") }];
+    let looked = perform_within(soon, look()).await.unwrap();
+    assert!(
+        matches!(&looked[..], [Answer::Failed(why), There(Found::Absent)] if why.contains("no answer")),
+        "{looked:?}"
+    );
+    let refused = perform_within(soon, vec![take_op(&path, "a")]).await.unwrap_err();
+    assert!(refused.why.contains("no answer") && !refused.broke_off, "{refused:?}");
+    assert_eq!(names(dir.path()), [""; 0]);
+    answer.send(()).unwrap();
+    stuck.await.unwrap().unwrap().unwrap();
+    assert_eq!(perform_within(ANSWER_MAX, vec![take_op(&path, "a")]).await.unwrap(), [Taken]);
+}
+
+const POOR: &str = "RSYNCDIRECTOR_TEST_POOR";
+
+/// Not a test of its own: the process of the next one, which has no descriptor left, or one.
+#[test]
+fn a_process_without_descriptors() {
+    let Some(path) = std::env::var_os(POOR).map(std::path::PathBuf::from) else { return };
+    assert_eq!(one(take_op(&path, "a")), Taken);
+    let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    let mut all: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let remove = one(Op::Remove { path: path.clone(), record: record("a") });
+    all.pop();
+    let refresh = one(Op::Refresh { path: path.clone(), record: record("a") });
+    all.clear();
+    assert!(matches!(&remove, Answer::Failed(why) if why.contains("open files")), "{remove:?}");
+    assert!(matches!(&refresh, Answer::Failed(why) if why.contains("open files")), "{refresh:?}");
+    assert_eq!(one(Op::Remove { path, record: record("a") }), Removed);
+}
+
+#[test]
+fn a_lock_that_cannot_be_opened_for_a_moment_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "lock::local::tests::a_process_without_descriptors", "--nocapture"]);
+    let output = child.env(POOR, dir.path().join("x.lock")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
 /// The operations that a crash interrupts, each on a lock in a certain state, and how many points there are at least.
 const SCENES: [(&str, u32); 5] = [("take", 4), ("take-over", 5), ("refresh", 1), ("release", 3), ("late release", 3)];
 

@@ -122,7 +122,7 @@ pub(super) async fn see_more(sftp: &Sftp, path: &Path, lstat: Result<Attributes,
         Ok(handle) => Ok(There::File(read(path, &handle).await?.0)),
         Err(SftpError::Status { status: Status::NoSuchFile, .. }) => Ok(There::Absent),
         // It exists, and that is what counts.
-        Err(SftpError::Status { .. }) => Ok(unreadable(attributes)),
+        Err(SftpError::Status { status: Status::PermissionDenied, .. }) => Ok(unreadable(attributes)),
         Err(error) => Err(failed("open", path, error)),
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::backend::{Answer, Op};
-use super::super::local::{self, CONTENT_LIMIT};
+use super::super::local::{self, NOTES_LIMIT};
 use super::super::record::{BreakNote, Content, Found, Record, describe_loss};
 use super::ages::{Ages, at_least, roughly};
 use super::files::{There, Trouble, append, failed, hidden, named, open_own, read, remote, see, see_more, time};
@@ -183,7 +183,7 @@ impl Operation<'_> {
         let handle = self.sftp.open(remote(&notes), Mode::Read).await.ok()?;
         let size = handle.stat().await.ok()?.size?;
         // The last of them, with whole lines enough for any record.
-        let length = size.min(8 * CONTENT_LIMIT);
+        let length = size.min(NOTES_LIMIT);
         let text = handle.read(size - length, u32::try_from(length).ok()?).await.ok()?;
         String::from_utf8_lossy(&text).lines().rev().find_map(|line| BreakNote::of(line, record))
     }

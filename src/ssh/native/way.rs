@@ -3,7 +3,9 @@
 //! The connections on the way belong to the one session that made them, so its end is theirs: when the TCP connection is cut, each
 //! host on the way and the peer lose theirs, and nothing more leaves this host.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -19,6 +21,7 @@ use super::line::{Line, Terms};
 use super::{Gate, UNACKNOWLEDGED_MAX, Use, configuration, from_library, login, lost, protocol};
 use crate::clock::Ticks;
 use crate::config::{Peer, SshPolicy};
+use crate::patient;
 use crate::ssh::dial::{Lifeline, dial, tune};
 use crate::ssh::error::SshError;
 use crate::ssh::keys::{Offer, Sources};
@@ -157,12 +160,27 @@ impl Traveller<'_> {
     async fn papers(&self, peer: &Peer) -> Result<(HostCheck, Offer), SshError> {
         const DOING: &str = "reading keys for";
         let (for_thread, policy, sources) = (peer.clone(), self.policy.clone(), self.sources.clone());
-        let read = tokio::task::spawn_blocking(move || {
-            let offer = Offer::prepare(&for_thread, &sources)?;
-            Ok((HostCheck::read(&for_thread, &policy), offer))
-        });
-        let read = async { read.await.unwrap_or_else(|panicked| Err(protocol(peer, DOING, panicked))) };
+        let read = async {
+            // Those that all peers share first: where they are not answered, no other needs a thread.
+            let keys = Offer::files(peer, &sources);
+            for file in policy.known_hosts_of(peer).iter().cloned().chain(keys) {
+                let answered = patient::look(vec![file.clone()], move || try_to_read(&file)).await;
+                answered.map_err(|panicked| protocol(peer, DOING, panicked))?;
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let offer = Offer::prepare(&for_thread, &sources)?;
+                Ok((HostCheck::read(&for_thread, &policy), offer))
+            });
+            read.await.unwrap_or_else(|panicked| Err(protocol(peer, DOING, panicked)))
+        };
         self.bound.over(peer, DOING, read).await
+    }
+}
+
+/// Returns when the file system of a file answers, whatever that is. A pipe is left to who needs what is in it.
+fn try_to_read(file: &Path) {
+    if fs::metadata(file).is_ok_and(|found| found.is_file()) {
+        let _ = File::open(file).and_then(|mut file| file.read(&mut [0]));
     }
 }
 
