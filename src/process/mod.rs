@@ -49,6 +49,16 @@ pub struct Stop {
     pub kill: CancellationToken,
 }
 
+impl Stop {
+    /// Completes as soon as it is told, in whatever way.
+    pub async fn told(&self) {
+        tokio::select! {
+            () = self.term.cancelled() => {}
+            () = self.kill.cancelled() => {}
+        }
+    }
+}
+
 /// What to execute.
 #[derive(Debug, Clone)]
 pub struct Spec {
