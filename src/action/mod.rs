@@ -11,6 +11,8 @@ mod output;
 mod shards;
 mod stall;
 mod sync;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 use std::ffi::OsString;
@@ -40,7 +42,7 @@ const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(3600);
 /// What executing actions needs; the same for all actions of an instance.
 #[derive(Clone)]
 pub struct Runner {
-    /// The forking thread.
+    /// Starts processes.
     pub spawner: Spawner,
     /// Connections to peers, for the policy of an rsync's ssh.
     pub pool: Pool,
@@ -131,7 +133,7 @@ impl Runner {
         let Assignment { run, job, action, warrant, .. } = *assignment;
         let started = Ticks::now();
         let send = |event| self.events.send(RunEvent::Job { run: Some(run), job: job.clone(), event });
-        let mut report = match self.plan(action).await {
+        let mut report = match self.plan(assignment).await {
             Ok(plan) => {
                 let command = match &plan.verification {
                     Some(verification) => verification.command.clone(),
@@ -141,9 +143,9 @@ impl Runner {
                 send(JobEvent::ActionStarted { action: action.id.clone(), command });
                 self.attempts(assignment, &plan).await
             }
-            Err(message) => {
+            Err((failure, message)) => {
                 send(JobEvent::ActionStarted { action: action.id.clone(), command: String::new() });
-                failed(ActionFailure::Start, message, matches!(action.kind, ActionKind::Sync(_)))
+                failed(failure, message, matches!(action.kind, ActionKind::Sync(_)))
             }
         };
         report.duration = started.elapsed();
@@ -162,11 +164,29 @@ impl Runner {
         report
     }
 
-    async fn plan(&self, action: &Action) -> Result<Plan, String> {
-        match &action.kind {
-            ActionKind::Sync(sync) => sync::plan(self, sync).await,
-            ActionKind::Command(command) => Ok(command::plan(command)),
-            ActionKind::Verify(verify) => verify::plan(self, verify).await,
+    /// What is to be started. A file system that does not answer may keep a source from being found for ever: then the action ends before it
+    /// has begun, when it is told to stop or has no time any more.
+    async fn plan(&self, assignment: &Assignment<'_>) -> Result<Plan, (ActionFailure, String)> {
+        let Assignment { action, stop, .. } = *assignment;
+        let plan = async {
+            match &action.kind {
+                ActionKind::Sync(sync) => sync::plan(self, sync).await,
+                ActionKind::Command(command) => Ok(command::plan(command)),
+                ActionKind::Verify(verify) => verify::plan(self, verify).await,
+            }
+        };
+        let timeout = action.timeout.map(|timeout| (timeout, ActionFailure::Timeout));
+        let stall = action.stall_timeout().map(|timeout| (timeout, ActionFailure::Stalled));
+        let bound = timeout.into_iter().chain(stall).min_by_key(|(timeout, _)| *timeout);
+        let (patience, failure) = bound.unwrap_or((Duration::MAX, ActionFailure::Timeout));
+        tokio::select! {
+            biased;
+            plan = plan => plan.map_err(|message| (ActionFailure::Start, message)),
+            () = stop.told() => Err((ActionFailure::Cancelled, "killed: it was told to stop".into())),
+            () = clock::sleep(patience) => {
+                let seconds = patience.as_secs_f64();
+                Err((failure, format!("the source was not found within {seconds} s: its file system does not answer")))
+            }
         }
     }
 

@@ -13,10 +13,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::Spec;
 use super::cookie::COOKIE;
@@ -33,6 +34,41 @@ pub(super) struct Cloned {
     pub(super) leader: Pid,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+}
+
+/// A start that goes on, and can be given up: a program on a file system that does not answer is executed only when this does, if ever.
+#[derive(Default)]
+pub(super) struct Birth {
+    /// The child's process id, which it tells by itself; 0 before.
+    child: AtomicI32,
+    given_up: AtomicBool,
+    /// Whether the child is another's to signal, and to reap. Locked while it is signalled, so that nobody does.
+    over: Mutex<bool>,
+}
+
+impl Birth {
+    /// Ends the child unless it has become its program. What it waits for in the kernel may hold up its end, but it executes nothing any more.
+    pub(super) fn give_up(&self) {
+        let over = self.lock();
+        // Whichever of both is first, this or the child that tells of itself: one of them sees the other.
+        self.given_up.store(true, Ordering::SeqCst);
+        if let Some(child) = Pid::from_raw(self.child.load(Ordering::SeqCst)).filter(|_| !*over) {
+            let _ = kill_process(child, Signal::KILL);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever waits for a birth. It is given up when this is dropped.
+pub(super) struct Midwife(pub(super) Arc<Birth>);
+
+impl Drop for Midwife {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
 }
 
 /// What is executed, in the form that the kernel wants.
@@ -68,7 +104,7 @@ impl Image {
     ///
     /// # Errors
     /// What kept it from being executed: nothing of it is left then.
-    pub(super) fn start(&self) -> io::Result<Cloned> {
+    pub(super) fn start(&self, birth: &Birth) -> io::Result<Cloned> {
         let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
         let (args, env) = (pointers(&self.args), pointers(&self.env));
@@ -78,6 +114,7 @@ impl Image {
             cwd: self.cwd.as_ref().map_or(ptr::null(), |cwd| cwd.as_ptr()),
             files: [self.stdin.as_raw_fd(), child_stdout.as_raw_fd(), child_stderr.as_raw_fd()],
             director: rustix::process::getpid().as_raw_nonzero().get(),
+            birth,
             error: 0,
         };
         let leader = clone(&mut plan, STACK + 2 * size_of_val(&*args))?;
@@ -103,6 +140,7 @@ struct Plan {
     /// Its first three descriptors. Ours are all above those, since Rust's runtime sees to it that they are never free.
     files: [RawFd; 3],
     director: c_int,
+    birth: *const Birth,
     /// An `errno`.
     error: c_int,
 }
@@ -117,21 +155,22 @@ fn clone(plan: &mut Plan, stack_size: usize) -> io::Result<Pid> {
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the signal sets are initialised by the calls that take them. The child runs `child` on a stack that nobody else uses, and has
     // left it for good when `clone` returns; until then this thread stands still, so `plan` and what it points at outlive their use.
-    let (pid, error) = unsafe {
+    let (pid, error, birth) = unsafe {
         let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
         let pid = libc::clone(child, top.cast(), flags, ptr::from_mut(plan).cast());
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-        (pid, error)
+        (pid, error, &*plan.birth)
     };
+    *birth.lock() = true;
     let pid = Pid::from_raw(pid).filter(|_| pid > 0).ok_or(error)?;
     if plan.error == 0 {
         return Ok(pid);
     }
-    // It has ended; whoever registers children for reaping has not heard of it.
-    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    // It has ended; nobody else reaps it.
+    let _ = waitpid(Some(pid), WaitOptions::empty());
     Err(io::Error::from_raw_os_error(plan.error))
 }
 
@@ -151,9 +190,13 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
 /// To be called in the child alone. System calls only: no allocation and no lock, since another thread may hold it.
 #[expect(unsafe_code, reason = "as for `clone`")]
 unsafe fn execute(plan: &Plan) -> c_int {
-    // SAFETY: the pointers in the plan are those of strings and arrays that live; the rest are plain system calls.
+    // SAFETY: the pointers in the plan are those of strings, arrays and a birth that live; the rest are plain system calls.
     unsafe {
         let errno = || *libc::__errno_location();
+        (*plan.birth).child.store(libc::getpid(), Ordering::SeqCst);
+        if (*plan.birth).given_up.load(Ordering::SeqCst) {
+            return libc::ECANCELED;
+        }
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
             return errno();
         }

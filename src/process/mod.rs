@@ -1,11 +1,13 @@
 //! Local children. Each is the leader of a process group of its own, and [`Spawner::run`] comes back when nothing of it lives any
 //! more.
 //!
-//! - `spawn` forks, on one thread that lives as long as the process: the parent-death signal, by which the kernel ends a child
-//!   whose director was killed, follows the *thread* that forked (prctl(2)).
-//! - `clone` is how it does that, for the price of a `posix_spawn`.
-//! - `wait` waits for the whole group, since rsync is several processes and the leader's end is not theirs. We are the subreaper of
-//!   our descendants, so what loses its parent becomes our child and can be waited for.
+//! - `spawn` starts a thread for each child.
+//! - `wait` is that thread. It forks, and lives longer than the child: the parent-death signal, by which the kernel ends a child whose
+//!   director was killed, follows the *thread* that forked (prctl(2)). Then it waits for the whole group, since rsync is several processes
+//!   and the leader's end is not theirs. We are the subreaper of our descendants, so what loses its parent becomes our child and can be
+//!   waited for.
+//! - `clone` is how it forks, for the price of a `posix_spawn`. It stands still until the program is executed, which may take for ever on a
+//!   file system that does not answer; no other child waits for that.
 //! - `sweep` finds what left the group by setsid(2): it still carries a cookie in its environment.
 //! - `cookie` tells whether a process does.
 //! - `guard` is a process that ends all of them when the director is killed and cannot do so.
@@ -47,6 +49,16 @@ pub struct Stop {
     pub term: CancellationToken,
     /// At once.
     pub kill: CancellationToken,
+}
+
+impl Stop {
+    /// Completes as soon as it is told, in whatever way.
+    pub async fn told(&self) {
+        tokio::select! {
+            () = self.term.cancelled() => {}
+            () = self.kill.cancelled() => {}
+        }
+    }
 }
 
 /// What to execute.

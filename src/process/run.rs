@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,21 +11,26 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::clone::Midwife;
 use super::lines::Lines;
 use super::spawn::{Group, Spawner, Started};
 use super::sweep::Sweep;
 use super::wait::News;
 use super::{EndedBy, Exit, OutputSink, SpawnError, Spec, Stop, Stream};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::event::ExitStatus;
 
 /// When the leader has ended, the others of its group get this long to end by themselves before they are told to.
 const LINGER: Duration = Duration::from_millis(100);
 /// When everything has ended, the end of its output is waited for this long at most: someone else may hold the pipes open.
 const DRAIN: Duration = Duration::from_secs(1);
+/// When a start was given up, the end of the child is waited for this long at most: the kernel may keep it for as long as a file system does
+/// not answer.
+const STILLBIRTH: Duration = Duration::from_secs(1);
 
 impl Spawner {
-    /// Executes a program and waits until it and all that it started are gone, streaming its output to `output`.
+    /// Executes a program and waits until it and all that it started are gone, streaming its output to `output`. A child that was to end while
+    /// the kernel was still about to execute its program may stay there for longer, killed: it does nothing any more.
     ///
     /// Not to be dropped half way: that kills the group at once.
     ///
@@ -32,8 +38,10 @@ impl Spawner {
     /// [`SpawnError`] when nothing was started.
     pub async fn run(&self, spec: &Spec, stop: &Stop, output: &mut dyn OutputSink) -> Result<Exit, SpawnError> {
         let failed = |source| SpawnError::Other { program: spec.program.clone(), source };
-        let sweep = Sweep { cookie: self.cookie(), grace: spec.kill_grace, kill: stop.kill.clone() };
-        let Started { mut group, news, stdout, stderr } = self.spawn(spec, sweep).await?;
+        let mut life = Life { spec, stop, started: Ticks::now(), ended_by: EndedBy::Itself };
+        let Some(Started { mut group, news, stdout, stderr }) = self.begin(&mut life).await? else {
+            return Ok(Exit { status: ExitStatus::Signal(Signal::KILL.as_raw()), ended_by: life.ended_by });
+        };
         output.started(group.leader.as_raw_nonzero().get().unsigned_abs());
         let mut pipes = Pipes {
             stdout: Pipe::new(stdout).map_err(failed)?,
@@ -41,13 +49,30 @@ impl Spawner {
             stdout_every: spec.stdout_every,
             pause: spec.stdout_every.map(|pause| timer(Some(pause))),
         };
-        let exit = Life { spec, stop, ended_by: EndedBy::Itself }.live(&mut group, news, &mut pipes, output).await;
+        let exit = life.live(&mut group, news, &mut pipes, output).await;
         (pipes.stdout_every, pipes.pause) = (None, None);
         // What the action itself wrote is in the pipes already. It is not much, so nobody waits for the log to have room.
         let drain = async { while pipes.read(output).await {} };
         let _ = tokio::time::timeout(DRAIN, drain).await;
         pipes.finish(output);
         Ok(exit)
+    }
+
+    /// Starts the child. `None` when it was to end before it had become its program: it never does.
+    async fn begin(&self, life: &mut Life<'_>) -> Result<Option<Started>, SpawnError> {
+        let Life { spec, stop, .. } = *life;
+        let sweep = Sweep { cookie: self.cookie(), grace: spec.kill_grace, kill: stop.kill.clone() };
+        let birth = Midwife(Arc::default());
+        let spawning = self.spawn(spec, sweep, &birth.0);
+        tokio::pin!(spawning);
+        life.ended_by = tokio::select! {
+            biased;
+            started = &mut spawning => return started.map(Some),
+            () = stop.told() => EndedBy::Stop,
+            () = timer(spec.timeout) => EndedBy::Timeout,
+        };
+        birth.0.give_up();
+        Ok(tokio::time::timeout(STILLBIRTH, spawning).await.ok().and_then(Result::ok))
     }
 }
 
@@ -66,6 +91,7 @@ enum Ending {
 struct Life<'a> {
     spec: &'a Spec,
     stop: &'a Stop,
+    started: Ticks,
     ended_by: EndedBy,
 }
 
@@ -80,7 +106,7 @@ impl Life<'_> {
     ) -> Exit {
         let mut status = None;
         let mut ending = Ending::No;
-        let mut timeout = timer(self.spec.timeout);
+        let mut timeout = timer(self.spec.timeout.map(|timeout| timeout.saturating_sub(self.started.elapsed())));
         let mut patience = timer(None);
         loop {
             let not_yet = matches!(ending, Ending::No | Ending::Lingering);

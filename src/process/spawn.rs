@@ -1,36 +1,29 @@
-//! The thread that forks.
+//! What starts children.
 
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper, waitpid};
+use rustix::process::{Pid, Signal, getpid, kill_process_group, set_child_subreaper};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-use super::clone::{Cloned, Image};
+use super::clone::{Birth, Image};
 use super::guard::Guard;
 use super::sweep::Sweep;
 use super::wait::{self, News};
 use super::{SpawnError, Spec};
 use crate::random;
 
-/// Starts children. Clones share the forking thread.
+/// Starts children.
 #[derive(Clone)]
 pub struct Spawner {
-    requests: mpsc::Sender<Request>,
+    groups: Groups,
     /// What the cookies of this director begin with.
     pub(super) word: Arc<str>,
     /// Ends with the last clone.
     _guard: Option<Arc<Guard>>,
-}
-
-struct Request {
-    image: Image,
-    sweep: Sweep,
-    reply: oneshot::Sender<io::Result<Started>>,
 }
 
 /// A child that runs and is waited for, with our ends of its pipes.
@@ -74,10 +67,10 @@ impl Groups {
 }
 
 impl Spawner {
-    /// Starts the forking thread and makes this process the subreaper of its descendants.
+    /// Makes this process the subreaper of its descendants.
     ///
     /// # Errors
-    /// When the kernel refuses either.
+    /// When the kernel refuses.
     pub fn start() -> io::Result<Self> {
         Self::start_with(|_word| None)
     }
@@ -85,7 +78,7 @@ impl Spawner {
     /// The same with a guard, for a binary that knows how to be one.
     ///
     /// # Errors
-    /// When the kernel refuses one of them.
+    /// When the kernel refuses either.
     pub fn start_guarded() -> io::Result<Self> {
         let mut failed = None;
         let started = Self::start_with(|word| Guard::start(word).map_err(|error| failed = Some(error)).ok())?;
@@ -96,15 +89,7 @@ impl Spawner {
         set_child_subreaper(Some(getpid()))?;
         let word: Arc<str> = random::word().into();
         let guard = guard(&word).map(Arc::new);
-        let (requests, incoming) = mpsc::channel::<Request>();
-        let registry = Groups::default();
-        thread::Builder::new().name("fork".into()).stack_size(256 * 1024).spawn(move || {
-            for request in incoming {
-                // A caller that has gone away, or goes before it takes what it is sent, drops the group, which ends it.
-                let _ = request.reply.send(start(&request.image, request.sweep, &registry));
-            }
-        })?;
-        Ok(Self { requests, word, _guard: guard })
+        Ok(Self { groups: Groups::default(), word, _guard: guard })
     }
 
     /// A cookie that no other action has.
@@ -112,33 +97,15 @@ impl Spawner {
         format!("{}-{}", self.word, random::word())
     }
 
-    /// Starts a child as the leader of its own group.
-    pub(super) async fn spawn(&self, spec: &Spec, sweep: Sweep) -> Result<Started, SpawnError> {
+    /// Starts a child as the leader of its own group. Whoever does not wait for that gives up the birth.
+    pub(super) async fn spawn(&self, spec: &Spec, sweep: Sweep, birth: &Arc<Birth>) -> Result<Started, SpawnError> {
+        let failed = |source| failure(spec, source);
+        let image = Image::new(spec, &sweep.cookie).map_err(failed)?;
         let (reply, answer) = oneshot::channel();
-        let gone = || io::Error::other("the forking thread has ended");
-        let image = Image::new(spec, &sweep.cookie).map_err(|source| failure(spec, source))?;
-        let result = match self.requests.send(Request { image, sweep, reply }) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
-            Err(_) => Err(gone()),
-        };
-        result.map_err(|source| failure(spec, source))
+        wait::start(image, sweep, self.groups.clone(), Arc::clone(birth), reply).map_err(failed)?;
+        let gone = |_| Err(io::Error::other("the thread that was to start it has ended"));
+        answer.await.unwrap_or_else(gone).map_err(failed)
     }
-}
-
-/// Starts a child, and a thread that reaps it whatever becomes of the caller.
-fn start(image: &Image, sweep: Sweep, groups: &Groups) -> io::Result<Started> {
-    // Registered under the lock under which it was forked: nobody sees a child without its group.
-    let mut registered = groups.lock();
-    let Cloned { leader, stdout, stderr } = image.start()?;
-    registered.insert(leader);
-    drop(registered);
-    let group = Group { leader, live: true };
-    let news = wait::watch(leader, groups.clone(), sweep).inspect_err(|_no_thread| {
-        group.signal(Signal::KILL);
-        let _ = waitpid(Some(leader), WaitOptions::empty());
-        groups.lock().remove(&leader);
-    })?;
-    Ok(Started { group, news, stdout, stderr })
 }
 
 fn failure(spec: &Spec, source: io::Error) -> SpawnError {

@@ -361,3 +361,83 @@ async fn dropping_a_run_kills_its_group() {
         tokio::task::yield_now().await;
     }
 }
+
+/// A script of which the execution hangs until this is dropped (or 45 s later, proc_sys_fs(5): `lease-break-time`), as on a file system that
+/// does not answer: another process has a lease on the file (fcntl(2)).
+struct Hanging {
+    dir: tempfile::TempDir,
+    leaseholder: std::process::Child,
+}
+
+impl Hanging {
+    fn new() -> Self {
+        use std::io::BufRead;
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("script");
+        fs::write(&script, "#!/bin/sh\necho >\"${0%/*}/begun\"\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        // F_SETLEASE, which tells of those who come by SIGIO.
+        let lease = "use Fcntl; $SIG{IO} = 'IGNORE'; $| = 1; open my $file, '<', $ARGV[0] or die;
+            fcntl($file, 1024, F_WRLCK) or die $!; print qq(up\n); <STDIN>";
+        let mut holder = std::process::Command::new("perl");
+        holder
+            .args(["-e", lease])
+            .arg(&script)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let mut leaseholder = holder.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(leaseholder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        Self { dir, leaseholder }
+    }
+
+    fn spec(&self) -> Spec {
+        Spec { program: self.dir.path().join("script").into(), args: Vec::new(), ..sh("") }
+    }
+
+    /// Whether the script was executed, now that it no longer hangs.
+    fn has_begun(&mut self) -> bool {
+        drop(self.leaseholder.stdin.take());
+        self.leaseholder.wait().unwrap();
+        self.dir.path().join("begun").exists()
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        drop(self.leaseholder.stdin.take());
+        let _ = self.leaseholder.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_program_of_which_the_execution_hangs_does_not_keep_others_from_running() {
+    let hanging = Hanging::new();
+    let (spec, other) = (hanging.spec(), sh("exit 5"));
+    let (stop, mut output) = (Stop::default(), Collected::default());
+    tokio::select! {
+        biased;
+        ended = spawner().run(&spec, &stop, &mut output) => panic!("{ended:?}"),
+        (exit, _) = run(&other) => assert_eq!(exit, code(5)),
+    }
+}
+
+#[tokio::test]
+async fn a_program_of_which_the_execution_hangs_is_stopped_and_runs_out_of_time() {
+    let is_soon = Duration::from_millis(50);
+    for (timeout, ended_by) in [(None, EndedBy::Stop), (Some(is_soon), EndedBy::Timeout)] {
+        let mut hanging = Hanging::new();
+        let (spec, stop, mut output) = (Spec { timeout, ..hanging.spec() }, Stop::default(), Collected::default());
+        let stopping = async {
+            crate::clock::sleep(is_soon).await;
+            if timeout.is_none() {
+                stop.term.cancel();
+            }
+        };
+        let (exit, ()) = tokio::join!(spawner().run(&spec, &stop, &mut output), stopping);
+        assert_eq!(exit.unwrap(), Exit { status: ExitStatus::Signal(9), ended_by });
+        assert!(!hanging.has_begun());
+    }
+}

@@ -1,16 +1,20 @@
-//! Waiting for a whole process group.
+//! The thread of an action: it forks the leader, waits for the whole process group, and looks for what has left that.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpgid};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::spawn::Groups;
+use super::clone::{Birth, Cloned, Image};
+use super::spawn::{Group, Groups, Started};
 use super::sweep::{self, Sweep};
 use crate::event::ExitStatus;
 
+/// Bytes of the thread's stack.
+const STACK: usize = 128 * 1024;
 /// Pauses between two looks at what a leader left behind in its group: each is twice the one before, up to the longest.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(20);
@@ -26,20 +30,38 @@ pub(super) enum News {
     Gone,
 }
 
-/// Starts a thread that reaps the group of `leader` until nothing of it is left.
+/// Starts a thread that starts a child, and reaps its group until nothing of it is left, whatever becomes of who waits for the `reply`.
 ///
 /// # Errors
 /// When there is no thread to be had.
-pub(super) fn watch(leader: Pid, groups: Groups, sweep: Sweep) -> io::Result<mpsc::UnboundedReceiver<News>> {
-    let (tell, news) = mpsc::unbounded_channel();
-    thread::Builder::new().name("wait".into()).stack_size(128 * 1024).spawn(move || {
+pub(super) fn start(
+    image: Image,
+    sweep: Sweep,
+    groups: Groups,
+    birth: Arc<Birth>,
+    reply: oneshot::Sender<io::Result<Started>>,
+) -> io::Result<()> {
+    let life = move || {
+        let cloned = image.start(&birth);
+        drop(image);
+        let (tell, news) = mpsc::unbounded_channel();
+        let Cloned { leader, stdout, stderr } = match cloned {
+            Ok(cloned) => cloned,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        groups.lock().insert(leader);
+        // A caller that has gone away, or goes before it takes what it is sent, drops the group, which ends it.
+        let _ = reply.send(Ok(Started { group: Group { leader, live: true }, news, stdout, stderr }));
         reap(leader, &tell);
         groups.lock().remove(&leader);
         let _ = tell.send(News::Empty);
         sweep::run(&sweep, &groups);
         let _ = tell.send(News::Gone);
-    })?;
-    Ok(news)
+    };
+    thread::Builder::new().name("action".into()).stack_size(STACK).spawn(life).map(|_detached| ())
 }
 
 /// Reaps children of the group until there are none. A member whose parent lives is not our child yet, but becomes it when

@@ -337,9 +337,17 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// What is to be verified. A file system that does not answer may keep its source from being found for ever.
+    async fn order(&self, verify: &Verify) -> Result<Order, String> {
+        tokio::select! {
+            order = self.runner.order(verify) => order,
+            () = self.stop.told() => Err("stopped".to_owned()),
+        }
+    }
+
     /// Verifies; why that is not known, in one line.
     async fn verify(&self, verify: &Verify, fresh: bool, list: Option<&Path>) -> Result<Report, String> {
-        let mut order = self.runner.order(verify).await?;
+        let mut order = self.order(verify).await?;
         let line = Line::on_stderr(&format!("{}/{}", verify.job, verify.of));
         (order.fresh, order.list) = (fresh, list.map(Path::to_owned));
         self.execute(verify, &order, line).await

@@ -154,7 +154,7 @@ fn deed(class: Class, which: Repair) -> Option<Deed> {
 /// The actions that do it.
 async fn actions(desk: &Desk<'_>, chosen: &Chosen, plan: &Plan) -> Result<Vec<Action>, String> {
     let sync = &chosen.verify.sync;
-    let order = desk.runner.order(&chosen.verify).await?;
+    let order = desk.order(&chosen.verify).await?;
     let groups = shards::groups(&order.sources, false).ok_or("the sources are not told apart by their names")?;
     let keeps_times = Promise::of(&sync.opts).is_ok_and(|promise| promise.directory_times);
     let mut actions = Vec::new();
