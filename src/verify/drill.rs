@@ -1,6 +1,6 @@
 //! The restore drill: random files are copied back from the replica, and compared with what they should be.
 //!
-//! Some of the files that seem to be in step are drawn while the trees are walked ([`Sample`]). [`drill`] brings them back by one rsync into a private
+//! Some of the files that seem to be in step are drawn while the trees are walked ([`Sample`]). `drill` brings them back by one rsync into a private
 //! directory, as a person would who needs them, reads what came, and has the source read the same files. One that the source cannot tell, or has
 //! changed meanwhile, is compared with what both sides had when they were last read; without that, or when a sync may have changed the replica, too,
 //! it proves nothing, and is skipped. The directory goes with the drill; what a killed one has left is removed by the next.
