@@ -135,6 +135,18 @@ fn that_allows_another_command_only() {
 }
 
 #[test]
+fn that_says_something_after_rsync_has_ended() {
+    let finished = push_to("sh -c \"$SSH_ORIGINAL_COMMAND\"; status=$?; sleep 1; echo bye; sleep 1; exit $status");
+    finished.expect_code(0);
+}
+
+#[test]
+fn that_never_stops_to_say_something() {
+    let finished = push_to("sh -c \"$SSH_ORIGINAL_COMMAND\"; while sleep 0.3; do echo more; done");
+    finished.expect_code(1).expect_said("exit code 255");
+}
+
+#[test]
 fn that_ends_a_command_at_once() {
     let watch = Stopwatch::start();
     push_to("exit 0").expect_code(1);

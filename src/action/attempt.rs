@@ -180,13 +180,17 @@ impl Attempt<'_> {
         [own].into_iter().chain(way).chain(self.runner.env.iter().cloned()).collect()
     }
 
-    /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`.
+    /// The end of an rsync with that of its other side: the greater exit code counts, as rsync itself has it with `ssh`; but that of an rsync that failed
+    /// before it had heard the other to its end tells more.
     async fn join(&self, exit: Exit, ticket: &mut Ticket, stop: &Stop) -> Exit {
         let Exit { status: ExitStatus::Code(code), ended_by: EndedBy::Itself } = exit else { return exit };
         let by = |ended_by| Exit { ended_by, ..exit };
         tokio::select! {
             biased;
-            other = ticket.end() => Exit { status: ExitStatus::Code(code.max(other.unwrap_or(code))), ..exit },
+            other = ticket.end() => {
+                let other = other.filter(|other| other.was_heard || code == 0).map_or(code, |other| other.code);
+                Exit { status: ExitStatus::Code(code.max(other)), ..exit }
+            }
             () = stop.term.cancelled() => by(EndedBy::Stop),
             // One that failed does not wait for the other side.
             () = clock::sleep(OTHER_SIDE_MAX), if code != 0 => exit,

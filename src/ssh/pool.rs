@@ -267,7 +267,7 @@ impl Slot {
     fn usable(&self) -> Option<Usable> {
         match self {
             Self::Connecting(attempt) => attempt.upgrade().map(Usable::Connecting),
-            Self::Connected(session) if session.is_closed() => None,
+            Self::Connected(session) if session.is_worn() => None,
             Self::Connected(session) => Some(Usable::Connected(Arc::clone(session))),
         }
     }

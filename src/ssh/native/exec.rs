@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use russh::client::Msg;
@@ -163,7 +164,7 @@ impl Session {
         }
     }
 
-    /// `None` when the caller went away.
+    /// `None` when the caller went away, or has its answer.
     async fn run(
         &self,
         mut started: Started,
@@ -180,7 +181,11 @@ impl Session {
         let result = match result {
             Ok(Conversation::Over(output)) => Ok(output),
             Ok(Conversation::Paused(output)) => {
-                self.keep_shell(started).await;
+                if let Some(surplus) = self.keep_shell(started) {
+                    drop(answer.send(Ok(output)));
+                    self.end_shell(surplus).await;
+                    return None;
+                }
                 Ok(output)
             }
             Err(error) => {
@@ -191,8 +196,10 @@ impl Session {
         Some((result, answer))
     }
 
-    /// Closes a channel whose end is not awaited: the library does not tell of it once we have closed our side.
+    /// Closes a channel whose end is not awaited: the library does not tell of it once we have closed our side. Nor does it forget the channel then,
+    /// so this is counted.
     pub(super) async fn abandon(&self, writer: &ChannelWriteHalf<Msg>) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
         // Fails when the connection is over, and the channel with it.
         let _ = writer.close().await;
     }

@@ -18,6 +18,7 @@ mod shell;
 mod way;
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[cfg(test)]
 pub(super) use exec::STDOUT_MAX;
 pub(super) use exec::{ExecError, Request};
-pub(super) use pipe::{Begun, Ends};
+pub(super) use pipe::{Begun, Ends, Passed};
 pub(super) use sftp::SftpChannel;
 
 use self::line::{SILENCE_MAX, Terms};
@@ -53,6 +54,8 @@ pub(super) const KEEPALIVE_MAX: usize = 3;
 const UNACKNOWLEDGED_MAX: Duration = SILENCE_MAX;
 /// Commands at once on a connection: sshd's default of MaxSessions is 10, and it frees a slot late.
 const CONCURRENT_COMMANDS: usize = 8;
+/// A connection serves until so many channels were abandoned on it, of each of which the library keeps 3 KB.
+pub(super) const ABANDONED_MAX: usize = if cfg!(test) { 70 } else { 300 };
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +82,19 @@ impl Use {
             Self::Data => 16 << 20,
         }
     }
-}
 
-/// Keys are renewed after as many bytes of either direction (RFC 4253, section 9).
-const RENEWAL: usize = if cfg!(test) { 32 << 20 } else { 1 << 30 };
-/// And after this time.
-const RENEWAL_TIME: Duration = Duration::from_secs(3600);
+    /// When keys are renewed.
+    fn limits(self) -> Limits {
+        // Tests say less than a GiB.
+        const FOR_TESTS: usize = 32 << 20;
+        match self {
+            Self::Data if cfg!(test) => {
+                Limits { rekey_write_limit: FOR_TESTS, rekey_read_limit: FOR_TESTS, ..Limits::default() }
+            }
+            _ => Limits::default(),
+        }
+    }
+}
 
 /// The largest that the library allows.
 const MAX_PACKET: u32 = 65_535;
@@ -118,6 +128,8 @@ pub(super) struct Session {
     last_used: Mutex<Ticks>,
     shell: Mutex<Option<exec::Started>>,
     sftp: tokio::sync::Mutex<Option<Arc<SftpChannel>>>,
+    /// How many channels were closed whose end was not awaited.
+    abandoned: AtomicUsize,
     /// Opened before it is needed, for the next command whose data is passed on.
     ahead: Mutex<Option<Channel<Msg>>>,
     terms: Arc<Terms>,
@@ -143,8 +155,23 @@ impl Session {
             way::travel(peer, policy, sources, purpose).await?;
         terms.ask(purpose == Use::Commands);
         let (peer, permits, last_used) = (peer.clone(), Semaphore::new(CONCURRENT_COMMANDS), Mutex::new(Ticks::now()));
-        let (shell, sftp, ahead) = Default::default();
-        Ok(Self { peer, handle, permits, ended, last_used, shell, sftp, ahead, terms, failure, key, hops, lifeline })
+        let (shell, sftp, abandoned, ahead) = Default::default();
+        Ok(Self {
+            peer,
+            handle,
+            permits,
+            ended,
+            last_used,
+            shell,
+            sftp,
+            abandoned,
+            ahead,
+            terms,
+            failure,
+            key,
+            hops,
+            lifeline,
+        })
     }
 
     /// From now on something is said to the peer only as long as this warrant is not lost; `None` takes the bound away.
@@ -156,6 +183,11 @@ impl Session {
     /// Whether the connection is over.
     pub(super) fn is_closed(&self) -> bool {
         self.handle.is_closed() || self.ended.is_cancelled()
+    }
+
+    /// Whether another should be made for what comes next.
+    pub(super) fn is_worn(&self) -> bool {
+        self.is_closed() || self.abandoned.load(Ordering::Relaxed) >= ABANDONED_MAX
     }
 
     /// The error of who used the connection when it ended: with what failed, if that is known.
@@ -231,7 +263,7 @@ fn configuration(check: &HostCheck, purpose: Use) -> client::Config {
         // `line` judges.
         keepalive_max: 0,
         nodelay: true,
-        limits: Limits::new(RENEWAL, RENEWAL, RENEWAL_TIME),
+        limits: purpose.limits(),
         ..client::Config::default()
     }
 }

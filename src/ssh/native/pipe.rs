@@ -61,6 +61,13 @@ impl Ends {
     }
 }
 
+/// How a command ended.
+pub(in crate::ssh) struct Passed {
+    pub(in crate::ssh) status: ExitStatus,
+    /// Whether all of its output was taken.
+    pub(in crate::ssh) was_heard: bool,
+}
+
 /// A command that the peer was told to start, on a connection that was alive then.
 pub(in crate::ssh) struct Begun {
     started: Started,
@@ -117,7 +124,7 @@ impl Session {
         ends: Ends,
         precedence: &Precedence,
         error: impl Fn(Vec<u8>) -> F,
-    ) -> Result<ExitStatus, SshError> {
+    ) -> Result<Passed, SshError> {
         let Begun { started: Started { reader, writer }, first } = begun;
         let Ends { input, output, .. } = ends;
         let (queue, heard) = mpsc::unbounded_channel();
@@ -138,7 +145,7 @@ impl Session {
         };
         let both = async { tokio::join!(async { tokio::try_join!(hear, tell) }, self.open_ahead()).0 };
         let passed = tokio::select! {
-            passed = both => passed.and_then(|(status, ())| status),
+            passed = both => passed.and_then(|(status, was_heard)| Ok(Passed { status: status?, was_heard })),
             never = feed => match never {},
             never = self.keep_in_touch() => match never {},
         };
@@ -203,14 +210,14 @@ impl Session {
         }
     }
 
-    /// Tells what was heard, to its end.
+    /// Tells what was heard, to its end; whether all of it was taken.
     async fn tell<F: Future<Output = io::Result<()>>>(
         &self,
         mut heard: mpsc::UnboundedReceiver<ChannelMsg>,
         mut output: impl AsyncWrite + Unpin,
         precedence: &Precedence,
         error: impl Fn(Vec<u8>) -> F,
-    ) -> Result<(), SshError> {
+    ) -> Result<bool, SshError> {
         let intake = &self.terms.intake;
         let mut output_ended = false;
         // Since when nobody reads the output any more.
@@ -247,7 +254,7 @@ impl Session {
                 }
                 // The caller lets it be seen when the exit status, which nearly always comes with it, is told.
                 Some(_) => output_ended = true,
-                None => return Ok(()),
+                None => return Ok(refused.is_none()),
             }
         }
     }

@@ -2,12 +2,16 @@
 //! time to start a shell. A connection keeps one; scripts at the same time get shells of their own.
 
 use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use russh::ChannelMsg;
 
 use super::Session;
 use super::exec::Started;
+
+/// A shell that takes longer than this to end is left to the peer.
+const END_MAX: Duration = Duration::from_secs(5);
 
 impl Session {
     fn shell(&self) -> MutexGuard<'_, Option<Started>> {
@@ -30,21 +34,30 @@ impl Session {
         Some(started)
     }
 
-    /// Leaves a shell for the next script; one that nobody needs is closed.
-    pub(super) async fn keep_shell(&self, started: Started) {
-        let surplus = {
-            let mut shell = self.shell();
-            if shell.is_none() { shell.replace(started) } else { Some(started) }
-        };
-        if let Some(started) = surplus {
-            self.abandon(&started.writer).await;
+    /// Leaves a shell for the next script; gives back one that nobody needs.
+    pub(super) fn keep_shell(&self, started: Started) -> Option<Started> {
+        let mut shell = self.shell();
+        if shell.is_some() {
+            return Some(started);
         }
+        *shell = Some(started);
+        None
     }
 
-    /// Closes the shell, if there is one, so that its place at the peer becomes free.
+    /// Ends the shell that stayed, if there is one, so that its place at the peer becomes free.
     pub(super) async fn close_shell(&self) {
         let shell = self.shell().take();
         if let Some(started) = shell {
+            self.end_shell(started).await;
+        }
+    }
+
+    /// Has a shell end by itself, which it does when no script comes any more.
+    pub(super) async fn end_shell(&self, mut started: Started) {
+        // Fails when the connection is over, and the shell with it.
+        let _ = started.writer.eof().await;
+        let end = async { while !matches!(started.reader.wait().await, None | Some(ChannelMsg::Close)) {} };
+        if tokio::time::timeout(END_MAX, end).await.is_err() {
             self.abandon(&started.writer).await;
         }
     }

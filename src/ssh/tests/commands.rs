@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Ticks;
 use crate::config::HostKeyPolicy;
 use crate::event::ExitStatus;
-use crate::ssh::native::STDOUT_MAX;
+use crate::ssh::native::{ABANDONED_MAX, STDOUT_MAX};
 use crate::ssh::test_sshd::{ClosedPort, TestSshd, run};
 
 #[tokio::test]
@@ -125,6 +125,35 @@ async fn scripts_one_after_the_other_share_a_shell_and_those_at_once_do_not() {
     shells.sort();
     shells.dedup();
     assert_eq!((shells.len(), sshd.logins()), (20, 1), "each script has a shell of its own");
+}
+
+/// The channel of a shell that nobody needs is not abandoned.
+#[tokio::test]
+async fn scripts_at_once_do_not_wear_the_connection_out() {
+    let sshd = TestSshd::start();
+    let fixture = Fixture::new(sshd.policy());
+    let peer = sshd.peer();
+    for _ in 0..ABANDONED_MAX + 5 {
+        let (one, other) = tokio::join!(script(&fixture, &peer, "sleep 0.01"), script(&fixture, &peer, "sleep 0.01"));
+        assert_eq!((text(&one.unwrap().stdout), text(&other.unwrap().stdout)), (".", "."));
+    }
+    assert_eq!(sshd.logins(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_many_commands_were_given_up_is_replaced() {
+    let sshd = TestSshd::start();
+    let fixture = Fixture::new(sshd.policy());
+    let peer = sshd.peer();
+    for _ in 0..ABANDONED_MAX.div_ceil(7) {
+        let calls = (0..7).map(|_| fixture.pool.exec(&peer, "exec cat /dev/zero", b"", LONG));
+        let failed = futures_util::future::join_all(calls).await;
+        failed.into_iter().for_each(|result| assert_eq!(result.unwrap_err().reason(), "protocol"));
+    }
+    assert_eq!(sshd.logins(), 1);
+    fixture.run(&peer, "true").await;
+    fixture.run(&peer, "true").await;
+    assert_eq!(sshd.logins(), 2);
 }
 
 #[tokio::test]

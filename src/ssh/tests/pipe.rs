@@ -43,7 +43,7 @@ async fn say_before_reading(config: &str, mib: usize) {
     };
     let both = async { tokio::join!(pass, rsync) };
     let (passed, heard) = timeout(2 * PATIENCE, both).await.expect("it comes to an end");
-    assert_eq!(passed.unwrap(), ExitStatus::Code(0));
+    assert_eq!(passed.unwrap().status, ExitStatus::Code(0));
     assert_eq!(heard, 24 * MIB);
 }
 

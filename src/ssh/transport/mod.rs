@@ -39,7 +39,7 @@ use tokio_util::task::TaskTracker;
 use self::voice::Voice;
 use self::wire::Hello;
 use super::error::SshError;
-use super::native::{Begun, Ends, ExecError, Session};
+use super::native::{Begun, Ends, ExecError, Passed, Session};
 use super::pool::Pool;
 use crate::clock::{self, Ticks};
 use crate::config::Peer;
@@ -92,8 +92,17 @@ struct Offer {
     peer: Peer,
     warrant: Warrant,
     cut: CancellationToken,
-    /// Told the command's exit code; dropped when there is none.
-    end: oneshot::Sender<i32>,
+    /// Told how the command ended; dropped when nobody knows.
+    end: oneshot::Sender<End>,
+}
+
+/// How the command on the peer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code, 255 when the connection was at fault.
+    pub code: i32,
+    /// Whether rsync here took all of its output: one that had ended before did not wait for this.
+    pub was_heard: bool,
 }
 
 /// What an rsync wants to be run, and for how long it may.
@@ -107,7 +116,7 @@ struct Errand {
 pub struct Ticket {
     transport: Transport,
     token: String,
-    end: Option<oneshot::Receiver<i32>>,
+    end: Option<oneshot::Receiver<End>>,
     _cut: DropGuard,
 }
 
@@ -117,9 +126,8 @@ impl Ticket {
         (VARIABLE.into(), format!("{} {}", self.transport.inner.name, self.token))
     }
 
-    /// Waits for the end of the command on the peer, after rsync's own; its exit code, 255 when the connection was at fault. `None` when rsync
-    /// did not even ask for the peer.
-    pub async fn end(&mut self) -> Option<i32> {
+    /// Waits for the end of the command on the peer, after rsync's own. `None` when rsync did not even ask for the peer.
+    pub async fn end(&mut self) -> Option<End> {
         if self.transport.inner.offers().contains_key(&self.token) {
             return None;
         }
@@ -236,13 +244,13 @@ impl Transport {
         let errand = Errand { peer, warrant, command };
         let mut voice = Voice::new(&error);
         drop(error);
-        let status = tokio::select! {
-            status = self.run(&errand, Ends::new(input, output), &mut voice) => status,
+        let how = tokio::select! {
+            how = self.run(&errand, Ends::new(input, output), &mut voice) => how,
             () = cut.cancelled() => return,
             () = self.inner.ended.cancelled() => return,
         };
         // Nobody waits for the status of an rsync that was given up.
-        let _ = end.send(status);
+        let _ = end.send(how);
     }
 
     /// What a shim wants; `None` from one whose token is not good.
@@ -255,22 +263,22 @@ impl Transport {
         Ok(Some((offer, hello, command)))
     }
 
-    /// Runs a command; its exit code. When this is dropped, what the peer has not received yet, it never will.
-    async fn run(&self, errand: &Errand, ends: io::Result<Ends>, voice: &mut Voice) -> i32 {
+    /// Runs a command. When this is dropped, what the peer has not received yet, it never will.
+    async fn run(&self, errand: &Errand, ends: io::Result<Ends>, voice: &mut Voice) -> End {
         let result = match ends {
             Ok(ends) => self.pass(errand, ends, voice).await.map_err(|error| crate::error_chain(&error)),
             Err(error) => Err(format!("rsync's streams cannot be used: {error}")),
         };
-        let why = match result {
-            Ok(ExitStatus::Code(code)) => return code,
-            Ok(ExitStatus::Signal(signal)) => {
-                format!("rsync on {peer} was ended by signal {signal}", peer = errand.peer)
+        let (why, was_heard) = match result {
+            Ok(Passed { status: ExitStatus::Code(code), was_heard }) => return End { code, was_heard },
+            Ok(Passed { status: ExitStatus::Signal(signal), was_heard }) => {
+                (format!("rsync on {peer} was ended by signal {signal}", peer = errand.peer), was_heard)
             }
-            Err(why) => why,
+            Err(why) => (why, true),
         };
         // Fails when nobody listens any more.
         let _ = voice.say(format!("rsyncdirector: {why}\n").as_bytes()).await;
-        CONNECTION_FAILED
+        End { code: CONNECTION_FAILED, was_heard }
     }
 
     /// Starts a command on a data connection: one that waits, or a new one where none does or those have died unnoticed.
@@ -304,14 +312,14 @@ impl Transport {
         }
     }
 
-    async fn pass(&self, errand: &Errand, mut ends: Ends, voice: &mut Voice) -> Result<ExitStatus, SshError> {
+    async fn pass(&self, errand: &Errand, mut ends: Ends, voice: &mut Voice) -> Result<Passed, SshError> {
         let (session, begun) = self.begin(errand, &mut ends).await?;
         let session = Leased(Some(session));
         let voice = AsyncMutex::new(voice);
         let say = |bytes: Vec<u8>| async { voice.lock().await.say(&{ bytes }).await };
-        let status = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
+        let passed = session.pass(begun, ends, self.inner.pool.precedence(), say).await?;
         self.keep(&errand.peer, session.unharmed());
-        Ok(status)
+        Ok(passed)
     }
 
     /// A connection that waits for an rsync to this peer.

@@ -74,7 +74,7 @@ async fn who_has_a_token_is_served_once() {
     let (first, token) = connect(&ticket);
     send(&first, &hello(&token, 4), &[ours.as_fd(), ours.as_fd(), error.as_fd()]);
     assert_eq!(answer(first).await, [1]);
-    assert_eq!(ticket.end().await, Some(255));
+    assert_eq!(ticket.end().await, Some(End { code: 255, was_heard: true }));
     drop(error);
     let mut said = String::new();
     complaints.read_to_string(&mut said).expect("text");
