@@ -30,6 +30,11 @@ pub async fn look<T: Send + 'static>(
     spawn_blocking(look).await
 }
 
+/// Returns when no look at these files is under way; at once, if none is.
+pub async fn free(files: Vec<PathBuf>) {
+    drop(turn(files).lock_owned().await);
+}
+
 fn turn(files: Vec<PathBuf>) -> Arc<tokio::sync::Mutex<()>> {
     let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
     // Those that nobody asks about any more.

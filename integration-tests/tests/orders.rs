@@ -190,9 +190,7 @@ fn a_job_does_not_run_beside_itself_whatever_a_reload_makes_of_its_schedule() {
     assert_eq!(results(&json(&sandbox, &config, &["now"])), ["first queued", "second started"]);
     reload(without);
     assert_eq!(results(&json(&sandbox, &config, &["cancel", "first"])), ["first cancelled"], "it still runs");
-    wait::until("it is over", || {
-        !json(&sandbox, &config, &["cancel"])["jobs"].as_array().is_some_and(|jobs| !jobs.is_empty())
-    });
+    wait::until("it is over", || json(&sandbox, &config, &["cancel"])["jobs"].as_array().is_none_or(Vec::is_empty));
     ask(&sandbox, &config, &["cancel", "first"]).expect_code(1).expect_said("there is no job");
     assert_eq!(ran(&sandbox).iter().filter(|job| *job == "first").count(), 2);
 }

@@ -54,6 +54,12 @@ impl LockBackend for LocalBackend {
 /// [`LockBackend::perform`]. File systems block, a network file system perhaps for ever: off the reactor; and nothing is begun where a look
 /// is not answered in time. What has begun is waited for: a change that is given up could be done late.
 async fn perform_within(limit: Duration, batch: Vec<Op>) -> Result<Vec<Answer>, Unreachable> {
+    if !batch.iter().any(|op| matches!(op, Op::Look { .. } | Op::Take { .. })) {
+        // Whoever gives a release up as soon as it was asked for wants it done all the same: without a look of its own before it.
+        let free = join_all(batch.iter().map(|op| patient::free(vec![op.path().to_owned()])));
+        tokio::time::timeout(limit, free).await.map_err(|_| Unreachable::because(no_answer(limit, batch[0].path())))?;
+        return perform_all(batch).await;
+    }
     let looks = join_all(batch.iter().map(|op| look_within(limit, op.path().to_owned()))).await;
     if batch.iter().all(|op| matches!(op, Op::Look { .. })) {
         let or_failed = |looked| match looked {
@@ -65,6 +71,10 @@ async fn perform_within(limit: Duration, batch: Vec<Op>) -> Result<Vec<Answer>, 
     if let Some(why) = looks.into_iter().find_map(Result::err) {
         return Err(Unreachable::because(why));
     }
+    perform_all(batch).await
+}
+
+async fn perform_all(batch: Vec<Op>) -> Result<Vec<Answer>, Unreachable> {
     let performed = tokio::task::spawn_blocking(move || perform(&batch)).await;
     performed.map_err(|error| Unreachable::because(format!("lock operation broke off: {error}")))
 }
@@ -75,12 +85,13 @@ async fn look_within(limit: Duration, path: PathBuf) -> Result<io::Result<Answer
     let looking = patient::look(vec![path.clone()], move || look(&for_thread).map(Answer::Found));
     match tokio::time::timeout(limit, looking).await {
         Ok(looked) => looked.map_err(|error| format!("lock operation broke off: {error}")),
-        Err(_) => Err(format!(
-            "no answer within {} s to a look at {} (is a file server off? see `df`)",
-            limit.as_secs(),
-            path.display()
-        )),
+        Err(_) => Err(no_answer(limit, &path)),
     }
+}
+
+fn no_answer(limit: Duration, path: &Path) -> String {
+    let (seconds, path) = (limit.as_secs(), path.display());
+    format!("no answer within {seconds} s to a look at {path} (is a file server off? see `df`)")
 }
 
 fn or_failed(answer: io::Result<Answer>) -> Answer {

@@ -274,7 +274,8 @@ async fn where_a_look_is_not_answered_nothing_is_begun() {
     let path = dir.path().join("x.lock");
     let (answer, wait_for_answer) = std::sync::mpsc::channel::<()>();
     let (begin, begun) = tokio::sync::oneshot::channel();
-    let stuck = tokio::spawn(patient::look(vec![path.clone()], move || {
+    let mut stuck = tokio::task::JoinSet::new();
+    stuck.spawn(patient::look(vec![path.clone()], move || {
         begin.send(()).unwrap();
         wait_for_answer.recv()
     }));
@@ -288,9 +289,11 @@ async fn where_a_look_is_not_answered_nothing_is_begun() {
     );
     let refused = perform_within(soon, vec![take_op(&path, "a")]).await.unwrap_err();
     assert!(refused.why.contains("no answer") && !refused.broke_off, "{refused:?}");
+    let release = Op::Remove { path: path.clone(), record: record("a") };
+    assert!(perform_within(soon, vec![release]).await.is_err());
     assert_eq!(names(dir.path()), [""; 0]);
     answer.send(()).unwrap();
-    stuck.await.unwrap().unwrap().unwrap();
+    stuck.join_next().await.unwrap().unwrap().unwrap().unwrap();
     assert_eq!(perform_within(ANSWER_MAX, vec![take_op(&path, "a")]).await.unwrap(), [Taken]);
 }
 
