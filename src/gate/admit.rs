@@ -8,7 +8,7 @@ use super::options::{self, Effect, Value};
 use super::policy::{Confinement, Policy};
 use super::words::{Word, split};
 use super::{Access, Refusal, paths};
-use crate::rsync::expand::expand_sources;
+use crate::rsync::expand::{ExpandError, expand_sources};
 use crate::ssh::SHELL;
 
 /// No rsync has more arguments, but for a pull of many sources.
@@ -288,8 +288,14 @@ impl Server {
         // Looked for where the policy allows to look.
         let pattern = whole(at_home(pattern)?);
         paths::judge(policy, fixed_part(&pattern), Access::Read)?;
-        let found = expand_sources(&[pattern], None);
-        Ok(found.unwrap_or_else(|_nothing_there| vec![literal]))
+        match expand_sources(std::slice::from_ref(&pattern), None) {
+            // A shell would leave out that match, and the client would take it for deleted.
+            Err(ExpandError::Read { .. }) => {
+                let shown = paths::shown(pattern.as_bytes());
+                Err(Refusal::new(format!("a match of {shown} cannot be looked at")))
+            }
+            found => Ok(found.unwrap_or_else(|_nothing_there| vec![literal])),
+        }
     }
 }
 
