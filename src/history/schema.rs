@@ -114,10 +114,7 @@ pub(super) fn is_corrupt(error: &rusqlite::Error) -> bool {
 /// When there is none to be had: no room, no right, a disk that fails.
 pub(super) fn open(path: &Path) -> Result<Connection, HistoryError> {
     match try_open(path) {
-        Err(error) if error.is_lasting() => {
-            set_aside(path, &crate::error_chain(&error));
-            try_open(path)
-        }
+        Err(error) if error.is_lasting() && set_aside(path, &crate::error_chain(&error)) => try_open(path),
         result => result,
     }
 }
@@ -178,17 +175,19 @@ pub fn open_read_only(path: &Path) -> Result<Option<Connection>, HistoryError> {
     }
 }
 
-/// Renames a database that is none, with what belongs to it.
-pub(super) fn set_aside(path: &Path, why: &str) {
+/// Renames a database that is none, with what belongs to it. Whether it is out of the way.
+pub(super) fn set_aside(path: &Path, why: &str) -> bool {
     let at = crate::clock::now();
     let kept = beside(path, &format!(".broken-{}", name_of(at)));
-    match fs::rename(path, &kept) {
-        Ok(()) => tracing::error!("{why}: set aside as {}, and begun anew", kept.display()),
-        Err(error) => tracing::error!("{why}, and it could not be set aside: {error}"),
+    if let Err(error) = fs::rename(path, &kept) {
+        tracing::error!("{why}, and it could not be set aside: {error}");
+        return false;
     }
+    tracing::error!("{why}: set aside as {}, and begun anew", kept.display());
     for companion in ["-wal", "-shm"] {
         let _ = fs::rename(beside(path, companion), beside(&kept, companion));
     }
+    true
 }
 
 fn name_of(at: Timestamp) -> String {

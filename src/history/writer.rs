@@ -106,8 +106,8 @@ impl Writer {
     fn settle(&mut self, result: rusqlite::Result<()>) {
         let Err(error) = result else { return };
         self.database = None;
-        if schema::is_corrupt(&error) {
-            schema::set_aside(&self.options.path, &format!("the history cannot be read: {error}"));
+        let unreadable = format!("the history cannot be read: {error}");
+        if schema::is_corrupt(&error) && schema::set_aside(&self.options.path, &unreadable) {
             return self.begin(NOT_WRITTEN);
         }
         self.complain(&format!("{}: {error}", self.options.path.display()));

@@ -20,8 +20,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::named("history.db")
+    }
+
+    fn named(name: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("history.db");
+        let path = directory.path().join(name);
         let max_age = Duration::from_secs(86_400);
         let mut writer = Writer::new(Options { path, max_age, max_size: 1 << 30, output_max: 10_000 });
         writer.begin(ENDED);
@@ -211,4 +215,15 @@ fn who_begins_to_wait_while_others_are_served_is_served_too() {
         }
     });
     assert_eq!(served.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_database_that_can_neither_be_used_nor_set_aside_is_left_alone() {
+    // With what it would be set aside as, the name is too long.
+    let mut rig = Rig::named(&"h".repeat(245));
+    let database = Connection::open(rig.path()).expect("opened");
+    database.execute_batch("DROP TABLE action_run").expect("dropped");
+    rig.writer.begin(ENDED);
+    assert!(rig.writer.database.is_none());
+    assert!(rig.path().exists());
 }
