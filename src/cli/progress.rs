@@ -81,14 +81,7 @@ impl ProgressBars {
         drop(self.wanted.changed.wait_timeout_while(self.wanted.lock(), patience, busy));
     }
 
-    fn show(&self, job: &JobId, line: Line) {
-        self.want(job, Some(line));
-    }
-
-    fn clear(&self, job: &JobId) {
-        self.want(job, None);
-    }
-
+    /// From now on this is the line of a job; `None` is no line.
     fn want(&self, job: &JobId, line: Option<Line>) {
         let mut state = self.wanted.lock();
         match state.lines.iter_mut().find(|(other, _)| other == job) {
@@ -143,21 +136,21 @@ impl Observer for ProgressBars {
         let RunEvent::Job { job, event, .. } = event else { return };
         match event {
             JobEvent::BlockWait { file, obstacle, next_look: Some(pause) } => {
-                self.show(job, waiting(job, "waiting for", file, obstacle, *pause));
+                self.want(job, Some(waiting(job, "waiting for", file, obstacle, *pause)));
             }
             JobEvent::LockWait { file, obstacle, next_look: Some(pause) } => {
-                self.show(job, waiting(job, "waiting to lock", file, obstacle, *pause));
+                self.want(job, Some(waiting(job, "waiting to lock", file, obstacle, *pause)));
             }
-            JobEvent::ActionStarted { action, .. } => self.show(job, plain(job, action, "running".to_owned())),
+            JobEvent::ActionStarted { action, .. } => self.want(job, Some(plain(job, action, "running".to_owned()))),
             JobEvent::Retry { action, message, pause } => {
                 let text = format!("{}, trying again in {}", escaped(message), human::duration(*pause));
-                self.show(job, plain(job, action, text));
+                self.want(job, Some(plain(job, action, text)));
             }
-            JobEvent::Progress { action, progress } => self.show(job, moving(job, action, progress)),
+            JobEvent::Progress { action, progress } => self.want(job, Some(moving(job, action, progress))),
             JobEvent::BlocksDone { .. }
             | JobEvent::Locked { .. }
             | JobEvent::ActionFinished { .. }
-            | JobEvent::Finished { .. } => self.clear(job),
+            | JobEvent::Finished { .. } => self.want(job, None),
             _ => {}
         }
     }

@@ -62,11 +62,7 @@ async fn perform_within(limit: Duration, batch: Vec<Op>) -> Result<Vec<Answer>, 
     }
     let looks = join_all(batch.iter().map(|op| look_within(limit, op.path().to_owned()))).await;
     if batch.iter().all(|op| matches!(op, Op::Look { .. })) {
-        let or_failed = |looked| match looked {
-            Ok(looked) => or_failed(looked),
-            Err(why) => Answer::Failed(why),
-        };
-        return Ok(looks.into_iter().map(or_failed).collect());
+        return Ok(looks.into_iter().map(|looked| looked.map_or_else(Answer::Failed, or_failed)).collect());
     }
     if let Some(why) = looks.into_iter().find_map(Result::err) {
         return Err(Unreachable::because(why));
